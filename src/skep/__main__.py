@@ -1,0 +1,7 @@
+"""`python -m skep`."""
+
+import sys
+
+from skep.cli import main
+
+sys.exit(main())
