@@ -102,7 +102,7 @@ class SourceError(SkepError):
         lines = self.source.splitlines() or [""]
         text = lines[min(self.line - 1, len(lines) - 1)].replace("\t", " ")
         start = min(self.column, len(text))
-        end = max(start + 1, self.end_column or 0)
+        end = max(start + 1, min(self.end_column or 0, len(text)))
         left = max(0, start - width // 2)
         shown = text[left : left + width]
         if left:
