@@ -7,8 +7,8 @@
 and tc programs (`skep.filter.ebpf_direct`).
 
 Registers: A in r0, X in r7, the context in r6; both accumulators are 32 bits wide and their upper
-halves zero. M[i] is the word at r10 - 4 * (i + 1). Needs Linux 5.1 (JMP32); loops, which only
-``protochain`` makes, need 6.9 (may_goto).
+halves zero. M[i] is the double word at r10 - 8 * (i + 1): verifiers forget the bounds of a half one.
+Needs Linux 5.1 (JMP32); loops, which only ``protochain`` makes, need 6.9 (may_goto).
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ def translate(
         VerifierError: the code is not legal, or reads what such a program cannot.
     """
     if form == "direct":
-        raise VerifierError("the direct form is not built yet")
+        from skep.filter.ebpf_direct import LONGEST, Direct
+
+        if rules != "pcap":
+            raise VerifierError("the direct form follows libpcap's rules only", hint='rules="pcap"')
+        return Direct(insns, study(insns, LONGEST, swaps=False), prog_type, verdict).translate()
     if verdict is not None:
         raise VerifierError(
             "a packet too short ends the skb form with 0, whatever the verdict", hint='use form="direct"'
@@ -91,7 +95,7 @@ class Translator:
     def translate(self) -> list[Insn]:
         self.prologue()
         for word in sorted(self.facts.zeroed):
-            self.code.op(e.BPF_ST | e.BPF_MEM | e.BPF_W, 10, off=_slot(word))
+            self.code.op(e.BPF_ST | e.BPF_MEM | e.BPF_DW, 10, off=_slot(word))
         for pc in range(len(self.insns)):
             if self.facts.before[pc] is not None:
                 self.code.label(pc)
@@ -204,13 +208,13 @@ class Translator:
             if mode == c.BPF_IMM:
                 self.mov_imm(X, k)
             elif mode == c.BPF_MEM:
-                self.code.op(e.BPF_LDX | e.BPF_MEM | e.BPF_W, X, 10, _slot(k))
+                self.code.op(e.BPF_LDX | e.BPF_MEM | e.BPF_DW, X, 10, _slot(k))
             elif mode == c.BPF_LEN:
                 self.length(X)
             else:
                 self.header_length(pc, k)
         elif kind in (c.BPF_ST, c.BPF_STX):
-            self.code.op(e.BPF_STX | e.BPF_MEM | e.BPF_W, 10, A if kind == c.BPF_ST else X, _slot(k))
+            self.code.op(e.BPF_STX | e.BPF_MEM | e.BPF_DW, 10, A if kind == c.BPF_ST else X, _slot(k))
         elif kind == c.BPF_ALU:
             self._alu(pc, code, k)
         elif kind == c.BPF_JMP:
@@ -230,7 +234,7 @@ class Translator:
         if mode == c.BPF_IMM:
             self.mov_imm(A, k)
         elif mode == c.BPF_MEM:
-            self.code.op(e.BPF_LDX | e.BPF_MEM | e.BPF_W, A, 10, _slot(k))
+            self.code.op(e.BPF_LDX | e.BPF_MEM | e.BPF_DW, A, 10, _slot(k))
         elif mode == c.BPF_LEN:
             self.length(A)
         elif mode == c.BPF_IND:
@@ -285,7 +289,7 @@ class Translator:
 
 
 def _slot(word: int) -> int:
-    return -4 * (word + 1)
+    return -8 * (word + 1)
 
 
 _ANCILLARY = {

@@ -138,8 +138,11 @@ def beyond(insn: ClassicInsn, longest: int) -> bool:
     return k + SIZES[code & 0x18] > longest
 
 
-def study(insns: Sequence[ClassicInsn], longest: int = 1 << 33) -> Facts:
+def study(insns: Sequence[ClassicInsn], longest: int = 1 << 33, *, swaps: bool = True) -> Facts:
     """Facts of a whole program, for packets of at most ``longest`` bytes.
+
+    Without ``swaps``, no bound is claimed for numbers that were put into host byte order or divided:
+    the kernel's verifier has none either.
 
     Raises:
         VerifierError: the program is not legal classic BPF (see `successors`).
@@ -162,7 +165,7 @@ def study(insns: Sequence[ClassicInsn], longest: int = 1 << 33) -> Facts:
             continue
         if insn.code in (BPF_LD | BPF_MEM, BPF_LDX | BPF_MEM) and state.mem[insn.k] is None:
             zeroed.add(insn.k)
-        after = _step(state, insn)
+        after = _step(state, insn, swaps)
         for target in following[pc]:
             if target not in back:
                 before[target] = _join(before[target], after)
@@ -196,7 +199,7 @@ def _join(old: State | None, new: State) -> State:
     return State(max(old.a, new.a), max(old.x, new.x), mem)
 
 
-def _step(state: State, insn: ClassicInsn) -> State:
+def _step(state: State, insn: ClassicInsn, swaps: bool) -> State:
     code, _, _, k = insn
     kind = code & 7
     if kind in (BPF_LD, BPF_LDX):
@@ -209,7 +212,7 @@ def _step(state: State, insn: ClassicInsn) -> State:
         elif mode == BPF_MSH:
             bound = 60
         elif mode in (BPF_ABS, BPF_IND) and k < 0x80000000:
-            bound = {BPF_B: 0xFF, BPF_H: 0xFFFF}.get(code & 0x18, TOP)
+            bound = {BPF_B: 0xFF, BPF_H: 0xFFFF if swaps else TOP}.get(code & 0x18, TOP)
         else:
             bound = TOP  # a length, or an ancillary load
         return state._replace(a=bound) if kind == BPF_LD else state._replace(x=bound)
@@ -218,17 +221,19 @@ def _step(state: State, insn: ClassicInsn) -> State:
         mem[k] = state.a if kind == BPF_ST else state.x
         return state._replace(mem=tuple(mem))
     if kind == BPF_ALU:
-        return state._replace(a=_alu(code, state.a, state.x if code & BPF_X else k))
+        return state._replace(a=_alu(code, state.a, state.x if code & BPF_X else k, swaps))
     if kind == BPF_MISC:
         return state._replace(x=state.a) if code & 0xF8 == BPF_TAX else state._replace(a=state.x)
     return state
 
 
-def _alu(code: int, a: int, operand: int) -> int:
+def _alu(code: int, a: int, operand: int, swaps: bool) -> int:
     """Upper bound of the result; ``operand`` is a constant, or X's upper bound."""
     operation = code & 0xF0
     constant = not code & BPF_X
-    if operation == BPF_ADD:
+    if operation in (BPF_DIV, BPF_MOD) and not swaps:
+        bound = TOP
+    elif operation == BPF_ADD:
         bound = a + operand
     elif operation == BPF_MUL:
         bound = a * operand

@@ -47,10 +47,8 @@ _PROG_LOAD = struct.Struct("=IIQQIIQII16s")
 _TEST_RUN = struct.Struct("=IIIIQQIIIIQQIII")
 
 
-class TestRun(NamedTuple):
+class RunResult(NamedTuple):
     """What BPF_PROG_TEST_RUN answers: r0's low 32 bits, nanoseconds a run, the packet, the context."""
-
-    __test__ = False  # not a test case, whatever pytest makes of the name
 
     retval: int
     duration: int
@@ -157,7 +155,7 @@ def _with_log(error: KernelError, log: str) -> KernelError:
 
 def prog_test_run(
     fd: int, data: bytes = b"", *, ctx: bytes = b"", repeat: int = 1, data_out: int = 0, flags: int = 0
-) -> TestRun:
+) -> RunResult:
     """Run a loaded program on ``data`` as the packet (at least 14 bytes for packet programs).
 
     Args:
@@ -194,6 +192,6 @@ def prog_test_run(
     )
     bpf(BPF_PROG_TEST_RUN, attr, _TEST_RUN.size)
     answer = _TEST_RUN.unpack(attr.raw[: _TEST_RUN.size])
-    return TestRun(
+    return RunResult(
         answer[1], answer[7], out.raw[: min(answer[3], data_out)], context_out.raw[: min(answer[9], len(ctx))]
     )
