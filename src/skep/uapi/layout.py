@@ -1,0 +1,62 @@
+"""C struct layouts as tables, and packing by name: the one place where attribute bytes are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+
+class Layout(NamedTuple):
+    """A struct of ``size`` bytes.
+
+    ``fields`` maps a name (dotted for members of nested structs) to (byte offset, element size,
+    count): the size is negative for signed integers, the count 0 for a single integer.
+    Host byte order, as everywhere in bpf(2).
+    """
+
+    size: int
+    fields: Mapping[str, tuple[int, int, int]]
+
+    def pack(self, values: Mapping[str, int | bytes], byteorder: str = "little") -> bytearray:
+        """The struct with ``values`` set and every other byte zero.
+
+        An array takes bytes no longer than itself.
+
+        Raises:
+            KeyError: no field of that name.
+            OverflowError: a value does not fit; the message names the field.
+        """
+        out = bytearray(self.size)
+        for name, value in values.items():
+            offset, size, count = self.fields[name]
+            width = abs(size)
+            if isinstance(value, int):
+                try:
+                    data = value.to_bytes(width, _order(byteorder), signed=size < 0)
+                except OverflowError:
+                    kind = f"{'s' if size < 0 else 'u'}{width * 8}"
+                    raise OverflowError(f"{name}: {value} does not fit {kind}") from None
+            else:
+                data = bytes(value)
+                if len(data) > width * max(count, 1):
+                    raise OverflowError(f"{name}: {len(data)} bytes do not fit {width * max(count, 1)}")
+            out[offset : offset + len(data)] = data
+        return out
+
+    def unpack(
+        self, data: bytes | bytearray | memoryview, byteorder: str = "little"
+    ) -> dict[str, int | bytes]:
+        """Every field that ``data`` (possibly shorter, from an older kernel) holds whole."""
+        out: dict[str, int | bytes] = {}
+        order = _order(byteorder)
+        for name, (offset, size, count) in self.fields.items():
+            width = abs(size)
+            end = offset + width * max(count, 1)
+            if end <= len(data):
+                raw = bytes(data[offset:end])
+                out[name] = raw if count else int.from_bytes(raw, order, signed=size < 0)
+        return out
+
+
+def _order(byteorder: str) -> Literal["little", "big"]:
+    return "little" if byteorder == "little" else "big"
