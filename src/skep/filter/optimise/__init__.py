@@ -1,0 +1,73 @@
+"""The optimiser: `optimise` makes the graph of an expression smaller and faster.
+
+It follows libpcap's optimiser (McCanne and Jacobson 1993; Begel, McCanne and Graham 1999, "BPF+") pass by
+pass, so that its listings are those of ``tcpdump -d``, but for two things: each step must keep the
+program's verdict (see `values` and `branches`), and nothing in it is cubic. Graphs beyond
+`EXACT_BLOCKS` blocks are left to `large`.
+
+What it may change is what libpcap changes too: a load outside the packet rejects the packet, and a load
+that is found to be needless, or that moves behind another test, no longer does so. Verdicts on packets
+that are cut short can differ from the unoptimised program's; on packets that hold every byte that the
+expression asks for they do not.
+"""
+
+from __future__ import annotations
+
+from skep.filter.ir import Block
+from skep.filter.optimise.branches import pull_up, thread
+from skep.filter.optimise.graph import (
+    Node,
+    blocks_of,
+    find_dominators,
+    find_in_edges,
+    find_levels,
+    find_uses,
+    nodes_of,
+)
+from skep.filter.optimise.intern import intern, settle_root
+from skep.filter.optimise.values import Numbering
+
+#: graphs up to this size come out as libpcap's listings
+EXACT_BLOCKS = 400
+
+_FRUITLESS_PASSES = 100  # libpcap's: passes that only move jumps may go round in circles
+
+
+def optimise(root: Block) -> Block:
+    """An equivalent graph, newly made; ``root``'s own blocks are not touched.
+
+    A graph with a loop inside a block (protochain) is returned as it is.
+
+    Raises:
+        FilterSyntaxError: arithmetic on constants divides by zero or shifts by more than 31 bits.
+    """
+    nodes = nodes_of(root)
+    if any(code & 7 == 5 for node in nodes for code, _ in node.stmts):
+        return root
+    numbering = Numbering()
+    _loop(nodes, numbering, alter=False)
+    _loop(nodes, numbering, alter=True)
+    intern(nodes[0], nodes)
+    return blocks_of(settle_root(nodes[0]))
+
+
+def _loop(nodes: list[Node], numbering: Numbering, alter: bool) -> None:
+    """Passes over the graph until one finds nothing to do."""
+    fruitless = 0
+    while True:
+        numbering.changed = numbering.progress = False
+        levels = find_levels(nodes[0])
+        find_dominators(levels, len(nodes))
+        find_uses(levels)
+        find_in_edges(levels)
+        for row in reversed(levels):
+            for node in row:
+                numbering.visit(node, alter)
+        if not alter:
+            thread(levels, nodes, numbering)
+            pull_up(levels, numbering)
+        if not numbering.changed:
+            return
+        fruitless = 0 if numbering.progress else fruitless + 1
+        if fruitless >= _FRUITLESS_PASSES:
+            return

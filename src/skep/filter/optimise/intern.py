@@ -1,0 +1,76 @@
+"""Equal blocks become one; tests without consequence at the root go."""
+
+from __future__ import annotations
+
+from skep.filter.optimise.graph import NOP, Node
+from skep.isa.classic import BPF_ALU, BPF_DIV, BPF_JMP, BPF_MOD, BPF_RET, BPF_X
+
+_Key = tuple[int, int, int, int, tuple[tuple[int, int], ...]]
+
+
+def intern(root: Node, nodes: list[Node]) -> None:
+    """Share nodes that do the same and go on to the same nodes; the one with the highest number stays.
+
+    Only where everything after the nodes is shared as well do they become equal, so it works its way up
+    from the returns, one sweep after the other until nothing is left to share.
+    """
+    while True:
+        alive = _reached(root, len(nodes))
+        first: dict[_Key, Node] = {}
+        twin: dict[int, Node] = {}
+        for node in reversed(nodes):
+            if not alive[node.number]:
+                continue
+            false, true = node.to
+            key = (
+                node.code,
+                node.k,
+                true.number if true is not None else -1,
+                false.number if false is not None else -1,
+                tuple((code, k) for code, k in node.stmts if code != NOP),
+            )
+            found = first.setdefault(key, node)
+            if found is not node:
+                twin[node.number] = found
+        if not twin:
+            return
+        for node in nodes:
+            for sense in (0, 1):
+                child = node.to[sense]
+                if child is not None:
+                    node.to[sense] = twin.get(child.number, child)
+
+
+def _reached(root: Node, count: int) -> bytearray:
+    alive = bytearray(count)
+    alive[root.number] = 1
+    stack = [root]
+    while stack:
+        for child in stack.pop().to:
+            if child is not None and not alive[child.number]:
+                alive[child.number] = 1
+                stack.append(child)
+    return alive
+
+
+def settle_root(root: Node) -> Node:
+    """Skip tests at the root that lead to one place; their statements move into the new root.
+
+    All of them: libpcap drops those of the second and later tests, though the new root may rely on them
+    (which is what goes wrong in ``1/2=1/3&&1>4/5&&1>6/7``).
+    """
+    stmts = root.stmts
+    while root.code & 7 == BPF_JMP and root.to[0] is root.to[1]:
+        target = root.to[0]
+        assert target is not None
+        stmts = stmts + target.stmts
+        root = target
+    root.stmts = stmts
+    if root.code == BPF_RET and not _divides(stmts):
+        root.stmts = []  # a constant: nothing before it matters
+    return root
+
+
+def _divides(stmts: list[list[int]]) -> bool:
+    """Whether a division by X is left, which may be by zero and then rejects."""
+    return any(code in (BPF_ALU | BPF_DIV | BPF_X, BPF_ALU | BPF_MOD | BPF_X) for code, _ in stmts)
