@@ -2,18 +2,29 @@
 
 docs/machine.md is its contract. Each instruction becomes a closure (`skep.vm.meaning`) when a machine is
 made; running calls one after the other. Addresses are virtual: the context starts at `CTX_BASE`, the
-stack of frame n at `STACK_BASE` + 1024 * n, function slots at `FUNC_BASE`; nothing else can be reached.
+stack of frame n at `STACK_BASE` + 1024 * n; nothing else can be reached.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from skep.errors import DecodeError, ExecutionError
 from skep.isa import Insn, imm64, validate
 from skep.isa import opcodes as op
-from skep.vm.meaning import CTX_BASE, FUNC_BASE, M32, M64, STACK_BASE, STACK_STRIDE, Closure, Fault, maker
+from skep.vm.meaning import (
+    CTX_BASE,
+    M32,
+    M64,
+    STACK_BASE,
+    STACK_STRIDE,
+    Closure,
+    Fault,
+    maker,
+    over_budget,
+)
 
 DEFAULT_BUDGET: Final = 1 << 32
 MAX_TURNS: Final = (
@@ -74,7 +85,7 @@ class Machine:
         """Decode ``insns``.
 
         Raises:
-            DecodeError: the code is not legal, or names maps or address spaces, which only a kernel has.
+            DecodeError: the code is not legal, or names what only a kernel has (maps, kfuncs, arenas).
         """
         validate(insns)
         self.insns = tuple(insns)
@@ -83,11 +94,6 @@ class Machine:
         self.stacks = bytearray(STACK_STRIDE * op.MAX_FRAMES)
         self.frames: list[Frame] = []
         self._starts = _function_starts(self.insns)
-        self._addresses = {
-            FUNC_BASE + 8 * (pc + 1 + insn.imm)
-            for pc, insn in enumerate(self.insns)
-            if insn.opcode == op.LD_IMM64 and insn.src == op.BPF_PSEUDO_FUNC
-        }
         self._code = self._decode()
         self.reset(ctx, packet=packet, budget=budget)
 
@@ -196,14 +202,12 @@ class Machine:
         return None
 
     def where(self, address: int) -> str:
-        """A virtual address in words: ``ctx+4``, ``fp-8``, ``fp2-8`` in frame 2, ``insn 7``, else hex."""
+        """A virtual address in words: ``ctx+4``, ``fp-8``, ``fp2-8`` in frame 2, else hex."""
         at = address - STACK_BASE
         if 0 <= at < self.live:
             frame, inside = divmod(at, STACK_STRIDE)
             name = "fp" if frame == len(self.frames) else f"fp{frame}"
             return f"{name}{inside - op.STACK_SIZE:+d}" if inside != op.STACK_SIZE else name
-        if address in self._addresses:
-            return f"insn {(address - FUNC_BASE) // 8}"
         at = address - CTX_BASE
         if 0 <= at <= self.ctx_len and self.ctx_len:
             return f"ctx+{at}"
@@ -260,20 +264,16 @@ class Machine:
         elif kind in (op.BPF_JMP, op.BPF_JMP32):
             imm &= M64 if kind == op.BPF_JMP else M32
             target = pc + 1 + (self.insns[pc].imm if opcode == op.GOTOL else off)
-            cost = pc - target + 1 if target <= pc else 0
+            variant, cost = int(target <= pc), pc - target + 1
         elif kind == op.BPF_STX and opcode & op.MODE_MASK == op.BPF_ATOMIC:
             variant = imm
         return maker(opcode, variant)(self, dst, src, off, imm, pc + 1, target, cost)
 
     def _wide(self, pc: int) -> Closure:
         insn, registers, following = self.insns[pc], self.registers, pc + 2
-        if insn.src == op.BPF_PSEUDO_FUNC:
-            value = FUNC_BASE + 8 * (pc + 1 + insn.imm)
-        elif insn.src:
-            raise DecodeError(f"insn {pc}: maps and kernel symbols need a kernel", offset=8 * pc)
-        else:
-            value = imm64(self.insns, pc)
-        dst = insn.dst
+        if insn.src:
+            raise DecodeError(f"insn {pc}: maps, symbols and function addresses need a kernel", offset=8 * pc)
+        dst, value = insn.dst, imm64(self.insns, pc)
 
         def step() -> int:
             registers[dst] = value
@@ -298,10 +298,7 @@ class Machine:
             dst = insn.dst
 
             def through_register() -> int:
-                value = registers[dst]
-                if value in self._addresses:
-                    return self._enter((value - FUNC_BASE) // 8, following)
-                self._helper(value)
+                self._helper(registers[dst])
                 return following
 
             return through_register
@@ -313,11 +310,7 @@ class Machine:
 
             return local
         if insn.src == op.BPF_PSEUDO_KFUNC_CALL:
-
-            def kfunc() -> int:
-                raise Fault(f"kernel function {insn.imm} is not known here")
-
-            return kfunc
+            raise DecodeError(f"insn {pc}: kernel function {insn.imm} needs a kernel", offset=8 * pc)
         number = insn.imm & M32
 
         def helper() -> int:
@@ -339,7 +332,7 @@ class Machine:
             raise Fault(f"calls are nested deeper than {op.MAX_FRAMES} frames")
         cost = 1 + self._starts[target]
         if self.budget < cost:
-            raise Fault(f"the budget of instructions is used up ({self.budget} left, the call costs {cost})")
+            raise over_budget(self.budget, cost)
         self.budget -= cost
         r6, r7, r8, r9 = registers[6:10]
         frames.append(Frame(following, (r6, r7, r8, r9), self.turns))
@@ -355,12 +348,10 @@ def _function_starts(insns: Sequence[Insn]) -> dict[int, int]:
     """First slot of every function -> its length in slots."""
     starts = {0}
     for pc, insn in enumerate(insns):
-        if (insn.opcode == op.CALL and insn.src == op.BPF_PSEUDO_CALL) or (
-            insn.opcode == op.LD_IMM64 and insn.src == op.BPF_PSEUDO_FUNC
-        ):
+        if insn.opcode == op.CALL and insn.src == op.BPF_PSEUDO_CALL:
             starts.add(pc + 1 + insn.imm)
     order = [*sorted(starts), len(insns)]
-    return {start: end - start for start, end in zip(order, order[1:], strict=False)}
+    return {start: end - start for start, end in itertools.pairwise(order)}
 
 
 def _memory_access(insn: Insn, registers: Sequence[int]) -> tuple[bool, bool, int, int]:

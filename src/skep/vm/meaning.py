@@ -28,7 +28,6 @@ M64: Final = (1 << 64) - 1
 
 CTX_BASE: Final = 0x1000_0000_0000  # address of the context
 STACK_BASE: Final = 0x2000_0000_0000  # address of the main program's stack
-FUNC_BASE: Final = 0x3000_0000_0000  # address of slot 0 as a function; 8 more for each slot
 STACK_STRIDE: Final = 1024  # from one frame's stack to the next, so that none reaches into another
 
 Closure = Callable[[], int]
@@ -158,6 +157,7 @@ def maker(opcode: int, variant: int) -> Maker:
         "STACK_BASE": STACK_BASE,
         "CTX_BASE": CTX_BASE,
         "out_of_bounds": out_of_bounds,
+        "not_aligned": not_aligned,
         "over_budget": over_budget,
     }
     for size, letter in ((1, "B"), (2, "H"), (4, "I"), (8, "Q")):
@@ -170,6 +170,10 @@ def maker(opcode: int, variant: int) -> Maker:
 
 def out_of_bounds(what: str, size: int, address: int) -> Fault:
     return Fault(f"{what} of {size} byte{'s' if size > 1 else ''} at {address:#x} is out of bounds")
+
+
+def not_aligned(size: int, address: int) -> Fault:
+    return Fault(f"atomic operation on {size} bytes at {address:#x} is not aligned")
 
 
 def over_budget(left: int, cost: int) -> Fault:
@@ -288,26 +292,19 @@ def _atomic(opcode: int, operation: int) -> str:
     mask = (1 << 8 * size) - 1
     base = "s" if operation == op.BPF_LOAD_ACQ else "d"
     address = f"(r[{base}] + off)"
-    align = (
-        f"if {address} & {size - 1}:\n"
-        f'    raise Fault(f"atomic operation on {size} bytes at {{{address} & {M64}:#x}} is not aligned")\n'
-        if size > 1
-        else ""
-    )
-    get, put = f"get{size}({{0}}, i)[0]", f"put{size}({{0}}, i, {{1}})"
+    check = f"if x & {size - 1}: raise not_aligned({size}, x)\n    " if size > 1 else ""
+    load, put = f"{check}v = get{size}({{0}}, i)[0]", f"put{size}({{0}}, i, {{1}})"
     if operation == op.BPF_LOAD_ACQ:
-        text = _access(size, "load", address, "v = " + get.format("stack"), "v = " + get.format("m.ctx"))
-        return align + text + "r[d] = v\nreturn nxt"
+        text = _access(size, "load", address, load.format("stack"), load.format("m.ctx"))
+        return text + "r[d] = v\nreturn nxt"
     if operation == op.BPF_STORE_REL:
-        value = f"r[s] & {mask}"
-        text = _access(size, "store", address, put.format("stack", value), put.format("m.ctx", value))
-        return align + text + "return nxt"
+        store = check + put.format("{0}", f"r[s] & {mask}")
+        return _access(size, "store", address, store.format("stack"), store.format("m.ctx")) + "return nxt"
     new = ATOMIC[operation if operation in ATOMIC else operation & ~op.BPF_FETCH].replace("MASK", str(mask))
-    both = [
-        f"a = {get.format(memory)}; {put.format(memory, f'({new}) & {mask}')}"
-        for memory in ("stack", "m.ctx")
-    ]
-    text = align + f"b = r[s] & {mask}\n" + _access(size, "atomic operation", address, *both)
+    update = f"{check}a = get{size}({{0}}, i)[0]\n    {put.format('{0}', f'({new}) & {mask}')}"
+    text = f"b = r[s] & {mask}\n" + _access(
+        size, "atomic operation", address, update.format("stack"), update.format("m.ctx")
+    )
     if operation == op.BPF_CMPXCHG:
         text += "r[0] = a\n"
     elif operation & op.BPF_FETCH:
