@@ -49,8 +49,8 @@ def captures() -> Path:
 @functools.cache
 def _bpf_answer() -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    # BPF_PROG_GET_NEXT_ID (11) from id 2**31: ENOENT where bpf(2) is allowed, EPERM/ENOSYS where not.
-    attr = (ctypes.c_uint32 * 4)(1 << 31, 0, 0, 0)
+    # BPF_PROG_GET_NEXT_ID (11) from id 2**31 - 2: ENOENT where bpf(2) is allowed, EPERM/ENOSYS where not.
+    attr = (ctypes.c_uint32 * 4)((1 << 31) - 2, 0, 0, 0)
     number = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine, 321)
     libc.syscall(number, 11, ctypes.byref(attr), 16)
     return ctypes.get_errno()
