@@ -244,12 +244,16 @@ ATTR: Final[dict[str, Layout]] = {
             "uprobe_multi.cnt": (48, 4, 0),
             "uprobe_multi.flags": (52, 4, 0),
             "uprobe_multi.pid": (56, 4, 0),
+            "uprobe_multi.path_fd": (60, 4, 0),
             "netkit.relative_fd": (16, 4, 0),
             "netkit.relative_id": (16, 4, 0),
             "netkit.expected_revision": (24, 8, 0),
             "cgroup.relative_fd": (16, 4, 0),
             "cgroup.relative_id": (16, 4, 0),
             "cgroup.expected_revision": (24, 8, 0),
+            "tracing_multi.ids": (16, 8, 0),
+            "tracing_multi.cookies": (24, 8, 0),
+            "tracing_multi.cnt": (32, 4, 0),
         },
     ),
     "link_update": Layout(
@@ -304,6 +308,14 @@ ATTR: Final[dict[str, Layout]] = {
             "stream_buf_len": (8, 4, 0),
             "stream_id": (12, 4, 0),
             "prog_fd": (16, 4, 0),
+        },
+    ),
+    "prog_assoc_struct_ops": Layout(
+        12,
+        {
+            "map_fd": (0, 4, 0),
+            "prog_fd": (4, 4, 0),
+            "flags": (8, 4, 0),
         },
     ),
 }
@@ -456,7 +468,7 @@ INFO: Final[dict[str, Layout]] = {
         },
     ),
     "perf_event_attr": Layout(
-        136,
+        144,
         {
             "type": (0, 4, 0),
             "size": (4, 4, 0),
@@ -488,6 +500,7 @@ INFO: Final[dict[str, Layout]] = {
             "aux_action": (116, 4, 0),
             "sig_data": (120, 8, 0),
             "config3": (128, 8, 0),
+            "config4": (136, 8, 0),
         },
     ),
 }

@@ -51,6 +51,8 @@ class Cmd(IntEnum):
     PROG_BIND_MAP = 35
     TOKEN_CREATE = 36
     PROG_STREAM_READ_BY_FD = 37
+    PROG_ASSOC_STRUCT_OPS = 38
+    COMMON_ATTRS = 65536
 
     @property
     def c_name(self) -> str:
@@ -97,6 +99,8 @@ class MapType(IntEnum):
     USER_RINGBUF = 31
     CGRP_STORAGE = 32
     ARENA = 33
+    INSN_ARRAY = 34
+    RHASH = 35
 
     @property
     def c_name(self) -> str:
@@ -208,6 +212,10 @@ class AttachType(IntEnum):
     NETKIT_PEER = 55
     TRACE_KPROBE_SESSION = 56
     TRACE_UPROBE_SESSION = 57
+    TRACE_FSESSION = 58
+    TRACE_FENTRY_MULTI = 59
+    TRACE_FEXIT_MULTI = 60
+    TRACE_FSESSION_MULTI = 61
 
     @property
     def c_name(self) -> str:
@@ -233,6 +241,7 @@ class LinkType(IntEnum):
     UPROBE_MULTI = 12
     NETKIT = 13
     SOCKMAP = 14
+    TRACING_MULTI = 15
 
     @property
     def c_name(self) -> str:
@@ -297,6 +306,8 @@ SINCE: Final[dict[str, str]] = {
     "BPF_PROG_BIND_MAP": "5.10",
     "BPF_TOKEN_CREATE": "6.9",
     "BPF_PROG_STREAM_READ_BY_FD": "6.17",
+    "BPF_PROG_ASSOC_STRUCT_OPS": "7.0",
+    "BPF_COMMON_ATTRS": "7.2",
     "BPF_MAP_TYPE_HASH": "3.19",
     "BPF_MAP_TYPE_ARRAY": "3.19",
     "BPF_MAP_TYPE_PROG_ARRAY": "4.2",
@@ -330,6 +341,8 @@ SINCE: Final[dict[str, str]] = {
     "BPF_MAP_TYPE_USER_RINGBUF": "6.1",
     "BPF_MAP_TYPE_CGRP_STORAGE": "6.2",
     "BPF_MAP_TYPE_ARENA": "6.9",
+    "BPF_MAP_TYPE_INSN_ARRAY": "6.19",
+    "BPF_MAP_TYPE_RHASH": "7.2",
     "BPF_PROG_TYPE_SOCKET_FILTER": "3.19",
     "BPF_PROG_TYPE_KPROBE": "4.1",
     "BPF_PROG_TYPE_SCHED_CLS": "4.1",
@@ -406,7 +419,7 @@ SINCE: Final[dict[str, str]] = {
     "BPF_PERF_EVENT": "5.15",
     "BPF_TRACE_KPROBE_MULTI": "5.18",
     "BPF_LSM_CGROUP": "6.0",
-    "BPF_STRUCT_OPS": "5.6",
+    "BPF_STRUCT_OPS": "6.4",
     "BPF_NETFILTER": "6.4",
     "BPF_TCX_INGRESS": "6.6",
     "BPF_TCX_EGRESS": "6.6",
@@ -420,6 +433,10 @@ SINCE: Final[dict[str, str]] = {
     "BPF_NETKIT_PEER": "6.7",
     "BPF_TRACE_KPROBE_SESSION": "6.10",
     "BPF_TRACE_UPROBE_SESSION": "6.13",
+    "BPF_TRACE_FSESSION": "7.0",
+    "BPF_TRACE_FENTRY_MULTI": "7.2",
+    "BPF_TRACE_FEXIT_MULTI": "7.2",
+    "BPF_TRACE_FSESSION_MULTI": "7.2",
     "BPF_LINK_TYPE_RAW_TRACEPOINT": "5.8",
     "BPF_LINK_TYPE_TRACING": "5.8",
     "BPF_LINK_TYPE_CGROUP": "5.8",
@@ -428,10 +445,11 @@ SINCE: Final[dict[str, str]] = {
     "BPF_LINK_TYPE_XDP": "5.9",
     "BPF_LINK_TYPE_PERF_EVENT": "5.15",
     "BPF_LINK_TYPE_KPROBE_MULTI": "5.18",
-    "BPF_LINK_TYPE_STRUCT_OPS": "6.4",
+    "BPF_LINK_TYPE_STRUCT_OPS": "6.0",
     "BPF_LINK_TYPE_NETFILTER": "6.4",
     "BPF_LINK_TYPE_TCX": "6.6",
     "BPF_LINK_TYPE_UPROBE_MULTI": "6.6",
     "BPF_LINK_TYPE_NETKIT": "6.7",
     "BPF_LINK_TYPE_SOCKMAP": "6.10",
+    "BPF_LINK_TYPE_TRACING_MULTI": "7.2",
 }
