@@ -8,17 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from skep.capture.source import BZIP2, COMPRESS, GZIP, LZ4, SKIPPABLE, XZ, ZSTD
 from skep.errors import CaptureError, MissingDependency
-
-GZIP = b"\x1f\x8b"
-ZSTD = b"\x28\xb5\x2f\xfd"
-XZ = b"\xfd7zXZ\0"
-BZIP2 = b"BZh"
-LZ4 = b"\x04\x22\x4d\x18"
-COMPRESS = b"\x1f\x9d"
-#: zstd and lz4 share "skippable" frames, 0x184D2A50 to 0x184D2A5F
-SKIPPABLE = tuple(bytes((0x50 | low, 0x2A, 0x4D, 0x18)) for low in range(16))
-DETECT = (GZIP, ZSTD, XZ, BZIP2, LZ4, COMPRESS, *SKIPPABLE)
 
 #: most bytes unpacked at a time
 OUTPUT = 1 << 18

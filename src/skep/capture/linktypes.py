@@ -7,7 +7,7 @@ libpcap's, see tools/gen_linktypes.py.
 
 from __future__ import annotations
 
-from skep.capture.linktype_table import ALIASES, FILE_NUMBERS, NAMES, RECORD_LIMITS
+from skep.capture.linktype_numbers import FILE_NUMBERS, RECORD_LIMITS
 
 #: the longest record libpcap reads of most link types, bytes (MAXIMUM_SNAPLEN)
 MAXIMUM_SNAPLEN = 262144
@@ -43,18 +43,24 @@ def to_file(dlt: int) -> int:
 
 def name(dlt: int) -> str:
     """The name tcpdump prints and takes (``EN10MB``); the number in digits when there is none."""
+    from skep.capture.linktype_names import NAMES
+
     known = NAMES.get(dlt)
     return known[0] if known else str(dlt)
 
 
 def description(dlt: int) -> str:
     """A few words on what the link type is ("Ethernet"); "" when the table has none."""
+    from skep.capture.linktype_names import NAMES
+
     known = NAMES.get(dlt)
     return known[1] if known else ""
 
 
 def by_name(text: str) -> int | None:
     """DLT number of a name in any case, with or without ``DLT_``; None for an unknown one."""
+    from skep.capture.linktype_names import ALIASES, NAMES
+
     wanted = text.upper().removeprefix("DLT_")
     for dlt, (known, _) in NAMES.items():
         if known == wanted:

@@ -168,6 +168,11 @@ class PcapRecords:
         self.interfaces = [Interface(layout.linktype, layout.snaplen, layout.units)]
 
     def packets(self) -> Iterator[Packet]:
+        """The packets, in file order."""
+        return self.items()  # type: ignore[return-value]  # no None without pauses
+
+    def items(self, pauses: bool = False) -> Iterator[Packet | None]:
+        """The packets; with ``pauses`` None comes whenever more input must be read, which may take long."""
         layout = self.layout
         buffer, base, position = self.buffer, self.base, 0
         self.buffer = b""
@@ -199,10 +204,18 @@ class PcapRecords:
                         0,
                     ),
                 )
+            if pauses and not self._at_hand(buffer, position):
+                yield None
             buffer, base, position, packet = self._one(buffer, base, position)
             if packet is None:
                 return
             yield packet
+
+    def _at_hand(self, buffer: bytes, position: int) -> bool:
+        """Whether the whole record at ``position`` is in the buffer."""
+        have = len(buffer) - position
+        header = self.layout.record_header
+        return have >= header and have >= header + self.layout.fields(buffer, position)[2]
 
     def _one(self, buffer: bytes, base: int, position: int) -> tuple[bytes, int, int, Packet | None]:
         """The record at ``position``, whatever it is like; more is read if it is not all there.

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from skep.capture import pcap
 from skep.capture.packet import Block, Interface, Packet
 from skep.capture.pcap import FILE_HEADER, Layout, PcapRecords
 from skep.capture.source import BinaryFile, Source
+
+if TYPE_CHECKING:
+    from skep.capture.pcapng import PcapngBlocks
+
+SECTION = b"\n\r\r\n"
 
 
 class Reader:
@@ -26,8 +31,8 @@ class Reader:
     """
 
     __slots__ = (
-        "_body",
         "_iterator",
+        "body",
         "byteorder",
         "format",
         "interfaces",
@@ -40,7 +45,7 @@ class Reader:
 
     def __init__(self, origin: str | bytes | os.PathLike[str] | int | BinaryFile) -> None:
         self.source = Source(origin)
-        self._iterator: Iterator[Packet | Block] | None = None
+        self._iterator: Iterator[Any] | None = None
         self.layout: Layout | None = None
         self.interfaces: list[Interface]
         try:
@@ -50,30 +55,38 @@ class Reader:
             raise
 
     def _open(self) -> None:
-        from skep.capture import pcapng
-
         source = self.source
+        #: the records behind the file's header: what iteration and `Stream` read from
+        self.body: PcapRecords | PcapngBlocks
         start = source.unpack(source.more(b"", FILE_HEADER))
         if len(start) < FILE_HEADER:
             start = source.more(start, FILE_HEADER)
         layout = pcap.parse_header(start, source)
-        self._body: PcapRecords | pcapng.PcapngBlocks
         if layout is not None:
             self.format = "pcap"
             self.layout = layout
             self.byteorder = layout.byteorder
-            self._body = PcapRecords(layout, source, start[FILE_HEADER:], FILE_HEADER)
-        elif pcapng.order_of_section(start):
-            self.format = "pcapng"
-            self._body = pcapng.PcapngBlocks(source, start)
-            self.byteorder = self._body.opening[0].byteorder
+            self.body = PcapRecords(layout, source, start[FILE_HEADER:], FILE_HEADER)
+        elif start.startswith(SECTION):
+            self._open_pcapng(start)
         else:
             raise source.error(*unknown(start))
-        self.interfaces = self._body.interfaces
+        self.interfaces = self.body.interfaces
         first = self.interfaces[0]
         self.linktype = first.linktype
         self.snaplen = first.snaplen
         self.precision = 9 if first.units > 1_000_000 else 6
+
+    def _open_pcapng(self, start: bytes) -> None:
+        from skep.capture.blocks import order_of_section
+        from skep.capture.pcapng import PcapngBlocks
+
+        if not order_of_section(start):
+            # Four odd line ends, but not the mark of a byte order behind them.
+            raise self.source.error(*unknown(start))
+        self.format = "pcapng"
+        self.body = PcapngBlocks(self.source, start)
+        self.byteorder = self.body.opening[0].byteorder
 
     @property
     def path(self) -> str:
@@ -84,7 +97,7 @@ class Reader:
         return self.source.compression
 
     def __iter__(self) -> Iterator[Packet]:
-        return self._start("packets")  # type: ignore[return-value]
+        return self._start("packets")
 
     def items(self) -> Iterator[Packet | Block]:
         """Packets, and between them every other block of a pcapng file, in file order.
@@ -93,11 +106,9 @@ class Reader:
         """
         return self._start("items")
 
-    def _start(self, kind: str) -> Iterator[Packet | Block]:
+    def _start(self, kind: str) -> Iterator[Any]:
         if self._iterator is None:
-            if self.format == "pcap":
-                kind = "packets"
-            self._iterator = getattr(self._body, kind)()
+            self._iterator = getattr(self.body, kind)()
         return self._iterator
 
     def close(self) -> None:

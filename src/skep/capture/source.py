@@ -15,6 +15,16 @@ from skep.errors import CaptureError, SkepError
 #: bytes asked for at a time; about what stays in a second-level cache
 PIECE = 1 << 18
 
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+XZ = b"\xfd7zXZ\0"
+BZIP2 = b"BZh"
+LZ4 = b"\x04\x22\x4d\x18"
+COMPRESS = b"\x1f\x9d"
+#: zstd and lz4 share "skippable" frames, 0x184D2A50 to 0x184D2A5F
+SKIPPABLE = tuple(bytes((0x50 | low, 0x2A, 0x4D, 0x18)) for low in range(16))
+COMPRESSED = (GZIP, ZSTD, XZ, BZIP2, LZ4, COMPRESS, *SKIPPABLE)
+
 
 class BinaryFile(Protocol):
     """Anything with a ``read(n)`` that returns bytes."""
@@ -81,10 +91,10 @@ class Source:
 
         Returns the first bytes of the capture itself. Compression inside compression is not unpacked.
         """
-        from skep.capture.compressed import DETECT, opener
-
-        if not start.startswith(DETECT):
+        if not start.startswith(COMPRESSED):
             return start
+        from skep.capture.compressed import opener
+
         self.compression, self.read = opener(start, self.read, self.path)
         return self.read()
 
