@@ -35,6 +35,8 @@ BLOCK_LIMIT = 16 << 20
 BLOCK_EXTRA = 8 + 20 + 131072 + 4
 #: far beyond any real file; keeps the memory of a made-up one in bounds
 INTERFACE_LIMIT = 1 << 18
+#: interface descriptions are kept with their options up to this many bytes in all, then without
+KEPT_LIMIT = 16 << 20
 
 
 class PcapngBlocks:
@@ -45,6 +47,7 @@ class PcapngBlocks:
 
     __slots__ = (
         "_first",
+        "_kept",
         "_shared",
         "base",
         "buffer",
@@ -68,6 +71,7 @@ class PcapngBlocks:
         self._first = 0
         #: (byte order, body) -> interface: equal descriptions are kept once
         self._shared: dict[tuple[str, bytes], Interface] = {}
+        self._kept = 0
         self.limit = BLOCK_LIMIT
         #: the blocks up to the first interface, read on opening
         self.opening: list[Block] = []
@@ -158,7 +162,11 @@ class PcapngBlocks:
                     interface = parse_interface(block.raw, self.byteorder)
                 except Refused as refused:
                     raise self.source.error(str(refused), block.offset) from None
-                self._shared[key] = interface
+                if self._kept > KEPT_LIMIT:
+                    interface = interface._replace(options=())
+                else:
+                    self._kept += len(block.raw)
+                    self._shared[key] = interface
                 self.limit = max(self.limit, linktypes.record_limit(interface.linktype) + BLOCK_EXTRA)
             self.interfaces.append(interface)
 
