@@ -1,0 +1,1 @@
+"""Object files as data: `ObjectSpec`, `ProgramSpec`, `MapSpec`; section names; relocations; linking."""
