@@ -51,16 +51,19 @@ def text(insns: Sequence[Insn], pc: int, *, alu32: bool = False, symbol: str | N
     ``symbol`` names the code for jump targets, which llvm-objdump adds: ``goto +0x1 <.text+0x10>``.
     """
     insn = insns[pc]
-    if insn.dst > 11 or insn.src > 11:  # LLVM counts r11, which programs may not use
-        return _UNKNOWN
     cls = insn.opcode & op.CLASS_MASK
     if cls in (op.BPF_ALU, op.BPF_ALU64):
-        return _alu(insn)
-    if cls in (op.BPF_JMP, op.BPF_JMP32):
-        return _jump(insn, pc, symbol)
-    if cls == op.BPF_LD:
-        return _ld(insns, pc)
-    return _memory(insn, cls, alu32)
+        body = _alu(insn)
+    elif cls in (op.BPF_JMP, op.BPF_JMP32):
+        body = _jump(insn, pc, symbol)
+    elif cls == op.BPF_LD:
+        body = _ld(insns, pc)
+    else:
+        body = _memory(insn, cls, alu32)
+    for reg in (insn.dst, insn.src):  # LLVM counts r11, which programs may not use, and none after it
+        if reg > 11 and (f"r{reg}" in body or f"w{reg}" in body):
+            return _UNKNOWN
+    return body
 
 
 def listing(
@@ -154,10 +157,10 @@ def _memory(insn: Insn, cls: int, alu32: bool) -> str:
         return f"*({size} *)({where}) = {_hex(imm)}" if mode == op.BPF_MEM else _UNKNOWN
     if mode == op.BPF_MEM:
         return f"*({size} *)({where}) = {reg}{src}"
-    return _atomic(insn, size, where) if mode == op.BPF_ATOMIC else _UNKNOWN
+    return _atomic(insn, size, where, alu32) if mode == op.BPF_ATOMIC else _UNKNOWN
 
 
-def _atomic(insn: Insn, size: str, where: str) -> str:
+def _atomic(insn: Insn, size: str, where: str, alu32: bool) -> str:
     _, dst, src, off, imm = insn
     reg = "r" if size == "u64" else "w"
     if imm == op.BPF_LOAD_ACQ:
@@ -166,7 +169,15 @@ def _atomic(insn: Insn, size: str, where: str) -> str:
         return f"store_release(({size} *)({where}), {reg}{src})"
     if size not in ("u32", "u64"):
         return _UNKNOWN
+    legal = imm & 0xFF if imm & 0xF == 1 else imm & 0xF0  # LLVM looks at no other bits
+    if size == "u32" and not alu32 and legal != imm:
+        legal = imm & 0xF0
+        if legal:
+            return _UNKNOWN
+    imm = legal
     if imm in _ATOMIC:
+        if imm == op.BPF_ADD and not alu32 and size == "u32":
+            reg = "r"
         return f"lock *({size} *)({where}) {_ALU[imm]} {reg}{src}"
     if imm & op.BPF_FETCH and imm & ~op.BPF_FETCH in _ATOMIC:
         name = _ATOMIC[imm & ~op.BPF_FETCH]
@@ -180,14 +191,14 @@ def _atomic(insn: Insn, size: str, where: str) -> str:
 
 
 def _ld(insns: Sequence[Insn], pc: int) -> str:
-    code, dst, src, _, imm = insns[pc]
+    code, dst, src, off, imm = insns[pc]
     size = _SIZE[(code & op.SIZE_MASK) >> 3]
     mode = code & op.MODE_MASK
     if code == op.LD_IMM64:
-        if pc + 1 >= len(insns):
+        if pc + 1 >= len(insns) or off:
             return _UNKNOWN
         if src:
-            return f"ld_pseudo\tr{dst}, {_hex(src)}, {_hex(imm)}"
+            return f"ld_pseudo\tr{dst}, {_hex(src)}, {_hex(imm & 0xFFFFFFFF)}"
         value = (insns[pc + 1].imm & 0xFFFFFFFF) << 32 | imm & 0xFFFFFFFF
         return f"r{dst} = {_hex(value - (1 << 64) if value >> 63 else value)} ll"
     if code & op.SIZE_MASK == op.BPF_DW:
@@ -200,7 +211,7 @@ def _ld(insns: Sequence[Insn], pc: int) -> str:
 def _jump(insn: Insn, pc: int, symbol: str | None) -> str:
     code, dst, src, off, imm = insn
     if code == op.EXIT:
-        return "exit"
+        return _UNKNOWN if imm else "exit"
     if code == op.CALL:
         return f"call {_hex(imm)}"
     if code == op.CALLX:
@@ -221,6 +232,6 @@ def _jump(insn: Insn, pc: int, symbol: str | None) -> str:
 
 
 def _target(slot: int, symbol: str | None) -> str:
-    if symbol is None or slot < 0:
+    if symbol is None:
         return ""
-    return f" <{symbol}+0x{slot * 8:x}>" if slot else f" <{symbol}>"
+    return f" <{symbol}+0x{slot * 8 & 0xFFFFFFFFFFFFFFFF:x}>" if slot else f" <{symbol}>"

@@ -122,12 +122,8 @@ def validate(insns: Sequence[Insn], *, linux: bool = False) -> None:
         if rule is None:
             _refuse(pc, f"unknown opcode {opcode:#04x}")
         kind, flags = rule
-        if (
-            (flags & _DST and dst)
-            or (flags & _SRC and src)
-            or (flags & _OFF and off)
-            or (flags & _IMM and imm)
-        ):
+        used = (dst and _DST) | (src and _SRC) | (off and _OFF) | (imm and _IMM)
+        if flags & used and not (linux and opcode == op.EXIT and used == _OFF):  # Linux skips that field
             _reserved(pc, insns[pc], flags)
         if dst > 10 or (src > 10 and kind not in (_CALL, _WIDE)):
             _refuse(pc, f"register r{dst if dst > 10 else src} does not exist (r0 to r10 do)")
