@@ -1,0 +1,239 @@
+"""A program as native code, ready to run.
+
+The state that native code shares with its caller is three words, `STATE`; see `skep.jit.lower`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from skep.errors import CompileError, ExecutionError, LinkError
+from skep.isa import Insn, encode
+from skep.jit import body
+from skep.llvm import cache, native
+
+#: Instructions that a run may execute by default, in the coin of docs/machine.md.
+DEFAULT_BUDGET: Final = 1 << 32
+MAX_BUDGET: Final = (1 << 63) - 1
+
+#: From so many slots on a program is compiled without LLVM's loop and call-graph passes, which grow faster
+#: than the program.
+QUICK_FROM: Final = 20_000
+
+Helper = Callable[[int, int, int, int, int], int] | int
+
+_SYMBOL: Final = "prog"
+_BYTE: Final = ctypes.c_char
+_REASONS: Final = {
+    body.OUT_OF_BOUNDS: "memory access out of bounds (not within ctx or the stack of a live frame)",
+    body.UNALIGNED: "atomic operation on an unaligned address",
+    body.NO_HELPER: "call of an unknown helper",
+    body.TOO_DEEP: "call depth over 8 frames",
+    body.NO_BUDGET: "instruction budget used up (the program may not end; give a larger budget)",
+}
+
+
+class _State(ctypes.Structure):
+    _fields_ = (
+        ("budget", ctypes.c_int64),
+        ("stopped", ctypes.c_uint64),
+        ("helpers", ctypes.c_void_p),
+    )
+
+
+class NativeProgram:
+    """Executable code of one program. `run` may be called from several threads at once.
+
+    A context manager; `close` unmaps the code, which otherwise goes with the object.
+    """
+
+    __slots__ = ("_call", "_callbacks", "_helpers", "_image", "_raised", "_states", "_table")
+
+    def __init__(self, image: native.Image, helpers: Mapping[int, Helper]) -> None:
+        self._image = image
+        self._states: list[tuple[_State, int]] = []
+        #: address of a state -> what a helper raised in the run that uses it
+        self._raised: dict[int, BaseException] = {}
+        prototype = ctypes.CFUNCTYPE(
+            ctypes.c_uint64,
+            ctypes.c_void_p,
+            ctypes.c_uint64,
+            ctypes.c_void_p,
+            ctypes.c_uint64,
+            ctypes.c_void_p,
+        )
+        self._call: Callable[..., int] = prototype(image.address(_SYMBOL))
+        self._callbacks: list[object] = []
+        self._helpers = dict(helpers)
+        numbers = sorted(helpers)
+        self._table = (ctypes.c_void_p * len(numbers))(*[self._entry(helpers[number]) for number in numbers])
+
+    def _entry(self, helper: Helper) -> int:
+        """The native address of a helper: itself, or a callback into Python."""
+        if isinstance(helper, int):
+            return helper
+        raised = self._raised
+
+        def call(a: int, b: int, c: int, d: int, e: int, state: int) -> int:
+            try:
+                return helper(a, b, c, d, e) & 0xFFFFFFFFFFFFFFFF
+            except BaseException as error:
+                raised[state] = error
+                ctypes.c_uint64.from_address(state + 8).value = body.HELPER_RAISED << 32
+                return 0
+
+        callback = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 6)(call)
+        self._callbacks.append(callback)
+        address = ctypes.cast(callback, ctypes.c_void_p).value
+        assert address is not None
+        return address
+
+    def run(
+        self,
+        ctx: bytearray | memoryview | None = None,
+        packet: bytes | None = None,
+        *,
+        budget: int = DEFAULT_BUDGET,
+    ) -> int:
+        """Run once; r0 as an unsigned 64-bit number.
+
+        ``ctx`` is writable memory (r1 and r2 tell the program where and how long), ``packet`` what LD_ABS and
+        LD_IND read (without one, ``ctx``). ``budget`` bounds the run as docs/machine.md says.
+
+        Raises:
+            ExecutionError: the program was stopped; ``pc`` says where.
+        """
+        try:
+            state, address = self._states.pop()
+        except IndexError:
+            state = _State(0, 0, ctypes.addressof(self._table))
+            address = ctypes.addressof(state)
+        state.budget = budget if 0 <= budget <= MAX_BUDGET else max(0, min(budget, MAX_BUDGET))
+        base = length = 0
+        if ctx:
+            view = _BYTE.from_buffer(ctx)
+            base = ctypes.addressof(view)
+            length = len(ctx) if ctx.__class__ is bytearray else memoryview(ctx).nbytes
+            if base & 7:
+                return self._run_aligned(memoryview(ctx).cast("B"), packet, budget)
+        if packet is None:
+            result: int = self._call(base, length, base, length, address)
+        else:
+            result = self._call(base, length, packet, len(packet), address)
+        if state.stopped:
+            self._stopped(state, address)
+        self._states.append((state, address))
+        return result
+
+    def _run_aligned(self, ctx: memoryview, packet: bytes | None, budget: int) -> int:
+        """Run on a copy that starts at a multiple of eight, as atomics need it, and copy it back."""
+        room = (ctypes.c_uint64 * (len(ctx) // 8 + 1))()
+        copy = memoryview(room).cast("B")[: len(ctx)]
+        copy[:] = ctx
+        try:
+            return self.run(copy, packet, budget=budget)
+        finally:
+            ctx[:] = copy
+
+    def _stopped(self, state: _State, address: int) -> None:
+        why, pc = state.stopped >> 32, state.stopped & 0xFFFFFFFF
+        state.stopped = 0
+        error = self._raised.pop(address, None)
+        self._states.append((state, address))
+        if error is not None:
+            raise error
+        raise ExecutionError(_REASONS[why], pc=pc)
+
+    @property
+    def address(self) -> int:
+        """Address of the native function (ABI in `skep.jit.lower`), valid until `close`."""
+        return self._image.address(_SYMBOL)
+
+    @property
+    def code_size(self) -> int:
+        """Bytes of code and constants."""
+        return self._image.size
+
+    def code(self) -> bytes:
+        """The main program's machine code, for a listing."""
+        return self._image.code(_SYMBOL)
+
+    def close(self) -> None:
+        """Unmap the code; the program cannot run afterwards."""
+        self._call = _closed
+        self._image.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _closed(*_: object) -> int:
+    raise ValueError("the program is closed")
+
+
+def compile(
+    insns: Sequence[Insn],
+    *,
+    checks: bool = True,
+    budget: bool = True,
+    level: str | None = None,
+    helpers: Mapping[int, Helper] | None = None,
+    blind: bool = False,
+    cached: bool = True,
+    isolate: bool | None = None,
+) -> NativeProgram:
+    """Compile a program to native code for this processor, or take it from the cache.
+
+    ``helpers`` maps helper numbers to Python functions of five unsigned 64-bit integers that return one
+    (only the low 64 bits count), or to addresses of native functions of the same type. ``checks=False`` trusts every
+    memory access, ``budget=False`` every loop: for code that a verifier has passed. ``blind`` hides constants
+    (and is never cached: the masks are new each time). ``level`` is one of `skep.llvm.LEVELS`, chosen by
+    the program's size and shape if None. ``isolate`` is that of `skep.llvm.compile_native`.
+
+    Raises:
+        DecodeError: not a legal program, or one that needs a kernel.
+        CompileError: LLVM failed.
+        MissingDependency: llvmlite is not installed, and the program is not in the cache.
+        LinkError: the system refuses executable memory.
+    """
+    helpers = helpers or {}
+    numbers = sorted(helpers)
+    if any(not 0 <= number < 1 << 32 for number in numbers):
+        raise CompileError("helper numbers are unsigned 32-bit numbers")
+    key = (
+        encode(insns),
+        ",".join(map(str, numbers)).encode(),
+        f"{checks:d}{budget:d}{level or 'auto'}".encode(),
+    )
+    use_cache = cached and not blind
+    if use_cache and (obj := cache.lookup("jit", *key)) is not None:
+        try:
+            return NativeProgram(native.load(obj), helpers)
+        except LinkError:
+            pass  # made by an older linker's rules, or refused memory: the second try will tell
+    from skep.isa.validate import validate
+    from skep.jit.lower import lower
+    from skep.llvm import compile_native
+
+    validate(insns)
+    text = lower(insns, name=_SYMBOL, helpers=numbers, checks=checks, budget=budget, blind=blind)
+    obj = compile_native(text, level=level or choose_level(insns), isolate=isolate)
+    program = NativeProgram(native.load(obj), helpers)
+    if use_cache:
+        cache.store("jit", obj, *key)
+    return program
+
+
+def choose_level(insns: Sequence[Insn]) -> str:
+    """The optimisation level for a program: O1, cheaper ones for large programs and those without loops."""
+    if len(insns) >= QUICK_FROM:
+        return "quick"
+    return "O1"
