@@ -30,7 +30,7 @@ def signed(number: int, bits: int = 64) -> int:
 class Body:
     """Lines of IR, the current label, and the places where the program may be stopped."""
 
-    __slots__ = ("blind", "count", "label", "lines", "low", "traps")
+    __slots__ = ("blind", "count", "label", "lines", "low", "traps", "truncated")
 
     def __init__(self, *, blind: bool = False) -> None:
         self.lines: list[str] = []
@@ -38,6 +38,8 @@ class Body:
         self.count = 0
         #: i64 name -> i32 name with its low half (where the i64 was made by zero extension)
         self.low: dict[str, str] = {}
+        #: the same for halves that were cut off in the current block, and may not be known elsewhere
+        self.truncated: dict[str, str] = {}
         self.blind = blind
         #: label -> constant to report, for each edge to the trap
         self.traps: list[tuple[str, int]] = []
@@ -80,10 +82,10 @@ class Body:
         """The low half as i32: a signed constant or a name."""
         if isinstance(value, int):
             return signed(value, 32)
-        found = self.low.get(value)
+        found = self.low.get(value) or self.truncated.get(value)
         if found is None:
             found = self.op(f"trunc i64 {value} to i32")
-            self.low[value] = found
+            self.truncated[value] = found
         return found
 
     def widen(self, value: Value) -> Value:

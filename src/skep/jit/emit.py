@@ -154,6 +154,7 @@ class FunctionEmitter:
     def _block(self, block: Block, written: dict[int, int]) -> None:
         body, start = self.body, block.start
         body.start(f"b{start}")
+        body.truncated.clear()
         self._enter(start, written)
         for pc in range(start, block.end):
             insn = self.plan.insns[pc]

@@ -28,11 +28,11 @@ Helper = Callable[[int, int, int, int, int], int] | int
 _SYMBOL: Final = "prog"
 _BYTE: Final = ctypes.c_char
 _REASONS: Final = {
-    body.OUT_OF_BOUNDS: "memory access out of bounds (not within ctx or the stack of a live frame)",
-    body.UNALIGNED: "atomic operation on an unaligned address",
-    body.NO_HELPER: "call of an unknown helper",
-    body.TOO_DEEP: "call depth over 8 frames",
-    body.NO_BUDGET: "instruction budget used up (the program may not end; give a larger budget)",
+    body.OUT_OF_BOUNDS: "memory access is out of bounds (not within ctx or the stack of a live frame)",
+    body.UNALIGNED: "atomic operation is not aligned",
+    body.NO_HELPER: "the helper called is not known here",
+    body.TOO_DEEP: "calls are nested deeper than 8 frames",
+    body.NO_BUDGET: "the budget of instructions is used up (give a larger one, if the program does end)",
 }
 
 
@@ -119,6 +119,8 @@ class NativeProgram:
             length = len(ctx) if ctx.__class__ is bytearray else memoryview(ctx).nbytes
             if base & 7:
                 return self._run_aligned(memoryview(ctx).cast("B"), packet, budget)
+        elif ctx is not None:
+            base = address  # memory of no bytes is somewhere, and not at 0
         if packet is None:
             result: int = self._call(base, length, base, length, address)
         else:
@@ -193,10 +195,11 @@ def compile(
     """Compile a program to native code for this processor, or take it from the cache.
 
     ``helpers`` maps helper numbers to Python functions of five unsigned 64-bit integers that return one
-    (only the low 64 bits count), or to addresses of native functions of the same type. ``checks=False`` trusts every
-    memory access, ``budget=False`` every loop: for code that a verifier has passed. ``blind`` hides constants
-    (and is never cached: the masks are new each time). ``level`` is one of `skep.llvm.LEVELS`, chosen by
-    the program's size and shape if None. ``isolate`` is that of `skep.llvm.compile_native`.
+    (only the low 64 bits count), or to addresses of native functions of the same type. ``checks=False``
+    trusts every memory access, ``budget=False`` every loop: for code that a verifier has passed. ``blind``
+    hides constants (and is never cached: the masks are new each time). ``level`` is one of
+    `skep.llvm.LEVELS`, chosen by the program's size and shape if None. ``isolate`` is that of
+    `skep.llvm.compile_native`.
 
     Raises:
         DecodeError: not a legal program, or one that needs a kernel.
