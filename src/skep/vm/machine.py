@@ -31,6 +31,7 @@ MAX_TURNS: Final = (
     8 * 1024 * 1024
 )  # may_goto falls out of a frame's loops after so many (Linux: BPF_MAX_LOOPS)
 ENDED: Final = -1
+_NEAR: Final = 1 << 16  # addresses this close to the context are named after it
 
 Helper = Callable[[int, int, int, int, int], int]
 Buffer = bytearray | memoryview
@@ -139,7 +140,7 @@ class Machine:
                 pc = code[pc]()
         except Fault as fault:
             self.pc = pc
-            raise ExecutionError(str(fault), pc=pc, registers=self.registers) from None
+            raise self._stopped(fault) from None
         except BaseException:  # a helper's own
             self.pc = pc
             raise
@@ -163,7 +164,7 @@ class Machine:
         try:
             self.pc = self._code[pc]()
         except Fault as fault:
-            raise ExecutionError(str(fault), pc=pc, registers=self.registers) from None
+            raise self._stopped(fault) from None
         written = (address, self.peek(address, size) or b"") if stores else None
         after = tuple(self.registers)
         changed = tuple(n for n in range(11) if after[n] != before[n])
@@ -202,16 +203,24 @@ class Machine:
         return None
 
     def where(self, address: int) -> str:
-        """A virtual address in words: ``ctx+4``, ``fp-8``, ``fp2-8`` in frame 2, else hex."""
+        """A virtual address in words: ``ctx+4``, ``fp-8``, ``fp0-8`` in frame 0; other numbers in hex."""
         at = address - STACK_BASE
         if 0 <= at < self.live:
             frame, inside = divmod(at, STACK_STRIDE)
             name = "fp" if frame == len(self.frames) else f"fp{frame}"
             return f"{name}{inside - op.STACK_SIZE:+d}" if inside != op.STACK_SIZE else name
         at = address - CTX_BASE
-        if 0 <= at <= self.ctx_len and self.ctx_len:
-            return f"ctx+{at}"
+        if -_NEAR <= at < self.ctx_len + _NEAR:
+            return f"ctx{at:+d}"
         return f"{address:#x}"
+
+    def _stopped(self, fault: Fault) -> ExecutionError:
+        reason = str(fault)
+        if fault.address is not None:
+            reason += f" at {self.where(fault.address)}"
+            if abs(fault.address - CTX_BASE) < self.ctx_len + _NEAR:
+                reason += f" (ctx has {self.ctx_len} byte{'s' if self.ctx_len != 1 else ''})"
+        return ExecutionError(reason, pc=self.pc, registers=self.registers)
 
     def _packet_access(self, insn: Insn, before: Sequence[int]) -> tuple[int, bytes] | None:
         if insn.opcode & op.CLASS_MASK != op.BPF_LD or insn.opcode & op.MODE_MASK == op.BPF_IMM:

@@ -35,7 +35,11 @@ Maker = Callable[["Machine", int, int, int, int, int, int, int], Closure]
 
 
 class Fault(Exception):
-    """The instruction cannot be executed; the machine adds where."""
+    """The instruction cannot be executed; the machine says where, and names ``address`` if there is one."""
+
+    def __init__(self, reason: str, address: int | None = None) -> None:
+        super().__init__(reason)
+        self.address = address
 
 
 #: operation -> result from unsigned operands a and b; W is the width in bits, S(x) the signed value of x
@@ -169,11 +173,11 @@ def maker(opcode: int, variant: int) -> Maker:
 
 
 def out_of_bounds(what: str, size: int, address: int) -> Fault:
-    return Fault(f"{what} of {size} byte{'s' if size > 1 else ''} at {address:#x} is out of bounds")
+    return Fault(f"{what} of {size} byte{'s' if size > 1 else ''} is out of bounds", address)
 
 
 def not_aligned(size: int, address: int) -> Fault:
-    return Fault(f"atomic operation on {size} bytes at {address:#x} is not aligned")
+    return Fault(f"atomic operation on {size} bytes is not aligned", address)
 
 
 def over_budget(left: int, cost: int) -> Fault:
