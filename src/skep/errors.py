@@ -196,10 +196,12 @@ class MissingDependency(SkepError):
 class KernelError(SkepError, OSError):
     """A system call failed. ``cmd`` names it (``BPF_PROG_LOAD``), ``errno`` is the kernel's answer.
 
-    ``log`` is what the verifier wrote about a refused program, else "".
+    ``log`` is what the verifier wrote about a refused program, else ""; ``count`` how many elements a
+    batch command had done when it failed.
     """
 
     log: str = ""
+    count: int = 0
 
     def __init__(self, errno: int, reason: str | None = None, *, cmd: str | None = None) -> None:
         OSError.__init__(self, errno, reason or os.strerror(errno))
