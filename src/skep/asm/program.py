@@ -59,6 +59,8 @@ def assemble(text: str, *, file: str | None = None) -> list[Insn]:
         if found := _OPCODE.match(line):
             hint = int(found.group(1), 16)
             line = _blank(line, found.end())
+        if line.partition(".")[1] and line.split(None, 1)[0] in _IGNORED:
+            continue
         tokens = Line(line, number, text, file)
         while tokens.token.kind == "word" and tokens.peek().text == ":":
             out.label(tokens.token.text, number, tokens.token.column)
@@ -86,8 +88,6 @@ def _blank(line: str, end: int) -> str:
 
 def _directive(line: Line, out: Emitter) -> None:
     name = line.take()
-    if name.text in _IGNORED:
-        return
     if name.text == ".equ":
         word = line.take()
         if word.kind != "word":

@@ -275,8 +275,13 @@ def _assign(line: Line, out: Emitter, dst: Reg, hint: int | None) -> None:
         if again != dst:
             line.fail("negation has one register: write it on both sides", token)
         out.emit(Insn(cls | op.BPF_NEG, dst.number))
-    elif is_register(token) is not None:
-        out.emit(Insn(cls | op.BPF_MOV | op.BPF_X, dst.number, register(line, dst.half).number))
+    elif (source := is_register(token)) is not None:
+        if source.half and not dst.half:  # LLVM's `r1 = w2`, which zero-extends
+            cls = op.BPF_ALU
+        elif dst.half and not source.half:
+            register(line, dst.half)
+        line.take()
+        out.emit(Insn(cls | op.BPF_MOV | op.BPF_X, dst.number, source.number))
     elif word in _SWAPS and is_register(line.peek()) is not None:
         line.take()
         if register(line).number != dst.number:
