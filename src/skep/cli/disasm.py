@@ -1,0 +1,91 @@
+"""`skep disasm`: bytecode as text."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str]) -> int:
+    from skep.asm import CLASSIC_NOTATIONS, NOTATIONS
+
+    parser = argparse.ArgumentParser(
+        prog="skep disasm",
+        description="List eBPF or, with --classic, classic BPF bytecode, legal or not.",
+    )
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="bytecode; - is standard input")
+    parser.add_argument("--hex", action="store_true", help="the input is hex digits, spaced as you like")
+    parser.add_argument("--classic", action="store_true", help="classic BPF")
+    parser.add_argument(
+        "--notation",
+        choices=(*NOTATIONS, *(name for name in CLASSIC_NOTATIONS if name not in NOTATIONS)),
+        help=f"eBPF: {', '.join(NOTATIONS)} (linux unless told); classic: {', '.join(CLASSIC_NOTATIONS)}",
+    )
+    parser.add_argument("--big-endian", action="store_true", help="the bytes are a big-endian machine's")
+    options = parser.parse_args(argv)
+    notation = options.notation or ("tcpdump" if options.classic else "linux")
+    if notation not in (CLASSIC_NOTATIONS if options.classic else NOTATIONS):
+        kind, other = ("eBPF", "without") if options.classic else ("classic BPF", "with")
+        parser.error(f"--notation {notation} is for {kind}: run {other} --classic")
+
+    from skep.isa.ebpf import ByteOrder
+
+    code = _read(options.file, options.hex)
+    order: ByteOrder = "big" if options.big_endian else "little"
+    if options.classic:
+        from skep.asm import disassemble_classic
+        from skep.isa import classic
+
+        lines = disassemble_classic(classic.decode(code, order), notation)
+    else:
+        from skep.asm import disassemble
+        from skep.isa import decode
+
+        lines = disassemble(decode(code, order), notation)
+    sys.stdout.write("".join(line + "\n" for line in lines))
+    return 0
+
+
+def _read(file: str, hexadecimal: bool) -> bytes:
+    if file == "-":
+        data = sys.stdin.buffer.read()
+    else:
+        with open(file, "rb") as stream:
+            data = stream.read()
+    return from_hex(data, None if file == "-" else file) if hexadecimal else data
+
+
+def from_hex(data: bytes, file: str | None) -> bytes:
+    """Bytes of hex digits; white space anywhere, ``0x`` and commas between bytes allowed.
+
+    Raises:
+        AsmError: another character, or half a byte, with its line and column.
+    """
+    text = data.decode("utf-8", "replace")
+    digits: list[str] = []
+    line, column = 1, 0
+    place = (1, 0)
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char == "\n":
+            line, column = line + 1, -1
+        elif char in "0123456789abcdefABCDEF":
+            if char == "0" and text[at + 1 : at + 2] in ("x", "X") and len(digits) % 2 == 0:
+                at, column = at + 1, column + 1
+            else:
+                digits.append(char)
+                place = (line, column)
+        elif not (char.isspace() or char == ","):
+            _fail(f"expected hex digits, found {char!r}", text, file, (line, column))
+        at, column = at + 1, column + 1
+    if len(digits) % 2:
+        _fail("the last byte has one hex digit only", text, file, place)
+    return bytes.fromhex("".join(digits))
+
+
+def _fail(reason: str, text: str, file: str | None, place: tuple[int, int]) -> None:
+    from skep.errors import AsmError
+
+    raise AsmError(reason, file=file, source=text, line=place[0], column=place[1], end_column=place[1] + 1)
