@@ -1,4 +1,4 @@
-"""The eBPF grammars by hand: each instruction in every spelling, labels, constants, errors and their places."""
+"""The eBPF grammars by hand: spellings, labels, constants, errors and their places."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_pasted_listings() -> None:
         ("r1 = *(u24 *)(r2 + 0)", 1, 7, "expected a type"),
         ("r1 = *(u32 *)(r2 + 40000)", 1, 17, "16 bits"),
         ("r1 = *(u32 *)(w2 + 0)", 1, 14, "expected r2"),
-        ("*(u32 *)(r1 + 0 = 5", 1, 17, "expected ')'"),
+        ("*(u32 *)(r1 + 0 = 5", 1, 16, "expected ')'"),
         ("if r1 ~ 3 goto +1", 1, 6, "means nothing"),
         ("if r1 = 3 goto +1", 1, 6, "expected a comparison"),
         ("if r1 == 3 go +1", 1, 11, "expected 'goto'"),
