@@ -94,17 +94,15 @@ def compile(
 ) -> Compiled:
     """The classic code libpcap generates, as ``tcpdump -d`` (``-O -d`` with ``optimize=False``) shows it.
 
-    ``netmask`` is in host byte order (0xffffff00 for /24). As with ``tcpdump -d -y NAME`` there is no
+    ``netmask`` is a number (0xffffff00 for /24). As with ``tcpdump -d -y NAME`` there is no
     savefile and no interface: `inbound` and `ifindex` compile, `vlan` uses no kernel metadata.
     """
     lib = library()
     handle = lib.pcap_open_dead(linktype, snaplen)
     program = _Program()
     text = expression.encode("utf-8", "surrogateescape") if isinstance(expression, str) else expression
-    # libpcap wants the mask as it lies in memory, in network byte order.
-    mask = int.from_bytes(netmask.to_bytes(4, "big"), "little")
     try:
-        if lib.pcap_compile(handle, ctypes.byref(program), text, int(optimize), mask):
+        if lib.pcap_compile(handle, ctypes.byref(program), text, int(optimize), netmask):
             return Compiled(None, (lib.pcap_geterr(handle) or b"").decode(errors="replace"))
         insns = [(i.code, i.jt, i.jf, i.k) for i in program.insns[: program.len]]
         lib.pcap_freecode(ctypes.byref(program))
@@ -118,7 +116,7 @@ class Filter:
 
     def __init__(self, insns: Iterable[tuple[int, int, int, int]]) -> None:
         quads = list(insns)
-        self._array = (_Insn * max(1, len(quads)))(*quads)
+        self._array = (_Insn * max(1, len(quads)))(*(_Insn(*quad) for quad in quads))
         self._program = _Program(len(quads), ctypes.cast(self._array, ctypes.POINTER(_Insn)))
         self._header = _PacketHeader()
         self._run = library().pcap_offline_filter
@@ -127,7 +125,8 @@ class Filter:
         """The value returned for ``packet``, whose length on the wire was ``wirelen`` (its own if None)."""
         self._header.caplen = len(packet)
         self._header.len = len(packet) if wirelen is None else wirelen
-        return self._run(ctypes.byref(self._program), ctypes.byref(self._header), packet) & 0xFFFFFFFF
+        result: int = self._run(ctypes.byref(self._program), ctypes.byref(self._header), packet)
+        return result & 0xFFFFFFFF
 
 
 def run(

@@ -1,1 +1,101 @@
-"""filter."""
+"""tcpdump's filter language: from an expression to classic BPF, as libpcap 1.10.3 compiles it.
+
+`compile` is the way in. Stages: `lexer` -> `parser`, which calls the generators `gen_*` -> a graph of
+blocks (`ir`) -> `optimise` -> `linear`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from skep.errors import FilterSyntaxError
+from skep.filter.names import Names
+from skep.isa.classic import ClassicInsn
+
+__all__ = ["MAXIMUM_SNAPLEN", "FilterProgram", "Names", "compile"]
+
+#: tcpdump's default: packets are kept up to this many bytes.
+MAXIMUM_SNAPLEN: Final = 262144
+
+
+class FilterProgram(NamedTuple):
+    """A compiled expression. The program returns ``snaplen`` for packets that match, 0 for others."""
+
+    insns: tuple[ClassicInsn, ...]
+    linktype: int
+    expression: str
+    snaplen: int
+
+
+def compile(
+    expression: str,
+    *,
+    linktype: int = 1,
+    snaplen: int = MAXIMUM_SNAPLEN,
+    optimise: bool = True,
+    live: bool = False,
+    netmask: int | None = None,
+    names: Names | None = None,
+    scoped_tunnels: bool = False,
+    ipv6_transport: bool = False,
+    savefile: bool = False,
+    swapped: bool = False,
+) -> FilterProgram:
+    """Classic code of ``expression``; of an empty one, code that takes every packet.
+
+    ``linktype`` is a DLT number (1 Ethernet, 12 raw IP, 113 cooked, 105 802.11 ...), ``snaplen`` the value
+    returned for a match, in bytes. ``netmask`` (0xffffff00 for /24) is for `ip broadcast`.
+
+    Where the packets come from changes the code of a few words:
+        neither flag: unknown, as ``tcpdump -d`` compiles. `inbound`, `outbound` and `ifindex` read the
+            packet's metadata, which only a live Linux socket has.
+        ``live``: a Linux packet socket. The outer VLAN tag may be in the packet's metadata too.
+        ``savefile``: a capture file. Words that need metadata are refused; the address families of
+            link types NULL and LOOP are those of the BSDs. ``swapped``: its byte order is not this host's.
+
+    ``names`` are the files that names are looked up in, /etc's by default. ``scoped_tunnels``: what
+    `vlan`, `mpls`, `pppoes`, `geneve` and `vxlan` move ends with the parenthesis around them.
+    ``ipv6_transport``: transport protocols are also found behind IPv6 extension headers.
+
+    Raises:
+        FilterSyntaxError: the expression is refused, with the column and what was expected.
+    """
+    from skep.filter.emit import Emitter, close
+    from skep.filter.gen_prefix import prepend
+    from skep.filter.ir import ret
+    from skep.filter.linear import linearise
+    from skep.filter.parser import Parser
+
+    if snaplen == 0:
+        raise FilterSyntaxError("a snapshot length of 0 rejects all packets", hint="it is in bytes")
+    emitter = Emitter(
+        linktype,
+        names=names or Names(),
+        netmask=netmask,
+        live=live,
+        savefile=savefile,
+        swapped=swapped,
+        ipv6_transport=ipv6_transport,
+        scoped=scoped_tunnels,
+    )
+    cond = Parser(expression, emitter).parse()
+    accept = ret(snaplen & 0xFFFFFFFF)
+    if cond is None:
+        root = accept
+    else:
+        cond = prepend(emitter, cond)
+        close(cond.true, accept)
+        close(cond.false, ret(0))
+        root = cond.head
+        if optimise and not emitter.fixed:
+            from skep.filter.optimise import optimise as improve
+
+            root = improve(root)
+            if root.is_return and not root.k:
+                raise FilterSyntaxError(
+                    "the expression rejects all packets",
+                    source=expression,
+                    column=0,
+                    end_column=len(expression),
+                )
+    return FilterProgram(tuple(linearise(root)), linktype, expression, snaplen)
