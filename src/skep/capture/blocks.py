@@ -146,7 +146,7 @@ def parse_packet(raw: bytes, byteorder: Order, interface: Interface) -> tuple[by
     else:
         # No time, and no captured length: as much of the packet as the interface captures.
         _, _, wirelen = SPB_FIELDS[byteorder].unpack_from(raw)
-        caplen, time_ns, start = min(wirelen, interface.snaplen), 0, 12
+        caplen, time_ns, start = min(wirelen, interface.snaplen), interface.time_ns(0), 12
     if caplen > interface.snaplen:
         raise Refused(
             f"a packet claims {caplen} captured bytes, its interface has {interface.snaplen} at most"

@@ -63,7 +63,7 @@ def _turn(frame: bytearray, start: int, size: int) -> None:
 
 def _pflog(frame: bytearray, present: int) -> None:
     """uid, pid, rule_uid and rule_pid, each only if the header (its length comes first) reaches it."""
-    for start in (52, 56, 60, 64):
+    for start in (44, 48, 52, 56):
         if present < start + 4 or frame[0] < start + 4:
             return
         _turn(frame, start, 4)
