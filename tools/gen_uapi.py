@@ -4,8 +4,8 @@
     python tools/gen_uapi.py vmlinux.json src/skep/uapi
 
 Names, values and layouts come from the BTF. First kernel versions and helper prototypes, which no
-kernel carries, come from tools/data/versions.txt (`NAME VERSION`) and tools/data/helpers.txt
-(`ID NAME PROTOTYPE`); `--facts bpf.h feature-versions.yaml` rewrites the two from uapi/linux/bpf.h and
+kernel carries, come from tools/data/versions.txt (`NAME VERSION`), tools/data/helpers.txt
+(`ID NAME PROTOTYPE`) and tools/data/defines.txt (`NAME VALUE`); `--facts bpf.h feature-versions.yaml` rewrites them from uapi/linux/bpf.h and
 a published list of versions.
 """
 
@@ -235,6 +235,11 @@ def write_facts(header: Path, features: Path) -> None:
     }
     lines = [f"{number} {name} {prototypes[name]}" for name, number in numbers.items() if name != "unspec"]
     (DATA / "helpers.txt").write_text("# ID NAME PROTOTYPE, from <linux/bpf.h>\n" + "\n".join(lines) + "\n")
+    macros = re.findall(r"^#define\s+(BPF_F_\w+)\s+\(1U << (\d+)\)", text, re.M)
+    (DATA / "defines.txt").write_text(
+        "# NAME VALUE: flags that <linux/bpf.h> defines as macros, which BTF does not carry\n"
+        + "".join(f"{name} {1 << int(bit)}\n" for name, bit in macros)
+    )
     wanted = sorted(n for n in first if re.match(r"BPF_[A-Z]|bpf_", n))
     (DATA / "versions.txt").write_text(
         "# NAME, first Linux version that has it\n" + "".join(f"{n} {first[n]}\n" for n in wanted)

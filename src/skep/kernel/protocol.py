@@ -12,7 +12,11 @@ capability or lockdown stands in the way. Commands keep their names of <linux/bp
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from skep.kernel.link import Link
+    from skep.kernel.program import Program
 
 Buffer = bytes | bytearray | memoryview
 
@@ -205,6 +209,12 @@ class Kernel(Protocol):
     def enable_stats(self, kind: int = 0) -> int: ...
 
     def token_create(self, bpffs_fd: int, flags: int = 0) -> int: ...
+
+    # --- attaching ----------------------------------------------------------------------------
+
+    def attach(self, program: Program, *target: Any, **options: Any) -> Link:
+        """Attach by the program's type and section; one module for each hook knows how."""
+        ...
 
     # --- beside bpf(2) ------------------------------------------------------------------------
 

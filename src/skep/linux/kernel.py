@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
 from skep.kernel.protocol import Buffer, TestRun
@@ -16,6 +16,10 @@ from skep.linux.calls import Pinned, numbers, syscall
 from skep.linux.reasons import refused
 from skep.uapi.attr import ATTR, INFO
 from skep.uapi.enums import Cmd
+
+if TYPE_CHECKING:
+    from skep.kernel.link import Link
+    from skep.kernel.program import Program
 
 _LOG_BYTES: Final = 1 << 16
 #: the largest the kernel takes (UINT_MAX >> 2)
@@ -463,6 +467,13 @@ class LinuxKernel:
     def token_create(self, bpffs_fd: int, flags: int = 0) -> int:
         attr = ATTR["token_create"].pack({"flags": flags, "bpffs_fd": bpffs_fd})
         return self._bpf(Cmd.TOKEN_CREATE, attr, Pinned())
+
+    # --- attaching ----------------------------------------------------------------------------
+
+    def attach(self, program: Program, *target: Any, **options: Any) -> Link:
+        from skep.linux.links import attach
+
+        return attach(self, program, *target, **options)
 
     # --- beside bpf(2) ------------------------------------------------------------------------
 

@@ -1,0 +1,63 @@
+"""Ownership of descriptors: every handle closes its own, once."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Self
+
+from skep.kernel.protocol import Kernel
+
+
+class Handle:
+    """Owns one descriptor of a kernel. A context manager; `close` may be called again.
+
+    A handle that is collected while open closes itself with a ResourceWarning.
+    """
+
+    __slots__ = ("__weakref__", "_fd", "kernel")
+
+    def __init__(self, kernel: Kernel, fd: int) -> None:
+        self.kernel = kernel
+        self._fd = fd
+
+    @property
+    def fd(self) -> int:
+        """The descriptor.
+
+        Raises:
+            ValueError: the handle is closed.
+        """
+        if self._fd < 0:
+            raise ValueError(f"{type(self).__name__} is closed")
+        return self._fd
+
+    def fileno(self) -> int:
+        return self.fd
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def detach_fd(self) -> int:
+        """Give the descriptor away: the caller closes it, the handle is closed."""
+        fd, self._fd = self.fd, -1
+        return fd
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self.kernel.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+            self.close()

@@ -1,0 +1,99 @@
+"""What keeps a program attached. Closing a link detaches the program, unless it is pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from skep.errors import NotSupported
+from skep.kernel.handle import Handle
+from skep.kernel.protocol import Kernel
+
+if TYPE_CHECKING:
+    from skep.kernel.program import Program
+
+_EOPNOTSUPP = 95
+
+
+class Link(Handle):
+    """An attachment made by bpf(2)'s own links (``kind`` "bpf_link").
+
+    Other mechanisms subclass it and say which they are in ``kind``: "perf" (a perf event that carries
+    the program), "prog_attach" (BPF_PROG_ATTACH), "netlink", "socket", "tracefs".
+    """
+
+    __slots__ = ("kind", "target")
+
+    def __init__(self, kernel: Kernel, fd: int, *, kind: str = "bpf_link", target: str = "") -> None:
+        super().__init__(kernel, fd)
+        self.kind = kind
+        #: what the program is attached to, in words
+        self.target = target
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"fd {self._fd}"
+        return f"<{type(self).__name__} {self.kind} {self.target or '?'} {state}>"
+
+    def update(self, program: Program, *, old: Program | None = None) -> None:
+        """Replace the program atomically; with ``old``, only if that one is attached now.
+
+        Raises:
+            KernelError: EPERM when ``old`` is not the one attached.
+            NotSupported: the mechanism cannot.
+        """
+        from skep.uapi.flags import BPF_F_REPLACE
+
+        if old is None:
+            self.kernel.link_update(self.fd, program.fd)
+        else:
+            self.kernel.link_update(self.fd, program.fd, BPF_F_REPLACE, old.fd)
+
+    def pin(self, path: str) -> None:
+        """Keep the attachment beyond this process, under a name in bpffs."""
+        self.kernel.obj_pin(self.fd, path)
+
+    def detach(self) -> None:
+        """Detach now, even when pins or other descriptors keep the link itself alive."""
+        try:
+            self.kernel.link_detach(self.fd)
+        finally:
+            self.close()
+
+
+class ManualLink(Link):
+    """An attachment that ``undo`` takes back: for mechanisms whose descriptor alone does not."""
+
+    __slots__ = ("_replace", "_undo")
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        fd: int,
+        undo: Callable[[], None],
+        *,
+        kind: str,
+        target: str = "",
+        replace: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(kernel, fd, kind=kind, target=target)
+        self._undo: Callable[[], None] | None = undo
+        self._replace = replace
+
+    def update(self, program: Program, *, old: Program | None = None) -> None:
+        if self._replace is None or old is not None:
+            raise NotSupported(_EOPNOTSUPP, f"replacing a program attached by {self.kind}")
+        self._replace(program.fd)
+
+    def pin(self, path: str) -> None:
+        raise NotSupported(_EOPNOTSUPP, f"pinning an attachment made by {self.kind}")
+
+    def detach(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        undo, self._undo = self._undo, None
+        try:
+            if undo is not None:
+                undo()
+        finally:
+            super().close()

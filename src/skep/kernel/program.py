@@ -1,0 +1,47 @@
+"""A loaded program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from skep.kernel.handle import Handle
+from skep.kernel.protocol import Buffer, Kernel, TestRun
+
+if TYPE_CHECKING:
+    from skep.kernel.link import Link
+    from skep.obj.spec import ProgramSpec
+
+
+class Program(Handle):
+    """A verified program in a kernel. ``spec`` says how it is meant to be attached."""
+
+    __slots__ = ("log", "name", "spec")
+
+    def __init__(self, kernel: Kernel, fd: int, spec: ProgramSpec, *, log: str = "") -> None:
+        super().__init__(kernel, fd)
+        self.spec = spec
+        self.name = spec.name
+        #: what the verifier wrote, "" unless asked for
+        self.log = log
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"fd {self._fd}"
+        return f"<Program {self.name} {self.spec.type.name} {state}>"
+
+    def attach(self, *target: Any, **options: Any) -> Link:
+        """Attach where ``target`` says, or without one where the section name says.
+
+        What ``target`` and ``options`` are depends on the hook: docs/hooks.md.
+        """
+        return self.kernel.attach(self, *target, **options)
+
+    def run(
+        self, data: Buffer = b"", *, ctx: Buffer = b"", repeat: int = 1, data_out: int = 0, flags: int = 0
+    ) -> TestRun:
+        """Run once (or ``repeat`` times) on ``data`` without attaching: BPF_PROG_TEST_RUN."""
+        return self.kernel.prog_test_run(
+            self.fd, data, ctx=ctx, repeat=repeat, data_out=data_out, flags=flags
+        )
+
+    def pin(self, path: str) -> None:
+        self.kernel.obj_pin(self.fd, path)
