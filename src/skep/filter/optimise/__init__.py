@@ -13,7 +13,7 @@ expression asks for they do not.
 
 from __future__ import annotations
 
-from skep.filter.ir import Block
+from skep.filter.ir import Block, walk
 from skep.filter.optimise.branches import pull_up, thread
 from skep.filter.optimise.graph import (
     Node,
@@ -25,6 +25,7 @@ from skep.filter.optimise.graph import (
     nodes_of,
 )
 from skep.filter.optimise.intern import intern, settle_root
+from skep.filter.optimise.large import optimise_large
 from skep.filter.optimise.values import Numbering
 
 #: graphs up to this size come out as libpcap's listings
@@ -41,6 +42,8 @@ def optimise(root: Block) -> Block:
     Raises:
         FilterSyntaxError: arithmetic on constants divides by zero or shifts by more than 31 bits.
     """
+    if _exceeds(root, EXACT_BLOCKS):
+        return optimise_large(root) or root
     nodes = nodes_of(root)
     if any(code & 7 == 5 for node in nodes for code, _ in node.stmts):
         return root
@@ -71,3 +74,8 @@ def _loop(nodes: list[Node], numbering: Numbering, alter: bool) -> None:
         fruitless = 0 if numbering.progress else fruitless + 1
         if fruitless >= _FRUITLESS_PASSES:
             return
+
+
+def _exceeds(root: Block, limit: int) -> bool:
+    """Whether a graph has more blocks than ``limit``."""
+    return any(count >= limit for count, _ in enumerate(walk(root)))

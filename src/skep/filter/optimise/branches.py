@@ -8,7 +8,7 @@ places must not depend on each other.
 
 from __future__ import annotations
 
-from skep.filter.optimise.graph import A, Node, find_in_edges
+from skep.filter.optimise.graph import A, Node, find_in_edges, rejects
 from skep.filter.optimise.values import JEQ_K, Numbering
 
 
@@ -72,7 +72,7 @@ def _thread_edge(pred: Node, sense: int, index: EdgeIndex, numbering: Numbering)
         target is child.to[0]
         and not _conflict(pred, target)
         and _same_for(pred, child, target)
-        and _no_trap_lost(child, edom, index)
+        and _no_trap_lost(child, target, edom, index)
     ):
         numbering.mark()
         pred.to[sense] = child = target
@@ -89,7 +89,7 @@ def _thread_edge(pred: Node, sense: int, index: EdgeIndex, numbering: Numbering)
                 target is not None
                 and not _conflict(pred, target)
                 and _same_for(pred, child, target)
-                and _no_trap_lost(child, edom, index)
+                and _no_trap_lost(child, target, edom, index)
             ):
                 numbering.changed = True
                 pred.to[sense] = child = target
@@ -125,8 +125,10 @@ def _same_for(pred: Node, child: Node, target: Node) -> bool:
     return True
 
 
-def _no_trap_lost(child: Node, edom: int, index: EdgeIndex) -> bool:
-    """Whether the divisions in ``child`` have all been made before."""
+def _no_trap_lost(child: Node, target: Node, edom: int, index: EdgeIndex) -> bool:
+    """Whether the divisions in ``child`` have all been made before, or make no difference."""
+    if not child.traps or rejects(target):
+        return True
     missing = set(child.traps)
     count = len(index.nodes)
     while missing and edom:

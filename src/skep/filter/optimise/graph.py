@@ -18,11 +18,13 @@ from skep.isa.classic import (
     BPF_ALU,
     BPF_IND,
     BPF_JMP,
+    BPF_K,
     BPF_LD,
     BPF_LDX,
     BPF_MEM,
     BPF_MEMWORDS,
     BPF_MISC,
+    BPF_RET,
     BPF_ST,
     BPF_STX,
     BPF_TXA,
@@ -100,6 +102,11 @@ class Node:
 
     def __repr__(self) -> str:
         return f"Node({self.number}, {self.stmts!r}, {self.code:#x}, {self.k:#x})"
+
+
+def rejects(node: Node) -> bool:
+    """Whether a node is "ret #0", which is also how a load or division that fails ends."""
+    return node.code == BPF_RET | BPF_K and node.k == 0
 
 
 def nodes_of(root: Block) -> list[Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.filter.optimise.graph import NOP, Node
+from skep.filter.optimise.graph import NOP, Node, rejects
 from skep.isa.classic import BPF_ALU, BPF_DIV, BPF_JMP, BPF_MOD, BPF_RET, BPF_X
 
 _Key = tuple[int, int, int, int, tuple[tuple[int, int], ...]]
@@ -66,7 +66,7 @@ def settle_root(root: Node) -> Node:
         stmts = stmts + target.stmts
         root = target
     root.stmts = stmts
-    if root.code == BPF_RET and not _divides(stmts):
+    if rejects(root) or (root.code == BPF_RET and not _divides(stmts)):
         root.stmts = []  # a constant: nothing before it matters
     return root
 

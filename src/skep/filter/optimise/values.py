@@ -13,7 +13,19 @@ rejects instead), and a division by zero rejects, so a division whose divisor ma
 from __future__ import annotations
 
 from skep.errors import FilterSyntaxError
-from skep.filter.optimise.graph import A_BIT, ATOMS, NOP, X_BIT, A, Node, Values, X, atom_defined, atoms_used
+from skep.filter.optimise.graph import (
+    A_BIT,
+    ATOMS,
+    NOP,
+    X_BIT,
+    A,
+    Node,
+    Values,
+    X,
+    atom_defined,
+    atoms_used,
+    rejects,
+)
 from skep.isa import classic as c
 
 LD_IMM = c.BPF_LD | c.BPF_IMM
@@ -233,7 +245,7 @@ class Numbering:
     def _needless(self, node: Node) -> bool:
         """Whether nothing the node computes matters."""
         if node.code & 7 == c.BPF_RET:
-            return not atoms_used(node.code, node.k) and not self.traps(node)
+            return rejects(node) or not (atoms_used(node.code, node.k) or self.traps(node))
         return (
             not node.out_use
             and node.entry[A] != 0
