@@ -5,8 +5,8 @@
 
 Names, values and layouts come from the BTF. First kernel versions and helper prototypes, which no
 kernel carries, come from tools/data/versions.txt (`NAME VERSION`), tools/data/helpers.txt
-(`ID NAME PROTOTYPE`) and tools/data/defines.txt (`NAME VALUE`); `--facts bpf.h feature-versions.yaml` rewrites them from uapi/linux/bpf.h and
-a published list of versions.
+(`ID NAME PROTOTYPE`) and tools/data/defines.txt (`NAME VALUE`); `--facts bpf.h feature-versions.yaml`
+rewrites them from uapi/linux/bpf.h and a published list of versions.
 """
 
 from __future__ import annotations
@@ -146,6 +146,10 @@ def gen_flags(types: Types) -> str:
             if anonymous or t["name"] in NAMED_FLAGS:
                 for v in t["values"]:
                     values.setdefault(v["name"], v["val"])
+    for line in (DATA / "defines.txt").read_text().splitlines():
+        if line[:1] != "#":
+            name, value = line.split()
+            values.setdefault(name, int(value))
     out = [
         HEADER.format(doc="Flags, verdicts and small constants of <linux/bpf.h>."),
         "",
