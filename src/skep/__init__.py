@@ -5,18 +5,21 @@ The names here are loaded when first used, so that `import skep` stays light.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # `typing` itself is not imported: it would be a third of `import skep`
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.errors import SkepError as SkepError
+    from skep.tap import Filter as Filter
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Filter": "skep.tap",
     "SkepError": "skep.errors",
 }
 
-__all__ = ["SkepError", "__version__"]
+__all__ = ["Filter", "SkepError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,57 @@
+"""`skep filter`: tcpdump expressions compiled, shown, and run over captures and live interfaces."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from skep.cli.filter.options import Arguments, Usage, help_text, parse
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command. Exit status: 0 done, 1 failed or damaged input, 2 wrong usage."""
+    try:
+        args = parse(argv)
+        if args.flag("help"):
+            print(help_text())
+            return 0
+        return _dispatch(args)
+    except Usage as error:
+        print(f"skep filter: {error}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(args: Arguments) -> int:
+    inputs = list(args.list("inputs"))
+    interface = args.value("interface")
+    if args.flag("list_interfaces"):
+        from skep.cli.filter.listing import interfaces
+
+        return interfaces()
+    if args.flag("list_links"):
+        from skep.cli.filter.listing import link_types
+
+        return link_types()
+    if (inputs or args.list("input_lists")) and interface is not None:
+        raise Usage("-r reads captures and -i an interface: give one of them")
+    sending = args.value("send")
+    if sending is not None:
+        if interface is None:
+            raise Usage("--send needs -i, the interface to send on")
+        from skep.cli.filter.live import send
+
+        return send(args, sending, interface)
+    showing = any(map(args.flag, ("listing", "ebpf", "native", "explain"))) or args.value("graph")
+    if showing or (not inputs and not args.list("input_lists") and interface is None):
+        from skep.cli.filter.listing import show
+
+        return show(args)
+    if interface is not None:
+        from skep.cli.filter.live import run as run_live
+
+        return run_live(args, interface)
+    if len(args.groups) > 1:
+        raise Usage("--filter is for several filters on an interface (-i); a capture takes one expression")
+    from skep.cli.filter.offline import run
+
+    return run(args)

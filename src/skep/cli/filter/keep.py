@@ -1,0 +1,53 @@
+"""`skep filter -r IN --pcapng -w OUT`: matches copied as pcapng, with everything that belongs to them."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from skep.cli.filter.options import Arguments
+from skep.errors import SkepError
+from skep.tap.input import Input
+from skep.tap.prepare import Recipe
+
+
+def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
+    """Copy what matches. Sections, interfaces, comments and all other blocks are kept."""
+    from skep.capture import PcapngWriter
+    from skep.capture.packet import Packet
+    from skep.cli.filter.offline import not_an_input, stats
+
+    started = time.monotonic()
+    limit = args.groups[0].limit
+    status = seen = matched = 0
+    writer: PcapngWriter | None = None
+    try:
+        for path in paths:
+            with Input(path, request) as source:
+                if writer is None:
+                    not_an_input(write, paths)
+                    writer = PcapngWriter(write)
+                try:
+                    for item in source.items():
+                        if not isinstance(item, Packet):
+                            writer.write(item)
+                            continue
+                        seen += 1
+                        if source.judge(item):
+                            matched += 1
+                            writer.write(item)
+                            if matched == limit:
+                                break
+                except SkepError as error:
+                    print(f"skep filter: {error}", file=sys.stderr)
+                    status = 1
+            if matched == limit:
+                break
+    finally:
+        if writer is not None:
+            writer.close()
+        if args.flag("count"):
+            print(f"{matched} packet{'' if matched == 1 else 's'}")
+        if args.flag("stats"):
+            stats(seen, matched, 0, time.monotonic() - started)
+    return status

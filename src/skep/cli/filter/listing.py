@@ -1,0 +1,144 @@
+"""`skep filter -d` and its kin: the program shown in every form it takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from skep.cli.filter.options import Arguments, Usage
+from skep.cli.filter.request import MAXIMUM_SNAPLEN, recipe, snaplen
+from skep.errors import MissingDependency, SkepError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skep.isa import ClassicInsn
+
+_EN10MB = 1
+
+
+def show(args: Arguments) -> int:
+    """Print the listings asked for; the classic program when none is."""
+    insns, linktype = _compile(args)
+    level = args.flag("listing")
+    graph = args.value("graph")
+    wanted = [name for name in ("explain", "ebpf", "native") if args.flag(name)]
+    parts = []
+    if level or not (wanted or graph):
+        from skep.asm import disassemble_classic
+
+        notation = ["tcpdump", "tcpdump", "tcpdump-dd"][level] if level < 3 else "tcpdump-ddd"
+        parts.append("\n".join(disassemble_classic(insns, notation)))
+    if "explain" in wanted:
+        parts.append("\n".join(explained(insns, linktype)))
+    if "ebpf" in wanted:
+        from skep.asm import disassemble
+        from skep.filter.ebpf import translate
+
+        parts.append("\n".join(disassemble(translate(insns, form="skb"))))
+    if "native" in wanted:
+        parts.append("\n".join(_machine_code(insns)))
+    if parts:
+        print("\n\n".join(parts))
+    if graph:
+        from skep.filter.graph import svg
+
+        _write_whole(graph, svg(insns, linktype))
+    return 0
+
+
+def explained(insns: Sequence[ClassicInsn], linktype: int) -> list[str]:
+    """The listing of -d with each instruction's meaning beside it."""
+    from skep.asm import disassemble_classic
+    from skep.filter.explain import explain
+
+    lines = disassemble_classic(insns, "tcpdump")
+    width = max(map(len, lines))
+    return [
+        f"{line:<{width}}  ; {words}" if words else line
+        for line, words in zip(lines, explain(insns, linktype), strict=True)
+    ]
+
+
+def _compile(args: Arguments) -> tuple[Sequence[ClassicInsn], int]:
+    """(classic code, DLT): for -r's capture, -i's interface, -y's link type or Ethernet."""
+    request = recipe(args)
+    length = snaplen(args.groups[0].snaplen)
+    inputs = list(args.list("inputs"))
+    interface = args.value("interface")
+    if len(inputs) > 1:
+        raise Usage("a listing is for one link type: give one -r at most")
+    if inputs:
+        from skep import capture
+
+        with capture.open(inputs[0]) as reader:
+            linktype = request.linktype if request.linktype is not None else reader.linktype
+            return request.compile(linktype, reader.snaplen), linktype
+    if interface is not None:
+        from skep.tap.live import link_of
+
+        linktype = request.linktype if request.linktype is not None else link_of(interface)
+        return request.compile(linktype, length, live=True), linktype
+    linktype = _EN10MB if request.linktype is None else request.linktype
+    return request.compile(linktype, min(length, MAXIMUM_SNAPLEN)), linktype
+
+
+def _machine_code(insns: Sequence[ClassicInsn]) -> list[str]:
+    from skep.tap.prepare import native
+
+    code, _, missing = native(insns)
+    if code is None:
+        raise SkepError(missing)
+    try:
+        import capstone
+    except ImportError:
+        raise MissingDependency("listing machine code (capstone)", extra="dev") from None
+    modes = {
+        "x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
+        "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
+    }
+    machine = os.uname().machine
+    if machine not in modes:
+        raise SkepError(f"machine code of {machine} cannot be listed here")
+    start = code.image.address("match")
+    engine = capstone.Cs(*modes[machine])
+    return [
+        f"{address:6x}: {raw.hex():<22} {mnemonic} {operands}".rstrip()
+        for address, size, mnemonic, operands in engine.disasm_lite(code.image.code("match"), 0)
+        for raw in (code.image.code("match")[address : address + size],)
+    ] or [f"; no code at {start:#x}"]
+
+
+def _write_whole(path: str, text: str) -> None:
+    """A file that is complete or not there."""
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    partial = f"{path}.{os.getpid()}.part"
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, path)
+    except BaseException:
+        if os.path.exists(partial):
+            os.unlink(partial)
+        raise
+
+
+def link_types() -> int:
+    """All link types by name, as -y takes them."""
+    from skep.capture.linktype_names import NAMES
+
+    for name, description in NAMES.values():
+        print(f"{name:<28} {description}")
+    return 0
+
+
+def interfaces() -> int:
+    """The interfaces of this network namespace."""
+    import socket
+
+    for number, name in socket.if_nameindex():
+        print(f"{number}.{name}")
+    return 0

@@ -1,0 +1,253 @@
+"""The options of `skep filter`: tcpdump's letters, read as getopt_long reads them.
+
+A table and a small parser instead of argparse, which costs a tenth of a warm run's time (importing it and
+gettext takes 5 to 12 ms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Usage(Exception):
+    """The command line is wrong. ``str`` is one line."""
+
+
+class Option:
+    """One option: ``names`` ("-w", "--write"), what its value is called (None: it has none), its help."""
+
+    __slots__ = ("dest", "help", "kind", "metavar", "names")
+
+    def __init__(self, names: str, metavar: str | None, dest: str, help_: str, kind: str = "") -> None:
+        self.names = names.split()
+        self.metavar = metavar
+        self.dest = dest
+        self.help = help_
+        #: "" last value wins, "list" all are kept, "int", "count" how often, "flag", "group" see `Group`
+        self.kind = kind or ("flag" if metavar is None else "")
+
+
+def table() -> list[tuple[str, list[Option]]]:
+    """All options under their headings."""
+    return [
+        (
+            "what to show",
+            [
+                Option("-d", None, "listing", "the classic program; -dd as C, -ddd as numbers", "count"),
+                Option("--ebpf", None, "ebpf", "the program translated to eBPF, in Linux's notation"),
+                Option("--native", None, "native", "the machine code that runs here"),
+                Option("--explain", None, "explain", "each instruction beside what it tests, in words"),
+                Option("--graph", "OUT.svg", "graph", "draw the control flow"),
+                Option("-L --list-data-link-types", None, "list_links", "list the link types and end"),
+            ],
+        ),
+        (
+            "captures",
+            [
+                Option("-r", "FILE", "inputs", "read a capture; again for more, - is standard input", "list"),
+                Option("-V", "FILE", "input_lists", "read the captures that FILE names, one a line", "list"),
+                Option("-w", "FILE", "write", "write what matches; - is standard output", "group"),
+                Option("--pcapng", None, "pcapng", "write pcapng; comments and interfaces are kept"),
+                Option("--count", None, "count", "print only how many match"),
+                Option("-c", "N", "limit", "stop after N matches", "group"),
+                Option("--stats", None, "stats", "packets, time and rate at the end"),
+                Option("--nano", None, "nano", "nanoseconds in output (tcpdump's spelling: next line)"),
+                Option("--micro", None, "micro", "microseconds in output, the default"),
+                Option("-j --time-stamp-precision", "P", "precision", "micro or nano"),
+                Option("--threads", "N", "threads", "processors to use, all by default", "int"),
+                Option("--no-progress", None, "no_progress", "no progress bar on a terminal"),
+            ],
+        ),
+        (
+            "the expression",
+            [
+                Option("-F", "FILE", "expression_file", "read the expression from FILE"),
+                Option("-O --no-optimize", None, "no_optimise", "do not optimise the program"),
+                Option("-y --linktype", "TYPE", "linktype", "compile for this link type (EN10MB, RAW, ...)"),
+                Option("-s --snapshot-length", "N", "snaplen", "bytes kept of a packet (live)", "group"),
+                Option(
+                    "--scoped-tunnels", None, "scoped", "vlan, mpls, ... shift only inside their parentheses"
+                ),
+                Option("--ipv6-transport", None, "ipv6", "tcp, udp, port see past IPv6 extension headers"),
+            ],
+        ),
+        (
+            "live",
+            [
+                Option("-i --interface", "IFACE", "interface", "capture from an interface"),
+                Option(
+                    "--filter", "EXPR", "filters", "a filter of its own: -w, -s, -c after it are its", "group"
+                ),
+                Option("-p --no-promiscuous-mode", None, "no_promiscuous", "leave promiscuous mode as it is"),
+                Option("-Q --direction", "DIR", "direction", "in, out or inout"),
+                Option("-B --buffer-size", "KIB", "buffer", "ring buffer of each filter, KiB", "int"),
+                Option("-D --list-interfaces", None, "list_interfaces", "list the interfaces and end"),
+                Option("--send", "FILE", "send", "send the frames of a capture to the interface"),
+                Option("--pps", "N", "pps", "frames a second to send; as fast as possible by default"),
+                Option("--repeat", "N", "repeat", "send the capture N times", "int"),
+            ],
+        ),
+        (
+            "printing",
+            [
+                Option("-e", None, "link_header", "show link-level addresses"),
+                Option("-n", None, "numeric", "accepted: names are never looked up", "count"),
+                Option("-q", None, "quiet", "accepted: lines are always short", "count"),
+                Option("-t", None, "times", "no time; -tt seconds, -tttt with the date", "count"),
+                Option("-#", None, "number", "number the lines"),
+                Option("-U --packet-buffered", None, "unbuffered", "write each packet at once"),
+                Option("-l", None, "line_buffered", "print each line at once"),
+                Option("-h --help", None, "help", "show this"),
+            ],
+        ),
+    ]
+
+
+class Group:
+    """One live filter and what belongs to it."""
+
+    __slots__ = ("expression", "limit", "snaplen", "write")
+
+    def __init__(self, expression: str | None = None) -> None:
+        self.expression = expression
+        self.write: str | None = None
+        self.snaplen: int | None = None
+        self.limit: int | None = None
+
+
+class Arguments:
+    """The parsed command line: each option's value under its ``dest`` (see `table`)."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        #: the first group is the command itself; each --filter opens another
+        self.groups = [Group()]
+        self.flags: dict[str, int] = {}
+        self.values: dict[str, str] = {}
+        self.numbers: dict[str, int] = {}
+        self.lists: dict[str, list[str]] = {}
+
+    def flag(self, dest: str) -> int:
+        """How often an option without a value was given."""
+        return self.flags.get(dest, 0)
+
+    def value(self, dest: str) -> str | None:
+        return self.values.get(dest)
+
+    def number(self, dest: str, default: int) -> int:
+        return self.numbers.get(dest, default)
+
+    def list(self, dest: str) -> Sequence[str]:
+        return self.lists.get(dest, ())
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Read a command line. Options and the words of the expression may mix; ``--`` ends the options.
+
+    Raises:
+        Usage: an option is unknown, lacks its value or has a wrong one.
+    """
+    options = [option for _, group in table() for option in group]
+    short = {name[1]: option for option in options for name in option.names if not name.startswith("--")}
+    long = {name[2:]: option for option in options for name in option.names if name.startswith("--")}
+    result = Arguments()
+    args = list(argv)
+    at = 0
+
+    def following(name: str) -> str:
+        nonlocal at
+        if at >= len(args):
+            raise Usage(f"option {name} needs a value")
+        at += 1
+        return args[at - 1]
+
+    while at < len(args):
+        word = args[at]
+        at += 1
+        if word == "--":
+            result.words += args[at:]
+            break
+        if word.startswith("--"):
+            name, equals, given = word[2:].partition("=")
+            option = _long(long, name)
+            if option.metavar is None:
+                if equals:
+                    raise Usage(f"option --{name} takes no value")
+                _flag(result, option)
+            else:
+                _store(result, option, f"--{name}", given if equals else following(f"--{name}"))
+        elif word.startswith("-") and word != "-":
+            for index, letter in enumerate(word[1:], 2):
+                found = short.get(letter)
+                if found is None:
+                    raise Usage(f"option -{letter} is not known; skep filter --help lists the options")
+                if found.metavar is None:
+                    _flag(result, found)
+                    continue
+                _store(result, found, f"-{letter}", word[index:] or following(f"-{letter}"))
+                break
+        else:
+            result.words.append(word)
+    return result
+
+
+def _long(long: dict[str, Option], name: str) -> Option:
+    if name in long:
+        return long[name]
+    matches = {long[full].dest: long[full] for full in long if full.startswith(name)} if name else {}
+    if len(matches) == 1:
+        return next(iter(matches.values()))
+    what = "is ambiguous" if matches else "is not known"
+    raise Usage(f"option --{name} {what}; skep filter --help lists the options")
+
+
+def _flag(result: Arguments, option: Option) -> None:
+    result.flags[option.dest] = result.flags.get(option.dest, 0) + 1
+
+
+def _store(result: Arguments, option: Option, name: str, text: str) -> None:
+    if option.kind == "list":
+        result.lists.setdefault(option.dest, []).append(text)
+    elif option.kind == "int":
+        result.numbers[option.dest] = _number(name, text)
+    elif option.kind != "group":
+        result.values[option.dest] = text
+    elif option.dest == "filters":
+        result.groups.append(Group(text))
+    elif option.dest == "write":
+        result.groups[-1].write = text
+    elif option.dest == "snaplen":
+        result.groups[-1].snaplen = _number(name, text, least=0)
+    else:
+        result.groups[-1].limit = _number(name, text)
+
+
+def _number(name: str, text: str, least: int = 1) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = least - 1
+    if not least <= value < 1 << 31:
+        raise Usage(f"option {name} takes a number from {least}, not {text!r}")
+    return value
+
+
+def help_text() -> str:
+    """What --help prints."""
+    lines = [
+        "usage: skep filter [options] [expression]",
+        "",
+        "Compile a tcpdump expression to native code; filter captures and live interfaces with it.",
+    ]
+    for heading, options in table():
+        lines += ["", f"{heading}:"]
+        for option in options:
+            names = ", ".join(option.names) + (f" {option.metavar}" if option.metavar else "")
+            pad = f"  {names:<30}"
+            lines.append(f"{pad} {option.help}" if len(pad) <= 32 else f"{pad}\n{'':33}{option.help}")
+    lines += [
+        "",
+        "Without -r and -i the program itself is shown (-d). The expressions are pcap-filter(7)'s;",
+        "docs/filtering.md has examples. Exit status: 0 done, 1 failed or damaged input, 2 wrong usage.",
+    ]
+    return "\n".join(lines)

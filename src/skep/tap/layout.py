@@ -1,0 +1,46 @@
+"""Numbers that the native scan loop and its Python side share."""
+
+from __future__ import annotations
+
+RECORD_HEADER = 16  # bytes of a pcap record header: sec, fraction, caplen, wirelen
+INDEX_ENTRY = 32  # bytes: u64 packet number, u64 offset of its data, u32 caplen, wirelen, sec, fraction
+
+
+class Status:
+    """What ``scan`` answers."""
+
+    DONE = 0  # every record that starts before ``stop`` was judged
+    SHORT = 1  # the record at ``pos`` is not whole in the buffer
+    BAD = 2  # the record at ``pos`` claims more than ``max_caplen`` bytes
+    FULL = 3  # no room in ``out`` for the record at ``pos``
+    LIMIT = 4  # ``limit`` packets have matched
+
+
+class Mode:
+    """What ``scan`` does with a packet that matches."""
+
+    COUNT = 0
+    EMIT = 1  # copy it to ``out`` as a pcap record in host byte order
+    INDEX = 2  # append an index entry to ``out``
+
+
+#: The 64-bit words of the state, in order.
+FIELDS = (
+    "base",  # address of the buffer
+    "pos",  # in and out: offset of the next record in the buffer
+    "stop",  # records that start here or later are somebody else's
+    "length",  # bytes in the buffer
+    "max_caplen",  # a record that claims more is damaged
+    "snaplen",  # longer packets are cut to this
+    "limit",  # stop after so many matches
+    "seen",  # in and out: packets judged
+    "matched",  # in and out: packets matched
+    "mode",  # see Mode
+    "out",  # address of the output buffer
+    "out_used",  # in and out: bytes in it
+    "out_size",  # bytes it can hold
+    "divisor",  # of the time's fraction when emitting: 1000 turns ns into µs
+    "copy",  # address of memcpy
+    "file_offset",  # of the buffer, added to an index entry's offset
+    "first",  # number of the first packet of the buffer, added to seen for an index entry
+)

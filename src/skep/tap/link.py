@@ -1,0 +1,90 @@
+"""Which link type an interface's frames have, and how they are asked for."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+
+from skep.errors import KernelError
+
+SIOCGIFHWADDR = 0x8927
+SIOCGIFMTU = 0x8921
+
+EN10MB, RAW, IEEE802_11, PRISM, RADIOTAP, LINUX_SLL, LINUX_SLL2 = 1, 12, 105, 119, 127, 113, 276
+
+#: ARPHRD number (<linux/if_arp.h>) -> DLT of what a raw packet socket gives; all others are cooked
+_HARDWARE = {
+    1: EN10MB,
+    772: EN10MB,  # loopback
+    778: RAW,  # GRE
+    65534: RAW,  # none: tun
+    768: RAW,  # IP in IP
+    769: RAW,
+    776: RAW,  # sit
+    519: RAW,  # raw IP
+    801: IEEE802_11,
+    802: PRISM,
+    803: RADIOTAP,
+}
+
+
+class Link:
+    """An interface of this network namespace.
+
+    ``index`` is 0 and ``name`` "any" for all interfaces. ``linktype`` is a DLT number; ``cooked`` says
+    that the link-level header is made up from the socket address (Linux cooked v1, v2 for "any").
+    """
+
+    __slots__ = ("cooked", "index", "linktype", "loopback", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.loopback = False
+        if name == "any":
+            self.index, self.linktype, self.cooked = 0, LINUX_SLL2, True
+            return
+        try:
+            self.index = socket.if_nametoindex(name)
+        except OSError as error:
+            raise KernelError(
+                error.errno or 19, f"there is no interface {name!r} (skep filter -D lists them)"
+            ) from None
+        hardware = _ioctl(name, SIOCGIFHWADDR)
+        self.loopback = hardware == 772
+        found = _HARDWARE.get(hardware)
+        self.linktype = LINUX_SLL if found is None else found
+        self.cooked = found is None
+
+
+def mtu(name: str) -> int:
+    """Largest payload of a frame in bytes, without the link-level header."""
+    return _ioctl(name, SIOCGIFMTU, "=i")
+
+
+def _ioctl(name: str, request: int, form: str = "=H") -> int:
+    raw = os.fsencode(name)
+    if len(raw) > 15:
+        raise KernelError(19, f"there is no interface {name!r}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        answer = fcntl.ioctl(asker, request, struct.pack("16s24x", raw))
+    value: int = struct.unpack_from(form, answer, 16)[0]
+    return value
+
+
+def counters(name: str) -> int | None:
+    """Packets that an interface has received and sent since it exists; None when they cannot be read."""
+    try:
+        with open("/proc/self/net/dev", encoding="ascii") as file:
+            lines = file.readlines()[2:]
+    except OSError:
+        return None
+    total, found = 0, False
+    for line in lines:
+        device, _, numbers = line.partition(":")
+        if name in ("any", device.strip()):
+            fields = numbers.split()
+            total += int(fields[1]) + int(fields[9])
+            found = True
+    return total if found else None

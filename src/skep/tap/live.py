@@ -1,0 +1,186 @@
+"""Capturing from an interface: `capture` for one filter; `Tap`, what the command builds on."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from skep.isa import ClassicInsn
+from skep.tap.filter import Filter
+from skep.tap.link import Link, counters
+from skep.tap.native import ScanCode
+from skep.tap.prepare import Recipe, native
+from skep.tap.ring import LivePacket, Ring
+
+MAXIMUM_SNAPLEN = 262144
+
+
+class Counts(NamedTuple):
+    """``seen``: packets the interface carried meanwhile (None: unknown); ``received``: let through by the
+    kernel's filter; ``kept``: delivered; ``dropped``: let through but lost for lack of room."""
+
+    seen: int | None
+    received: int
+    kept: int
+    dropped: int
+
+
+def link_of(interface: str) -> int:
+    """DLT number of an interface's frames. Raises `KernelError` for one that does not exist."""
+    return Link(interface).linktype
+
+
+class Tap:
+    """One filter on one interface with a ring of its own; a context manager.
+
+    The filter runs in the kernel and says how much of a packet is kept. Where the kernel cannot run it
+    (cooked link types, whose header exists only here) it runs here.
+
+    Args:
+        interface: a name, or "any".
+        recipe: the expression; "" keeps everything.
+        snaplen: bytes kept of a packet.
+        size: bytes of ring. promiscuous: also frames for other machines.
+        direction: "in", "out" or "inout".
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        recipe: Recipe,
+        *,
+        snaplen: int = MAXIMUM_SNAPLEN,
+        size: int = 8 << 20,
+        timeout: int = 50,
+        promiscuous: bool = True,
+        direction: str = "inout",
+    ) -> None:
+        self.link = Link(interface)
+        self.snaplen = snaplen
+        self.kept = 0
+        self._directions = {"in": (False,), "out": (True,), "inout": (False, True)}[direction]
+        insns = recipe.compile(self.link.linktype, snaplen, live=not self.link.cooked)
+        self.insns: tuple[ClassicInsn, ...] = insns
+        self._code: ScanCode | None = None
+        self._here = self.link.cooked
+        if self._here:
+            self._code, _, _ = native(insns)
+        self._before = counters(interface)
+        self.ring = Ring(
+            self.link,
+            None if self._here else insns,
+            snaplen=snaplen,
+            size=size,
+            timeout=timeout,
+            promiscuous=promiscuous,
+        )
+
+    def fileno(self) -> int:
+        """For poll and select."""
+        return self.ring.fileno()
+
+    def ready(self) -> Iterator[LivePacket]:
+        """The packets that are there now."""
+        for packet in self.ring.packets():
+            if packet.outgoing not in self._directions:
+                continue
+            if self._here and not self._judge(packet):
+                continue
+            self.kept += 1
+            yield packet
+
+    def _judge(self, packet: LivePacket) -> int:
+        if self._code is not None:
+            return self._code.match(packet.data, packet.wirelen)
+        from skep.vm import classic
+
+        return classic.run(self.insns, packet.data, packet.wirelen)
+
+    def counts(self) -> Counts:
+        """What came and went since the start."""
+        received, dropped = self.ring.statistics()
+        now = counters(self.link.name)
+        seen = None if now is None or self._before is None else now - self._before
+        return Counts(seen, received, self.kept, dropped)
+
+    def close(self) -> None:
+        self.ring.close()
+
+    def __enter__(self) -> Tap:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Capture:
+    """Iterate over it for `LivePacket` values; a context manager. See `capture`."""
+
+    def __init__(self, tap: Tap, seconds: float | None) -> None:
+        self._tap = tap
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self.linktype = tap.link.linktype
+
+    def __iter__(self) -> Iterator[LivePacket]:
+        poll = select.poll()
+        poll.register(self._tap.fileno(), select.POLLIN)
+        while True:
+            yield from self._tap.ready()
+            wait: float | None = None
+            if self._deadline is not None:
+                wait = max(0.0, self._deadline - time.monotonic()) * 1000
+                if not wait:
+                    yield from self._tap.ready()
+                    return
+            poll.poll(wait)
+
+    def counts(self) -> Counts:
+        """What came and went since the start."""
+        return self._tap.counts()
+
+    def close(self) -> None:
+        self._tap.close()
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def capture(
+    interface: str,
+    *,
+    filter: str | Filter = "",
+    snaplen: int = MAXIMUM_SNAPLEN,
+    size: int = 8 << 20,
+    promiscuous: bool = True,
+    direction: str = "inout",
+    seconds: float | None = None,
+) -> Capture:
+    """Capture packets that match ``filter`` (evaluated in the kernel) from an interface.
+
+        with skep.tap.capture("eth0", filter="tcp port 80", snaplen=96) as packets:
+            for packet in packets:
+                print(packet.time_ns, packet.wirelen, packet.data[:14].hex())
+
+    ``size`` is the ring's size in bytes, ``seconds`` ends the iteration after that time (None: never).
+
+    Raises:
+        FilterSyntaxError: the expression is refused. PermissionDenied: CAP_NET_RAW is missing.
+        KernelError: no such interface, or the kernel refuses.
+    """
+    recipe = Recipe(filter) if isinstance(filter, str) else filter.recipe
+    tap = Tap(interface, recipe, snaplen=snaplen, size=size, promiscuous=promiscuous, direction=direction)
+    return Capture(tap, seconds)
+
+
+def wait(taps: Sequence[Tap], milliseconds: float | None) -> list[Tap]:
+    """Those of ``taps`` that have packets, waiting for the first if need be (None: for ever)."""
+    poll = select.poll()
+    by_fd = {tap.fileno(): tap for tap in taps}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    return [by_fd[fd] for fd, _ in poll.poll(milliseconds)]

@@ -1,0 +1,223 @@
+"""The native loop over a buffer of capture records, as LLVM IR with a filter inlined into it.
+
+The text made here is compiled once per filter and cached; a warm run never comes by. Two symbols:
+
+``scan(ptr state) -> i32``
+    walk the records of one buffer as `skep.tap.native.ScanState` says; the answer is DONE, SHORT, BAD,
+    FULL or LIMIT.
+``match(ptr packet, i64 caplen, i64 wirelen) -> i64``
+    the filter's return value for one packet.
+
+The filter is the translation of the classic program to eBPF, lowered by `skep.jit`: ctx is an image of
+struct __sk_buff whose only live field is ``len``. After inlining nothing of it is left.
+"""
+
+from __future__ import annotations
+
+from skep.tap.layout import FIELDS, INDEX_ENTRY, RECORD_HEADER, Mode, Status
+
+_PREFETCH = 4096  # bytes ahead of the record at hand: hides the first touch of a mapped page
+_POINTERS = frozenset(("base", "out", "copy"))
+_CTX_BYTES = 192  # sizeof(struct __sk_buff)
+_BUDGET = 1 << 32  # what jumps back may cost (protochain)
+
+
+def module(filter_ir: str, *, swapped: bool, name: str = "filter") -> str:
+    """IR text of the scan module.
+
+    ``filter_ir`` (`skep.jit.lower` with its declarations) defines
+    ``i64 @name(ptr ctx, i64 ctx_len, ptr pkt, i64 pkt_len, ptr state)``; ``swapped``: the record headers are
+    not in this machine's byte order.
+    """
+    return "\n".join([filter_ir, _DECLARATIONS, _match(name), _scan(swapped)])
+
+
+_DECLARATIONS = """declare i32 @llvm.umin.i32(i32, i32)
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
+"""
+
+
+def _match(name: str) -> str:
+    # A filter that was stopped (its budget is used up) has not matched; loop-free ones cannot be, and
+    # both the state and the test of its second word vanish.
+    return f"""
+define internal i64 @judge(ptr %pkt, i64 %caplen, i32 %wirelen) alwaysinline {{
+  %ctx = alloca [{_CTX_BYTES} x i8], align 8
+  %state = alloca [3 x i64], align 8
+  call void @llvm.memset.p0.i64(ptr align 8 %ctx, i8 0, i64 {_CTX_BYTES}, i1 false)
+  call void @llvm.memset.p0.i64(ptr align 8 %state, i8 0, i64 24, i1 false)
+  store i64 {_BUDGET}, ptr %state, align 8
+  store i32 %wirelen, ptr %ctx, align 8
+  %r = call i64 @{name}(ptr %ctx, i64 {_CTX_BYTES}, ptr %pkt, i64 %caplen, ptr %state)
+  %why.p = getelementptr inbounds i64, ptr %state, i64 1
+  %why = load i64, ptr %why.p, align 8
+  %ran = icmp eq i64 %why, 0
+  %kept = select i1 %ran, i64 %r, i64 0
+  ret i64 %kept
+}}
+
+define i64 @match(ptr %pkt, i64 %caplen, i64 %wirelen) {{
+  %w = trunc i64 %wirelen to i32
+  %r = call i64 @judge(ptr %pkt, i64 %caplen, i32 %w)
+  ret i64 %r
+}}
+"""
+
+
+def _word(name: str, offset: int, swapped: bool) -> str:
+    """A 32-bit field of the record header at %rec, in host order, as %name."""
+    where = f"  %{name}.p = getelementptr inbounds i8, ptr %rec, i64 {offset}\n"
+    if not swapped:
+        return f"{where}  %{name} = load i32, ptr %{name}.p, align 1"
+    return (
+        f"{where}  %{name}.raw = load i32, ptr %{name}.p, align 1\n"
+        f"  %{name} = call i32 @llvm.bswap.i32(i32 %{name}.raw)"
+    )
+
+
+def _put(what: str, offset: int) -> str:
+    """Store an i32 or i64 value ("i32 %caplen") at %dst + offset."""
+    name = f"{what.split()[1]}.at.{offset}"
+    return (
+        f"  {name} = getelementptr inbounds i8, ptr %dst, i64 {offset}\n  store {what}, ptr {name}, align 1"
+    )
+
+
+def _scan(swapped: bool) -> str:
+    slots = "\n".join(
+        f"  %{field}.slot = getelementptr inbounds i64, ptr %s, i64 {number}"
+        for number, field in enumerate(FIELDS)
+    )
+    loads = "\n".join(
+        f"  %{field} = load {'ptr' if field in _POINTERS else 'i64'}, ptr %{field}.slot, align 8"
+        for field in FIELDS
+    )
+    # Loop variables live in allocas that the first pass turns into registers.
+    return f"""
+define i32 @scan(ptr noalias %s) {{
+{slots}
+{loads}
+  %max32 = trunc i64 %max_caplen to i32
+  %snap32 = trunc i64 %snaplen to i32
+  %div32 = trunc i64 %divisor to i32
+  %at.v = alloca i64, align 8
+  %n.v = alloca i64, align 8
+  %m.v = alloca i64, align 8
+  %u.v = alloca i64, align 8
+  store i64 %pos, ptr %at.v, align 8
+  store i64 %seen, ptr %n.v, align 8
+  store i64 %matched, ptr %m.v, align 8
+  store i64 %out_used, ptr %u.v, align 8
+  br label %head
+
+head:
+  %at = load i64, ptr %at.v, align 8
+  %over = icmp uge i64 %at, %stop
+  br i1 %over, label %leave, label %header
+
+header:
+  %body = add nuw nsw i64 %at, {RECORD_HEADER}
+  %no.header = icmp ugt i64 %body, %length
+  br i1 %no.header, label %leave, label %fields
+
+fields:
+  %rec = getelementptr inbounds i8, ptr %base, i64 %at
+  %ahead = getelementptr i8, ptr %rec, i64 {_PREFETCH}
+  call void @llvm.prefetch.p0(ptr %ahead, i32 0, i32 3, i32 1)
+  %ahead2 = getelementptr i8, ptr %rec, i64 {_PREFETCH + 64}
+  call void @llvm.prefetch.p0(ptr %ahead2, i32 0, i32 3, i32 1)
+{_word("caplen", 8, swapped)}
+  %insane = icmp ugt i32 %caplen, %max32
+  br i1 %insane, label %leave, label %sane
+
+sane:
+  %cap64 = zext i32 %caplen to i64
+  %next = add nuw nsw i64 %body, %cap64
+  %no.body = icmp ugt i64 %next, %length
+  br i1 %no.body, label %leave, label %packet
+
+packet:
+{_word("wirelen", 12, swapped)}
+  %data = getelementptr inbounds i8, ptr %base, i64 %body
+  %keep = call i32 @llvm.umin.i32(i32 %caplen, i32 %snap32)
+  %keep64 = zext i32 %keep to i64
+  %verdict = call i64 @judge(ptr %data, i64 %keep64, i32 %wirelen)
+  %n = load i64, ptr %n.v, align 8
+  %n1 = add i64 %n, 1
+  %kept32 = trunc i64 %verdict to i32
+  %no = icmp eq i32 %kept32, 0
+  br i1 %no, label %miss, label %hit
+
+miss:
+  store i64 %n1, ptr %n.v, align 8
+  store i64 %next, ptr %at.v, align 8
+  br label %head
+
+hit:
+  %u = load i64, ptr %u.v, align 8
+  %dst = getelementptr inbounds i8, ptr %out, i64 %u
+  %sec.p = getelementptr inbounds i8, ptr %rec, i64 0
+  switch i64 %mode, label %counted [ i64 {Mode.EMIT}, label %emit i64 {Mode.INDEX}, label %index ]
+
+emit:
+  %u.head = add nuw nsw i64 %u, {RECORD_HEADER}
+  %u.emit = add nuw nsw i64 %u.head, %keep64
+  %full = icmp ugt i64 %u.emit, %out_size
+  br i1 %full, label %leave, label %emit.copy
+
+emit.copy:
+{_word("e.sec", 0, swapped)}
+{_word("e.fraction", 4, swapped)}
+  %e.scaled = udiv i32 %e.fraction, %div32
+{_put("i32 %e.sec", 0)}
+{_put("i32 %e.scaled", 4)}
+{_put("i32 %keep", 8)}
+{_put("i32 %wirelen", 12)}
+  %to.data = getelementptr inbounds i8, ptr %out, i64 %u.head
+  %copied = call ptr %copy(ptr %to.data, ptr %data, i64 %keep64)
+  store i64 %u.emit, ptr %u.v, align 8
+  br label %counted
+
+index:
+  %u.index = add nuw nsw i64 %u, {INDEX_ENTRY}
+  %index.full = icmp ugt i64 %u.index, %out_size
+  br i1 %index.full, label %leave, label %index.put
+
+index.put:
+{_word("i.sec", 0, swapped)}
+{_word("i.fraction", 4, swapped)}
+  %where = add i64 %body, %file_offset
+  %number = add i64 %n, %first
+{_put("i64 %number", 0)}
+{_put("i64 %where", 8)}
+{_put("i32 %keep", 16)}
+{_put("i32 %wirelen", 20)}
+{_put("i32 %i.sec", 24)}
+{_put("i32 %i.fraction", 28)}
+  store i64 %u.index, ptr %u.v, align 8
+  br label %counted
+
+counted:
+  %m = load i64, ptr %m.v, align 8
+  %m1 = add i64 %m, 1
+  store i64 %m1, ptr %m.v, align 8
+  store i64 %n1, ptr %n.v, align 8
+  store i64 %next, ptr %at.v, align 8
+  %enough = icmp uge i64 %m1, %limit
+  br i1 %enough, label %leave, label %head
+
+leave:
+  %status = phi i32 [ {Status.DONE}, %head ], [ {Status.SHORT}, %header ], [ {Status.BAD}, %fields ],
+                    [ {Status.SHORT}, %sane ], [ {Status.FULL}, %emit ], [ {Status.FULL}, %index ],
+                    [ {Status.LIMIT}, %counted ]
+  %at.end = load i64, ptr %at.v, align 8
+  store i64 %at.end, ptr %pos.slot, align 8
+  %n.end = load i64, ptr %n.v, align 8
+  store i64 %n.end, ptr %seen.slot, align 8
+  %m.end = load i64, ptr %m.v, align 8
+  store i64 %m.end, ptr %matched.slot, align 8
+  %u.end = load i64, ptr %u.v, align 8
+  store i64 %u.end, ptr %out_used.slot, align 8
+  ret i32 %status
+}}
+"""
