@@ -115,10 +115,6 @@ class FunctionEmitter:
         if plan.area:
             lines.append("  %area_int = ptrtoint ptr %area to i64")
         lines += [
-            f"  %lim{size} = call i64 @llvm.usub.sat.i64(i64 %ctx_len, i64 {size - 1})"
-            for size in sorted(memory.limits - {1})
-        ]
-        lines += [
             f"  %pktlim{size} = call i64 @llvm.usub.sat.i64(i64 %pkt_len, i64 {size - 1})"
             for size in sorted(self.packet_limits - {1})
         ]

@@ -35,7 +35,7 @@ class Memory:
     lowest byte; ``%area`` and ``%top`` (bytes in use by live frames) if ``area`` is true.
     """
 
-    __slots__ = ("area", "body", "checks", "facts", "frame_escapes", "limits", "uses_ctx_int")
+    __slots__ = ("area", "body", "checks", "facts", "frame_escapes", "uses_ctx_int")
 
     def __init__(self, body: Body, *, checks: bool, area: bool, frame_escapes: bool) -> None:
         self.body = body
@@ -45,8 +45,6 @@ class Memory:
         #: this function's does
         self.frame_escapes = frame_escapes
         self.facts: Facts = {}
-        #: sizes whose limit %lim<size> (ctx_len - (size - 1), not below 0) the function's start must define
-        self.limits: set[int] = set()
         self.uses_ctx_int = False
 
     # --- addresses as numbers
@@ -140,16 +138,25 @@ class Memory:
                 else:
                     body.require(body.op(f"icmp ugt i64 %ctx_len, {at + size - 1}"), OUT_OF_BOUNDS, pc)
             else:
-                body.require(body.op(f"icmp ult i64 {at}, {self._limit(size)}"), OUT_OF_BOUNDS, pc)
+                body.require(self._in_ctx(at, size), OUT_OF_BOUNDS, pc)
         elif region == kinds.FRAME:
             body.require(body.op(f"icmp ult i64 {at}, {STACK - size + 1}"), OUT_OF_BOUNDS, pc)
         else:
             body.require(self._in_frames(at, size), OUT_OF_BOUNDS, pc)
         return at
 
-    def _limit(self, size: int) -> str:
-        self.limits.add(size)
-        return "%ctx_len" if size == 1 else f"%lim{size}"
+    def _in_ctx(self, at: Value, size: int) -> str:
+        """The i1 that ``size`` bytes at offset ``at`` lie within ctx.
+
+        Both ends are tested, instead of the start against the length less ``size - 1``: that needs no
+        care for short contexts, and it is the form that LLVM proves from a loop's own condition.
+        """
+        body = self.body
+        first = body.op(f"icmp ult i64 {at}, %ctx_len")
+        if size == 1:
+            return first
+        last = body.op(f"icmp ult i64 {body.add(at, size - 1)}, %ctx_len")
+        return body.op(f"and i1 {first}, {last}")
 
     def _in_frames(self, at: Value, size: int) -> str:
         """The i1 that ``size`` bytes at offset ``at`` of the shared area lie within one live frame."""
@@ -174,7 +181,7 @@ class Memory:
                 self._aligned(at, size, pc)
             return body.op(f"getelementptr inbounds i8, ptr %ctx, i64 {at}")
         at_ctx = body.add(in_ctx, off)
-        ok_ctx = body.op(f"icmp ult i64 {at_ctx}, {self._limit(size)}")
+        ok_ctx = self._in_ctx(at_ctx, size)
         in_area = body.op(f"sub i64 {value}, %area_int")
         at_area = body.add(in_area, off)
         if not self._known(kinds.INT, value, off, size):

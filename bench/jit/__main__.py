@@ -1,0 +1,154 @@
+"""Native code against the same C compiled by clang -O2 for the host. ``python -m bench.jit``"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+from bench.jit import build, measure
+from skep import jit
+from skep.isa import Insn
+from skep.jit.lower import lower
+from skep.llvm import compile_native, native, warm
+
+PEERS = ("clang-14", "clang-19", "clang")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="bench.jit", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--level", default="O1")
+    parser.add_argument("--only", help="one kernel")
+    options = parser.parse_args(argv)
+    peers = [name for name in PEERS if shutil.which(name)][:2]
+    if not peers:
+        print("bench.jit: needs clang", file=sys.stderr)
+        return 1
+    for name in peers:
+        version = subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout
+        print(f"{name}: {version.splitlines()[0]}")
+    warm()
+    sources = build.sources()
+    driver = measure.Driver(build.host(peers[-1], build.HERE / "kernels" / "driver.c"))
+    programs = {
+        (name, cpu): build.bpf(peers[-1], source, cpu)
+        for name, source in sources.items()
+        for cpu in ("v1", "v3")
+    }
+    _speed(options, peers, sources, driver, programs)
+    if not options.only:
+        _compile_times(programs, options.level)
+    return 0
+
+
+def _native(insns: Sequence[Insn], level: str, **how: bool) -> native.Image:
+    return native.load(compile_native(lower(insns, helpers=(1,), **how), level=level))
+
+
+def _speed(
+    options: argparse.Namespace,
+    peers: Sequence[str],
+    sources: dict[str, object],
+    driver: measure.Driver,
+    programs: dict[tuple[str, str], list[Insn]],
+) -> None:
+    names = [name for name in build.KERNELS if options.only in (None, name)]
+    variants = {
+        "v1": ("v1", {}),
+        "v3": ("v3", {}),
+        "v3, no budget": ("v3", {"budget": False}),
+        "v3, unchecked": ("v3", {"budget": False, "checks": False}),
+    }
+    columns = [*variants, *peers[1:]]
+    print(f"\nns a call of the peer ({peers[0]} -O2), and the ratios to it; level {options.level}\n")
+    print(f"{'kernel':<10}{'insns':>7}{peers[0]:>11}" + "".join(f"{name:>15}" for name in columns))
+    ratios: dict[str, list[float]] = {name: [] for name in columns}
+    for name in names:
+        kernels: dict[str, int] = {}
+        keep: list[object] = []
+        for peer in peers:
+            library = ctypes.CDLL(str(build.host(peer, sources[name])))  # type: ignore[arg-type]
+            keep.append(library)
+            kernels[peer] = ctypes.cast(library.kernel, ctypes.c_void_p).value or 0
+        for label, (cpu, how) in variants.items():
+            image = _native(programs[name, cpu], options.level, **how)
+            keep.append(image)
+            kernels[label] = image.address("prog")
+        times = driver.compare(kernels, measure.context(name), options.rounds)
+        base = times[peers[0]].least
+        for label in columns:
+            ratios[label].append(times[label].least / base)
+        print(
+            f"{name:<10}{len(programs[name, 'v3']):>7}{base:>11.1f}"
+            + "".join(f"{ratios[label][-1]:>15.2f}" for label in columns)
+        )
+    both = [math.sqrt(a * b) for a, b in zip(ratios["v1"], ratios["v3"], strict=True)]
+    print(f"{'geo. mean':<28}" + "".join(f"{_mean(ratios[label]):>15.2f}" for label in columns))
+    print(f"checks and budget on, v1 and v3 together: {_mean(both):.2f} (must reach 0.90)")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def _best(work: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Milliseconds: least and median."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - start) * 1e3)
+    return min(times), statistics.median(times)
+
+
+def _compile_times(programs: dict[tuple[str, str], list[Insn]], level: str) -> None:
+    by_size = sorted(programs.values(), key=len)
+    print("\ncompiling, in ms (least, median): text, LLVM, in all; then from the cache with one call")
+    for wanted in (21, 83, 3168):
+        insns = min(by_size, key=lambda program: abs(len(program) - wanted))
+        rounds = 15 if wanted < 1000 else 5
+        text = lower(insns, helpers=(1,))
+        lowering = _best(lambda insns=insns: lower(insns, helpers=(1,)), rounds)  # type: ignore[misc]
+        llvm = _best(lambda text=text: compile_native(text, level=level), rounds)  # type: ignore[misc]
+
+        def whole(insns: list[Insn] = insns) -> None:
+            jit.compile(insns, helpers={1: 0}, cached=False).close()
+
+        everything = _best(whole, rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            before = os.environ.get("SKEP_CACHE")
+            os.environ["SKEP_CACHE"] = folder
+            try:
+                cached = _best(_cached_call(insns), 30)
+            finally:
+                if before is None:
+                    del os.environ["SKEP_CACHE"]
+                else:
+                    os.environ["SKEP_CACHE"] = before
+        cells = "   ".join(f"{low:7.2f} {mid:7.2f}" for low, mid in (lowering, llvm, everything, cached))
+        print(f"{len(insns):>6} insns   {cells}")
+
+
+def _cached_call(insns: list[Insn]) -> Callable[[], None]:
+    memory = bytearray(measure.CTX_BYTES)
+    helpers = {1: lambda a, b, c, d, e: a}
+    jit.compile(insns, helpers=helpers).close()
+
+    def load_and_call() -> None:
+        with jit.compile(insns, helpers=helpers) as program:
+            program.run(memory)
+
+    return load_and_call
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
