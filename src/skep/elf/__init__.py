@@ -1,6 +1,34 @@
-"""ELF objects, read and written: 64-bit, both byte orders (System V gABI, chapter 4)."""
+"""ELF objects, read and written: 64-bit, both byte orders (System V gABI, chapter 4).
 
-from skep.elf.read import Elf, Relocation, Section, Symbol
-from skep.elf.write import ElfBuilder
+The names are loaded when first used: reading BTF that is no ELF file needs none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skep.elf.read import Elf as Elf
+    from skep.elf.read import Relocation as Relocation
+    from skep.elf.read import Section as Section
+    from skep.elf.read import Symbol as Symbol
+    from skep.elf.write import ElfBuilder as ElfBuilder
+
+_HOMES = {
+    "Elf": "skep.elf.read",
+    "ElfBuilder": "skep.elf.write",
+    "Relocation": "skep.elf.read",
+    "Section": "skep.elf.read",
+    "Symbol": "skep.elf.read",
+}
 
 __all__ = ["Elf", "ElfBuilder", "Relocation", "Section", "Symbol"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'skep.elf' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)
