@@ -9,7 +9,7 @@ from typing import Self
 
 from skep.capture import blocks, linktypes, options, pseudo
 from skep.capture.blocks import Order, Refused
-from skep.capture.options import COMMENT, IDB, IF_DESCRIPTION, IF_NAME, IF_TSRESOL, SHB
+from skep.capture.options import COMMENT, EPB, IDB, IF_DESCRIPTION, IF_NAME, IF_TSRESOL, SHB
 from skep.capture.packet import Block, Interface, Option, Packet
 from skep.capture.writer import Output, Target
 from skep.errors import CaptureError
@@ -130,6 +130,17 @@ class PcapngWriter:
     def _copied(self, packet: Packet, added: list[Option], byteorder: Order) -> None:
         """A packet of the section being copied: its own block, or a new one if something was changed."""
         raw = packet.block
+        kind, _, number, high, low, caplen, wirelen = blocks.EPB_FIELDS[byteorder].unpack_from(raw.ljust(28))
+        if kind == EPB and number < len(self._interfaces) and not added:
+            # The everyday case: nothing was changed.
+            time_ns = self._interfaces[number].time_ns(high << 32 | low)
+            if (
+                packet[1:3] == (wirelen, time_ns)
+                and caplen == len(packet.data)
+                and raw.startswith(packet.data, 28)
+            ):
+                self._output.put(raw)
+                return
         try:
             number = blocks.interface_of_packet(raw, byteorder)
             if number >= len(self._interfaces):

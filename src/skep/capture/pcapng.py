@@ -46,12 +46,12 @@ class PcapngBlocks:
     """
 
     __slots__ = (
-        "_first",
         "_kept",
         "_shared",
         "base",
         "buffer",
         "byteorder",
+        "first",
         "interfaces",
         "limit",
         "opening",
@@ -68,7 +68,7 @@ class PcapngBlocks:
         self.byteorder: Order = "little"
         self.interfaces: list[Interface] = []
         #: index in ``interfaces`` of the current section's interface 0
-        self._first = 0
+        self.first = 0
         #: (byte order, body) -> interface: equal descriptions are kept once
         self._shared: dict[tuple[str, bytes], Interface] = {}
         self._kept = 0
@@ -102,7 +102,7 @@ class PcapngBlocks:
             have = len(self.buffer)
         return have
 
-    def _starved(self) -> bool:
+    def starved(self) -> bool:
         """Whether the next block is not wholly at hand."""
         have = len(self.buffer) - self.position
         if have < 12:
@@ -151,7 +151,7 @@ class PcapngBlocks:
                 raise self.source.error(
                     f"pcapng version {major}.{minor} is not supported, 1.0 is", block.offset
                 )
-            self._first = len(self.interfaces)
+            self.first = len(self.interfaces)
         elif block.type == IDB:
             if len(self.interfaces) >= INTERFACE_LIMIT:
                 raise self.source.error(f"more than {INTERFACE_LIMIT} interfaces", block.offset)
@@ -179,36 +179,40 @@ class PcapngBlocks:
         yield from opening
         while True:
             yield from self._everyday()
-            if pauses and self._starved():
+            if pauses and self.starved():
                 yield None
-            block = self._next()
-            if block is None:
+            item = self.one()
+            if item is None:
                 return
-            if block.type in PACKETS:
-                yield self._packet(block)
-            else:
-                self._note(block)
-                yield block
+            yield item
 
     def packets(self) -> Iterator[Packet]:
         """The packets only."""
         self.opening = []
         while True:
             yield from self._everyday()
-            block = self._next()
-            if block is None:
+            item = self.one()
+            if item is None:
                 return
-            if block.type in PACKETS:
-                yield self._packet(block)
-            else:
-                self._note(block)
+            if isinstance(item, Packet):
+                yield item
+
+    def one(self) -> Packet | Block | None:
+        """The next block, whatever it is; None at the end of the file. Not while iterating."""
+        block = self._next()
+        if block is None:
+            return None
+        if block.type in PACKETS:
+            return self._packet(block)
+        self._note(block)
+        return block
 
     def _everyday(self) -> Iterator[Packet]:
         """Enhanced packet blocks that are whole in the buffer and unremarkable; stops at any other."""
         unpack = EPB_FIELDS[self.byteorder].unpack_from
         buffer, position = self.buffer, self.position
         size = len(buffer)
-        limit, first = self.limit, self._first
+        limit, first = self.limit, self.first
         interfaces = self.interfaces
         new = tuple.__new__
         known, snaplen, linktype, scale, offset = -1, 0, 0, 0, 0
@@ -247,9 +251,9 @@ class PcapngBlocks:
         try:
             check_packet(block.raw, self.byteorder)
             number = interface_of_packet(block.raw, self.byteorder)
-            index = self._first + number
+            index = self.first + number
             if index >= len(self.interfaces):
-                described = len(self.interfaces) - self._first
+                described = len(self.interfaces) - self.first
                 raise Refused(f"a packet of interface {number}, its section has described {described}")
             interface = self.interfaces[index]
             data, wirelen, time_ns = parse_packet(block.raw, self.byteorder, interface)

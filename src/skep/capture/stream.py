@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: bytes of records gathered into one batch
 BATCH = 1 << 18
 
+_HEAD = Struct("=IIII")
+
 
 class Batch(NamedTuple):
     """A piece of a stream: pcap records of one link type (DLT number).
@@ -89,6 +91,8 @@ class Stream:
         body = self._reader.body
         if self.raw and isinstance(body, PcapRecords):
             yield from self._pieces(body)
+        elif not self._keep and not isinstance(body, PcapRecords):
+            yield from self._framed(body)
         else:
             yield from self._batches(body)
 
@@ -102,9 +106,45 @@ class Stream:
             self.offset += size
             piece = b""
 
+    def _framed(self, body: PcapngBlocks) -> Iterator[Batch]:
+        """pcapng without keeping anything: everyday packets are framed in a loop of their own."""
+        from skep.capture.framing import frame
+
+        body.opening = []
+        parts: list[bytes] = []
+        linktype, size, units = self.layout.linktype, 0, self.layout.units
+        try:
+            while True:
+                added, following = frame(body, parts, linktype, units)
+                size += added
+                if parts and (size >= BATCH or following != linktype or body.starved()):
+                    yield Batch(linktype, b"".join(parts))
+                    parts, size = [], 0
+                if following != linktype:
+                    linktype = following
+                    continue
+                if size == 0 and added >= BATCH:
+                    continue
+                item = body.one()
+                if item is None:
+                    break
+                if isinstance(item, Packet):
+                    if item.linktype != linktype:
+                        if parts:
+                            yield Batch(linktype, b"".join(parts))
+                            parts, size = [], 0
+                        linktype = item.linktype
+                    parts += (record_header(item, units), item.data)
+                    size += 16 + len(item.data)
+        except CaptureError:
+            if parts:
+                yield Batch(linktype, b"".join(parts))
+            raise
+        if parts:
+            yield Batch(linktype, b"".join(parts))
+
     def _batches(self, body: PcapRecords | PcapngBlocks) -> Iterator[Batch]:
-        pack = Struct("=IIII").pack
-        micro = self.layout.units == 1_000_000
+        units = self.layout.units
         parts: list[bytes] = []
         packets: list[Packet] = []
         blocks: list[tuple[int, Block]] = []
@@ -130,19 +170,12 @@ class Stream:
                         blocks.append((len(packets), item))
                         size += len(item.raw)
                     continue
-                data, wirelen, time_ns, kind, _, _, carry = item
-                if kind != linktype:
+                if item.linktype != linktype:
                     if parts or blocks:
                         yield batch()
-                    linktype = kind
-                sec, frac = divmod(time_ns, 1_000_000_000)
-                if carry:
-                    sec, frac = sec - carry, frac + carry * 1_000_000_000
-                if micro:
-                    frac //= 1000
-                head = pack(sec & 0xFFFFFFFF, frac & 0xFFFFFFFF, len(data), wirelen)
-                parts += (head, data)
-                size += 16 + len(data)
+                    linktype = item.linktype
+                parts += (record_header(item, units), item.data)
+                size += 16 + len(item.data)
                 if self._keep:
                     packets.append(item)
         except CaptureError:
@@ -151,6 +184,16 @@ class Stream:
             raise
         if parts or blocks:
             yield batch()
+
+
+def record_header(packet: Packet, units: int) -> bytes:
+    """The 16 bytes before a packet's data, in this machine's byte order; seconds are modulo 2**32."""
+    sec, frac = divmod(packet.time_ns, 1_000_000_000)
+    if packet.carry:
+        sec, frac = sec - packet.carry, frac + packet.carry * 1_000_000_000
+    if units == 1_000_000:
+        frac //= 1000
+    return _HEAD.pack(sec & 0xFFFFFFFF, frac & 0xFFFFFFFF, len(packet.data), packet.wirelen)
 
 
 def file_header(layout: Layout, *, linktype: int | None = None, snaplen: int | None = None) -> bytes:

@@ -55,10 +55,10 @@ class Output:
             self._file = target
             self.path = str(getattr(target, "name", "<stream>"))
 
-    def put(self, *parts: bytes) -> None:
-        """Add one whole record, in parts."""
-        self._parts += parts
-        self._gathered += sum(map(len, parts))
+    def put(self, record: bytes) -> None:
+        """Add one whole record, or several."""
+        self._parts.append(record)
+        self._gathered += len(record)
         if self._gathered >= GATHER:
             self.flush()
 
@@ -154,7 +154,7 @@ class PcapWriter:
         if self._digits == 6:
             frac //= 1000
         head = self._pack(sec & 0xFFFFFFFF, frac & 0xFFFFFFFF, len(data), wirelen)
-        self._output.put(head, data)
+        self._output.put(head + data)
 
     def write_records(self, records: bytes) -> None:
         """Add records that are already framed as this file's are (a piece ends between records)."""
