@@ -24,6 +24,7 @@ Origin = Any
 
 _MASK = 0xFFFFFFFF
 _SIZES = {c.BPF_W: 4, c.BPF_H: 2, c.BPF_B: 1}
+_TIMES = 3  # packets from which each way into the program is varied
 _LENGTHS = 4096  # the longest packet made
 
 
@@ -46,6 +47,8 @@ class Difference(NamedTuple):
 
 
 class _Branch(NamedTuple):
+    """A test, or (``code`` -1) an index or divisor, which can make the program end here."""
+
     pc: int
     code: int
     taken: bool
@@ -56,7 +59,7 @@ class _Branch(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """One run: the branches, whether it read outside the packet (or divided by zero), and its result."""
+    """One run: the branches, whether it ended by a load outside the packet, and its result."""
 
     branches: list[_Branch]
     fell: bool
@@ -87,6 +90,8 @@ def trace(program: Program, packet: Packet, limit: int = 20_000) -> Trace:
             if mode in (c.BPF_ABS, c.BPF_IND):
                 size = _SIZES[code & 0x18]
                 start = k if mode == c.BPF_ABS else k + x
+                if mode == c.BPF_IND and xo is not None:
+                    branches.append(_Branch(pc - 1, -1, False, x, xo, len(data) - k - size, None))
                 if start + size > len(data):
                     return Trace(branches, True, 0)
                 value, origin = int.from_bytes(data[start : start + size], "big"), ("load", start, size)
@@ -111,8 +116,11 @@ def trace(program: Program, packet: Packet, limit: int = 20_000) -> Trace:
         elif kind == c.BPF_ALU:
             b, bo = (x, xo) if code & c.BPF_X else (k, None)
             op = code & 0xF0
-            if op in (c.BPF_DIV, c.BPF_MOD) and b == 0:
-                return Trace(branches, True, 0)
+            if op in (c.BPF_DIV, c.BPF_MOD):
+                if bo is not None:
+                    branches.append(_Branch(pc - 1, -1, False, b, bo, 0, None))
+                if b == 0:
+                    return Trace(branches, False, 0)
             ao = None if ao is None and bo is None else (op, a, ao, b, bo)
             a = arithmetic(op, a, b)
         elif kind == c.BPF_JMP:
@@ -227,11 +235,17 @@ def _inverse(op: int, want: int, a: int, b: int) -> int | None:
 def _wanted(branch: _Branch, rng: random.Random) -> Iterator[int]:
     """Values of A that put the test to the proof: both outcomes, and the limits of the constant."""
     k = branch.operand
+    if branch.code < 0:
+        yield from (0, 1, 4, 20, 60, max(0, k), max(0, k + 1), rng.randrange(max(1, k) + 1))
+        return
     op = branch.code & 0xF0
     if op == c.BPF_JSET:
         low, high = k & -k, 1 << k.bit_length() - 1 if k else 0
-        yield from (0, low, high, k, ~k & _MASK, k & rng.getrandbits(32), (branch.a & ~k) | low)
-        yield branch.a & ~k
+        for bits in (0, low, high, k, k & rng.getrandbits(32)):
+            yield (branch.a & ~k) | bits
+        yield from (0, k, ~k & _MASK)
+        for _ in range(4):  # one bit of the mask, and noise around it
+            yield (branch.a & ~k) | k & (1 << rng.randrange(max(1, k.bit_length())))
     else:
         yield from (k, k + 1 & _MASK, k - 1 & _MASK)
         yield k ^ 1 << rng.randrange(max(1, k.bit_length()))
@@ -254,11 +268,10 @@ def reach(programs: Iterable[Program]) -> int:
 
 def explore(program: Program, rng: random.Random, limit: int, length: int) -> list[Packet]:
     """Up to ``limit`` packets that lead down different ways through the program."""
-    starts = [bytes(length), bytes([255]) * length, rng.randbytes(length), rng.randbytes(length)]
-    usual: deque[Packet] = deque(Packet(data, length) for data in starts)
+    usual: deque[Packet] = deque(Packet(data, length) for data in _starts(program, rng, length))
     first: deque[Packet] = deque()  # packets meant for a side not taken so far
     sides: set[tuple[int, bool]] = set()
-    prefixes: set[int] = set()
+    prefixes: dict[int, int] = {}
     found: dict[Packet, None] = {}
     while (first or usual) and len(found) < limit:
         packet = (first or usual).popleft()
@@ -269,19 +282,33 @@ def explore(program: Program, rng: random.Random, limit: int, length: int) -> li
         for branch in trace(program, packet).branches:
             sides.add((branch.pc, branch.taken))
             way = hash((way, branch.pc))
-            if way not in prefixes:
-                prefixes.add(way)
+            times = prefixes.get(way, 0)
+            if times < _TIMES:
+                prefixes[way] = times + 1
                 for want in _wanted(branch, rng):
                     data, wirelen = bytearray(packet.data), [packet.wirelen]
                     if not solve(branch.a_origin, want, data, wirelen) and not (
                         branch.a_origin is None and solve(branch.operand_origin, want, data, wirelen)
                     ):
                         continue
-                    taken = holds(branch.code & 0xF0, want, branch.operand)
-                    new = (branch.pc, taken) not in sides
+                    taken = branch.code >= 0 and holds(branch.code & 0xF0, want, branch.operand)
+                    new = branch.code >= 0 and (branch.pc, taken) not in sides
                     (first if new else usual).append(Packet(bytes(data), wirelen[0]))
             way = hash((way, branch.taken))
     return list(found)
+
+
+def _starts(program: Program, rng: random.Random, length: int) -> Iterator[bytes]:
+    """Noise, ones and zeros; header lengths are those of a header without options, in some of them."""
+    lengths = {k for code, _, _, k in program if code == c.BPF_LDX | c.BPF_MSH | c.BPF_B and k < length}
+    for base in (rng.randbytes(length), rng.randbytes(length), bytes([255]) * length, bytes(length)):
+        data = bytearray(base)
+        for k in lengths:
+            data[k] = data[k] & 0xF0 | 5
+        yield bytes(data)
+    if lengths:
+        yield bytes(length)
+        yield rng.randbytes(length)
 
 
 def packets(programs: Sequence[Program], number: int, limit: int = 300) -> list[Packet]:
