@@ -88,9 +88,13 @@ def _child(home: str, level: str) -> int:
 
     # A crash of LLVM is reported by our parent; it must not also leave a core file behind.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Loading LLVM comes first: an early child (skep.llvm.early) does it while the text is being made.
+    backend = Backend()
     text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    if not text:
+        os._exit(0)
     try:
-        code = Backend().compile(text, level)
+        code = backend.compile(text, level)
     except Refused as error:
         sys.stderr.write(f"{error}\n")
         return 3

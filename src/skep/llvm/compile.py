@@ -95,14 +95,22 @@ def _in_child(ir: str, level: str, timeout: float) -> bytes:
         ) from None
     except OSError as error:
         raise CompileError(f"the compiler process could not start: {error.strerror}") from None
-    if done.returncode == 0 and done.stdout.startswith(b"\x7fELF"):
-        return done.stdout
-    lines = done.stderr.decode("utf-8", "replace").split("\n")
+    return answer(done.returncode, done.stdout, done.stderr)
+
+
+def answer(returncode: int, output: bytes, errors: bytes) -> bytes:
+    """The object that a compiler process wrote, or what went wrong, told by how it ended.
+
+    Raises `CompileError` or `MissingDependency`.
+    """
+    if returncode == 0 and output.startswith(b"\x7fELF"):
+        return output
+    lines = errors.decode("utf-8", "replace").split("\n")
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")[:500]
     if "ModuleNotFoundError" in said or "ImportError" in said:
         raise MissingDependency(f"compiling to native code ({said})", extra="llvm")
-    how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else "failed"
-    if done.returncode == 3:
+    how = f"was killed by signal {-returncode}" if returncode < 0 else "failed"
+    if returncode == 3:
         raise CompileError(f"LLVM refuses the module: {said}")
     first = next((line.strip() for line in lines if "LLVM ERROR" in line), said)[:500]
     raise CompileError(f"the compiler process {how}: {first or 'it said nothing'}")
