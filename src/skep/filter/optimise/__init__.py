@@ -48,18 +48,23 @@ def optimise(root: Block) -> Block:
     if any(code & 7 == 5 for node in nodes for code, _ in node.stmts):
         return root
     numbering = Numbering()
-    _loop(nodes, numbering, alter=False)
-    _loop(nodes, numbering, alter=True)
+    _loop(nodes[0], nodes, numbering, alter=False)
+    _loop(nodes[0], nodes, numbering, alter=True)
     intern(nodes[0], nodes)
-    return blocks_of(settle_root(nodes[0]))
+    first, again = settle_root(nodes[0])
+    while again:
+        _loop(first, nodes, numbering, alter=True)
+        intern(first, nodes)
+        first, again = settle_root(first)
+    return blocks_of(first)
 
 
-def _loop(nodes: list[Node], numbering: Numbering, alter: bool) -> None:
-    """Passes over the graph until one finds nothing to do."""
+def _loop(root: Node, nodes: list[Node], numbering: Numbering, alter: bool) -> None:
+    """Passes over the graph from ``root`` until one finds nothing to do."""
     fruitless = 0
     while True:
         numbering.changed = numbering.progress = False
-        levels = find_levels(nodes[0])
+        levels = find_levels(root)
         find_dominators(levels, len(nodes))
         find_uses(levels)
         find_in_edges(levels)

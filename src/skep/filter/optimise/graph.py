@@ -231,6 +231,8 @@ def atoms_used(code: int, k: int) -> int:
 
 def atom_defined(code: int, k: int) -> int:
     """The atom an instruction writes, -1 for none."""
+    if code == NOP:
+        return -1
     kind = code & 7
     if kind in (BPF_LD, BPF_ALU):
         return A

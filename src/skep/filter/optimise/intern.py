@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.filter.optimise.graph import NOP, Node, rejects
+from skep.filter.optimise.graph import NOP, Node, atom_defined, find_levels, find_uses, rejects
 from skep.isa.classic import BPF_ALU, BPF_DIV, BPF_JMP, BPF_MOD, BPF_RET, BPF_X
 
 _Key = tuple[int, int, int, int, tuple[tuple[int, int], ...]]
@@ -53,22 +53,37 @@ def _reached(root: Node, count: int) -> bytearray:
     return alive
 
 
-def settle_root(root: Node) -> Node:
-    """Skip tests at the root that lead to one place; their statements move into the new root.
+def settle_root(root: Node) -> tuple[Node, bool]:
+    """Skip tests at the root that lead to one place; what they compute moves into the new root.
 
-    All of them: libpcap drops those of the second and later tests, though the new root may rely on them
-    (which is what goes wrong in ``1/2=1/3&&1>4/5&&1>6/7``).
+    Like libpcap this keeps what the first of them computes. libpcap drops what the others do, though the
+    new root may rely on it (which is what goes wrong in ``1/2=1/3&&1>4/5&&1>6/7``); here it is kept then.
+    Gives the new root, and whether there is more to simplify, because of that.
     """
-    stmts = root.stmts
+    first = root.stmts
+    between: list[list[int]] = []
     while root.code & 7 == BPF_JMP and root.to[0] is root.to[1]:
         target = root.to[0]
         assert target is not None
-        stmts = stmts + target.stmts
         root = target
-    root.stmts = stmts
-    if rejects(root) or (root.code == BPF_RET and not _divides(stmts)):
+        between += root.stmts
+    if len(root.stmts):
+        del between[-len(root.stmts) :]
+    again = False
+    if root.stmts is not first:
+        find_uses(find_levels(root))
+        if _divides(between) or any(
+            root.in_use >> atom & 1 for code, k in between if (atom := atom_defined(code, k)) >= 0
+        ):
+            first = first + between
+            again = True
+        root.stmts = first + root.stmts
+        root.bare = not root.stmts
+        root.stale = True
+    if rejects(root) or (root.code == BPF_RET and not _divides(root.stmts)):
         root.stmts = []  # a constant: nothing before it matters
-    return root
+        root.bare = True
+    return root, again
 
 
 def _divides(stmts: list[list[int]]) -> bool:
