@@ -6,11 +6,15 @@ blocks (`ir`) -> `optimise` -> `linear`.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import gc
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skep.errors import FilterSyntaxError
 from skep.filter.names import Names
 from skep.isa.classic import ClassicInsn
+
+if TYPE_CHECKING:
+    from skep.filter.emit import Emitter
 
 __all__ = ["MAXIMUM_SNAPLEN", "FilterProgram", "Names", "compile"]
 
@@ -60,14 +64,10 @@ def compile(
     Raises:
         FilterSyntaxError: the expression is refused, with the column and what was expected.
     """
-    from skep.filter.emit import Emitter, close
-    from skep.filter.gen_prefix import prepend
-    from skep.filter.ir import ret
-    from skep.filter.linear import linearise
-    from skep.filter.parser import Parser
-
     if snaplen == 0:
         raise FilterSyntaxError("a snapshot length of 0 rejects all packets", hint="it is in bytes")
+    from skep.filter.emit import Emitter
+
     emitter = Emitter(
         linktype,
         names=names or Names(),
@@ -78,24 +78,41 @@ def compile(
         ipv6_transport=ipv6_transport,
         scoped=scoped_tunnels,
     )
-    cond = Parser(expression, emitter).parse()
-    accept = ret(snaplen & 0xFFFFFFFF)
-    if cond is None:
-        root = accept
-    else:
-        cond = prepend(emitter, cond)
-        close(cond.true, accept)
-        close(cond.false, ret(0))
-        root = cond.head
-        if optimise and not emitter.fixed:
-            from skep.filter.optimise import optimise as improve
+    # A graph of many thousand objects grows and nothing of it is garbage: looking for some doubles the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        insns = _code(expression, emitter, snaplen & 0xFFFFFFFF, optimise)
+    finally:
+        if collecting:
+            gc.enable()
+    return FilterProgram(tuple(insns), linktype, expression, snaplen)
 
-            root = improve(root)
-            if root.is_return and not root.k:
-                raise FilterSyntaxError(
-                    "the expression rejects all packets",
-                    source=expression,
-                    column=0,
-                    end_column=len(expression),
-                )
-    return FilterProgram(tuple(linearise(root)), linktype, expression, snaplen)
+
+def _code(expression: str, emitter: Emitter, snaplen: int, optimise: bool) -> list[ClassicInsn]:
+    from skep.filter.emit import close
+    from skep.filter.gen_prefix import prepend
+    from skep.filter.ir import ret
+    from skep.filter.linear import linearise
+    from skep.filter.parser import Parser
+
+    cond = Parser(expression, emitter).parse()
+    accept = ret(snaplen)
+    if cond is None:
+        return linearise(accept)
+    cond = prepend(emitter, cond)
+    close(cond.true, accept)
+    close(cond.false, ret(0))
+    root = cond.head
+    if optimise and not emitter.fixed:
+        from skep.filter.optimise import optimise as improve
+
+        root = improve(root)
+        if root.is_return and not root.k:
+            raise FilterSyntaxError(
+                "the expression rejects all packets",
+                source=expression,
+                column=0,
+                end_column=len(expression),
+            )
+    return linearise(root)

@@ -19,6 +19,7 @@ from skep.isa.classic import (
     BPF_ALU,
     BPF_AND,
     BPF_B,
+    BPF_H,
     BPF_IMM,
     BPF_IND,
     BPF_JEQ,
@@ -59,6 +60,8 @@ JGE: Final = BPF_JMP | BPF_JGE | BPF_K
 JSET: Final = BPF_JMP | BPF_JSET | BPF_K
 JEQ_X: Final = BPF_JMP | BPF_JEQ | BPF_X
 LD_ABS: Final = BPF_LD | BPF_ABS
+LD_ABS_H: Final = LD_ABS | BPF_H
+LD_ABS_W: Final = LD_ABS | BPF_W
 LD_IND: Final = BPF_LD | BPF_IND
 LD_IMM: Final = BPF_LD | BPF_IMM
 LD_MEM: Final = BPF_LD | BPF_MEM
@@ -323,7 +326,7 @@ class Emitter:
         """Bytes at ``off`` are ``value``: words first, from the end."""
         cond: Cond | None = None
         end = len(value)
-        for width, size in ((4, BPF_W), (2, 0x08), (1, BPF_B)):
+        for width, size in ((4, BPF_W), (2, BPF_H), (1, BPF_B)):
             while end >= width:
                 end -= width
                 part = self.equal(rel, off + end, size, int.from_bytes(value[end : end + width], "big"))

@@ -6,6 +6,10 @@ from typing import Final, NamedTuple
 
 from skep.filter import gen_link as link
 from skep.filter.emit import (
+    AND_K,
+    JEQ,
+    LD_ABS_H,
+    LD_ABS_W,
     LINKHDR,
     LINKPL,
     MASK32,
@@ -19,7 +23,8 @@ from skep.filter.emit import (
     negate,
     refused,
 )
-from skep.filter.linktypes import C_HDLC, FRELAY, HDLC
+from skep.filter.ir import Block, Stmt
+from skep.filter.linktypes import C_HDLC, ETHERNETS, FRELAY, HDLC, SUNATM
 from skep.isa.classic import BPF_B, BPF_H, BPF_W
 
 UNDEFINED: Final = "undefined"
@@ -175,10 +180,49 @@ def _host_field(g: Emitter, addr: int, mask: int, dir: str | None, etype: int, s
     return both(from_it, to_it) if dir == "src and dst" else either(from_it, to_it)
 
 
+#: direction -> (EtherType, offset of the address) in the order of the tests
+_PLAIN_SRC = ((link.IP, 12), (link.ARP, 14), (link.REVARP, 14))
+_PLAIN_DST = ((link.IP, 16), (link.ARP, 24), (link.REVARP, 24))
+_PLAIN_BOTH = tuple(field for pair in zip(_PLAIN_SRC, _PLAIN_DST, strict=True) for field in pair)
+_PLAIN_FIELDS: Final = {"src": _PLAIN_SRC, "dst": _PLAIN_DST, None: _PLAIN_BOTH, "src or dst": _PLAIN_BOTH}
+
+
+def _is_plain(g: Emitter) -> bool:
+    """Each packet type is one comparison, and nothing has a variable offset."""
+    return (
+        g.linktype in ETHERNETS
+        and not (g.labels or g.in_overlay or g.payload.variable or g.type_at.variable)
+        and g.prevlinktype != SUNATM
+    )
+
+
+def _plain_host(g: Emitter, addr: int, mask: int, fields: tuple[tuple[int, int], ...]) -> Cond:
+    """What `_host_field` and `either` make of a host, made at once: lists of hosts are long."""
+    type_at = g.type_at.const & MASK32
+    net = g.payload.const + g.net
+    true: list[tuple[Block, bool]] = []
+    pairs: list[tuple[Block, Block]] = []
+    for etype, at in fields:
+        stmts = [Stmt(LD_ABS_W, net + at & MASK32)]
+        if mask != MASK32:
+            stmts.append(Stmt(AND_K, mask))
+        field = Block(stmts, JEQ, addr)
+        pairs.append((Block([Stmt(LD_ABS_H, type_at)], JEQ, etype, field), field))
+        true.append((field, True))
+    carried, field = pairs[0]
+    for following in pairs[1:]:
+        carried.jf = field.jf = following[0]
+        carried, field = following
+    return Cond(pairs[0][0], true, [(carried, False), (field, False)])
+
+
 def host4(g: Emitter, addr: int, mask: int, qual: Qual) -> Cond:
     """An IPv4 address or network, in IPv4, ARP and RARP."""
     over, dir = qual.proto, qual.dir
     if over is None:
+        fields = _PLAIN_FIELDS.get(dir)
+        if fields is not None and _is_plain(g):
+            return _plain_host(g, addr, mask, fields)
         cond = _host_field(g, addr, mask, dir, link.IP, 12, 16)
         if not g.labels:
             cond = either(cond, _host_field(g, addr, mask, dir, link.ARP, 14, 24))
