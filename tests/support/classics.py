@@ -59,6 +59,7 @@ def _ip(protocol: int, length: int, payload: str) -> bytes:
 
 #: packets that match expressions which directed search does not get into
 MATCHES = {
+    "ip[0]<<ip[1] = 5": _IPV4 + bytes.fromhex("0500") + bytes(40),
     "udp[ip[2:2] - 20] = 7": _ip(17, 28, "0035003500080000 07 00"),
     "ether[ether[3]*0x10000000:4] > 1": bytes.fromhex("00000100") + bytes(60),
     "ip[(ip[2:2] % 7) + 3] & 3 = 1": _ip(6, 21, "00" * 20),
