@@ -8,6 +8,22 @@ llvmlite is optional (``skep[llvm]``) and is imported only inside a child proces
 after `warm`.
 """
 
-from skep.llvm.compile import LEVELS, available, compile_native, warm
+from __future__ import annotations
+
+TYPE_CHECKING = False  # `typing` itself is not imported, see skep.llvm.native
+if TYPE_CHECKING:
+    from skep.llvm.compile import LEVELS as LEVELS
+    from skep.llvm.compile import available as available
+    from skep.llvm.compile import compile_native as compile_native
+    from skep.llvm.compile import warm as warm
 
 __all__ = ["LEVELS", "available", "compile_native", "warm"]
+
+
+def __getattr__(name: str) -> object:
+    # The warm path needs the cache and the loader only.
+    if name not in __all__:
+        raise AttributeError(f"module 'skep.llvm' has no attribute {name!r}")
+    from skep.llvm import compile
+
+    return getattr(compile, name)

@@ -15,10 +15,14 @@ from __future__ import annotations
 import os
 import stat
 import time
-from hashlib import blake2b
 
 from skep import __version__
 from skep.llvm import host
+
+try:
+    from _blake2 import blake2b  # hashlib would load OpenSSL, 4 ms
+except ImportError:
+    from hashlib import blake2b
 
 _MAGIC = b"skep native code 1\n"
 _DIGEST = 32

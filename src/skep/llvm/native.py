@@ -17,10 +17,13 @@ import os
 import struct
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self
 
 from skep.errors import LinkError
 from skep.llvm.relocate import MACHINES, relocate, stub
+
+TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm start 5 ms
+if TYPE_CHECKING:
+    from typing import Final, Self
 
 _EHDR: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 _SHDR: Final = struct.Struct("<IIQQQQIIQQ")
@@ -42,21 +45,29 @@ _F_ADD_SEALS: Final = 1033
 _ALL_SEALS: Final = 1 | 2 | 4 | 8  # no more seals, no shrinking, growing or writing
 
 
-class _Section(NamedTuple):
-    kind: int
-    flags: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    align: int
+class _Section:
+    __slots__ = ("align", "flags", "info", "kind", "link", "offset", "size")
+
+    def __init__(
+        self, kind: int, flags: int, offset: int, size: int, link: int, info: int, align: int
+    ) -> None:
+        self.kind = kind
+        self.flags = flags
+        self.offset = offset
+        self.size = size
+        self.link = link
+        self.info = info
+        self.align = align
 
 
-class _Symbol(NamedTuple):
-    name: str
-    section: int
-    value: int
-    size: int
+class _Symbol:
+    __slots__ = ("name", "section", "size", "value")
+
+    def __init__(self, name: str, section: int, value: int, size: int) -> None:
+        self.name = name
+        self.section = section
+        self.value = value
+        self.size = size
 
 
 class Image:

@@ -5,7 +5,9 @@ Sources: System V ABI, AMD64 supplement, table 4.9; ELF for the Arm 64-bit Archi
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False  # see skep.llvm.native
+if TYPE_CHECKING:
+    from typing import Final
 
 EM_X86_64: Final = 62
 EM_AARCH64: Final = 183
