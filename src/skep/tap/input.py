@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from skep.tap.layout import Mode
 from skep.tap.plain import FILE_HEADER, Plain
-from skep.tap.prepare import Prepared, Recipe, prepare, prepare_plain, recall
+from skep.tap.prepare import Ahead, Prepared, Recipe, native, prepare, prepare_plain, recall
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 ms
 if TYPE_CHECKING:
@@ -67,13 +68,22 @@ class Input:
             if known is not None:
                 self.prepared, self.fast = known, True
                 return
+            with Ahead() as early:
+                reader = self._reader()
+                layout = reader.layout
+                if layout is not None and layout.plain and reader.compression is None:
+                    self.prepared = prepare(self.recipe, layout, header, early)
+                    self.fast = self.prepared.code is not None
+                    return
         reader = self._reader()
-        layout = reader.layout
-        if layout is not None and layout.plain and regular and reader.compression is None:
-            self.prepared = prepare(self.recipe, layout, header)
-            self.fast = self.prepared.code is not None
-        else:
-            self.prepared = prepare_plain(self.recipe, framed(reader.linktype, reader.snaplen, reader))
+        plain = framed(reader.linktype, reader.snaplen, reader)
+        form = b"framed" + plain.pack()
+        known = recall(self.recipe, form)
+        if known is not None:
+            self.prepared = known
+            return
+        with Ahead() as early:
+            self.prepared = prepare_plain(self.recipe, plain, form, early)
 
     def _reader(self) -> Reader:
         from skep import capture
@@ -155,10 +165,12 @@ class Input:
         from skep.tap.layout import Status
         from skep.tap.streams import BufferScan
 
-        code = self.prepared.code
-        assert code is not None
         stream = Stream(self._reader(), precision=9 if nano else None)
         layout = stream.layout
+        code = self.prepared.code
+        if stream.raw and layout.byteorder != sys.byteorder:
+            code = native(self.prepared.classic(), swapped=True)[0]
+        assert code is not None
         if limit is not None and limit <= 0:
             return
         scan = BufferScan(
@@ -301,8 +313,6 @@ class Judge:
 
 def framed(linktype: int, snaplen: int, reader: Reader | None) -> Plain:
     """Records that skep itself frames, in host byte order."""
-    import sys
-
     from skep.capture import linktypes
 
     fcs = reader.layout.fcs if reader is not None and reader.layout is not None else 0
@@ -319,8 +329,6 @@ def framed(linktype: int, snaplen: int, reader: Reader | None) -> Plain:
 
 def record(packet: Packet, nano: bool) -> bytes:
     """A packet as a pcap record in host byte order. Finer times lose their last digits."""
-    import sys
-
     sec, fraction = divmod(packet.time_ns, 1_000_000_000)
     if packet.carry:
         sec, fraction = sec - packet.carry, fraction + packet.carry * 1_000_000_000

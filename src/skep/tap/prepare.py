@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from skep.capture.pcap import Layout
     from skep.isa import ClassicInsn
+    from skep.llvm.early import Early
     from skep.tap.native import ScanCode
 
 #: Part of every key: must change whenever the text of `skep.tap.scanir` or the layout of an entry does.
@@ -132,7 +133,9 @@ def recall(recipe: Recipe, header: bytes) -> Prepared | None:
     return Prepared(Plain.unpack(entry), title, entry[insns_at:object_at], code)
 
 
-def prepare(recipe: Recipe, layout: Layout, header: bytes | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe, layout: Layout, header: bytes | None = None, early: Ahead | None = None
+) -> Prepared:
     """Compile for a plain file's layout; ``header`` (24 bytes) files the result for `recall`.
 
     Raises:
@@ -149,15 +152,17 @@ def prepare(recipe: Recipe, layout: Layout, header: bytes | None = None) -> Prep
         link=linktypes.to_file(layout.linktype),
         fcs=layout.fcs,
     )
-    return prepare_plain(recipe, plain, header)
+    return prepare_plain(recipe, plain, header, early)
 
 
-def prepare_plain(recipe: Recipe, plain: Plain, header: bytes | None = None) -> Prepared:
+def prepare_plain(
+    recipe: Recipe, plain: Plain, header: bytes | None = None, early: Ahead | None = None
+) -> Prepared:
     """As `prepare`, for records described by ``plain``."""
     from skep.isa import classic
 
     insns = recipe.compile(plain.linktype, plain.snaplen)
-    code, object_, missing = native(insns, swapped=plain.swapped)
+    code, object_, missing = native(insns, swapped=plain.swapped, early=early)
     packed = classic.encode(insns)
     name = title(plain.linktype)
     key = recipe.key()
@@ -179,8 +184,13 @@ def title(linktype: int) -> str:
     return f"{name} ({description})" if description else name
 
 
-def native(insns: Sequence[ClassicInsn], *, swapped: bool = False) -> tuple[ScanCode | None, bytes, str]:
-    """(loaded code, object, "") for a classic program; (None, b"", why) where it cannot be had."""
+def native(
+    insns: Sequence[ClassicInsn], *, swapped: bool = False, early: Ahead | None = None
+) -> tuple[ScanCode | None, bytes, str]:
+    """(loaded code, object, "") for a classic program; (None, b"", why) where it cannot be had.
+
+    ``early`` is a compiler process that may have been started already.
+    """
     from skep.errors import CompileError, DecodeError, MissingDependency, VerifierError
     from skep.isa import classic
     from skep.llvm import cache
@@ -192,9 +202,12 @@ def native(insns: Sequence[ClassicInsn], *, swapped: bool = False) -> tuple[Scan
         return code, found, ""
     try:
         text = module_text(insns, swapped=swapped)
-        from skep.llvm import compile_native
+        if early is not None and early.child is not None and len(insns) <= _LARGE:
+            object_ = early.child.compile(text)
+        else:
+            from skep.llvm import compile_native
 
-        object_ = compile_native(text, level="O1" if len(insns) <= _LARGE else "quick")
+            object_ = compile_native(text, level="O1" if len(insns) <= _LARGE else "quick")
     except MissingDependency as error:
         return None, b"", str(error)
     except (CompileError, DecodeError, VerifierError) as error:
@@ -214,6 +227,32 @@ def module_text(insns: Sequence[ClassicInsn], *, swapped: bool = False) -> str:
 
     text = lower(translate(insns, form="skb"), name="filter", attributes="internal alwaysinline")
     return scanir.module(text, swapped=swapped)
+
+
+class Ahead:
+    """Loads LLVM in a child process while the expression is being compiled here. A context manager.
+
+    ``child`` is None where there is no llvmlite.
+    """
+
+    __slots__ = ("child",)
+
+    def __init__(self) -> None:
+        from skep.errors import SkepError
+        from skep.llvm.early import Early
+
+        self.child: Early | None
+        try:
+            self.child = Early("O1")
+        except SkepError:
+            self.child = None  # `native` will say why
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.child is not None:
+            self.child.close()
 
 
 def _load(object_: bytes) -> ScanCode | None:

@@ -6,8 +6,10 @@ Source: Documentation/networking/packet_mmap.rst, <linux/if_packet.h>.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -92,7 +94,7 @@ class Ring:
             if promiscuous and link.index:
                 request = struct.pack("=iHH8s", link.index, PACKET_MR_PROMISC, 0, b"")
                 self.socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
-            self.socket.bind((link.name if link.index else "", ETH_P_ALL))
+            self._bind()
         except OSError as error:
             self.socket.close()
             if isinstance(error, KernelError):
@@ -101,6 +103,16 @@ class Ring:
         except BaseException:
             self.socket.close()
             raise
+
+    def _bind(self) -> None:
+        """Open the tap. Through libc: Python's bind cannot say "all interfaces" (index 0)."""
+        address = struct.pack(
+            "=H2sixxxxxxxxxxxx", socket.AF_PACKET, ETH_P_ALL.to_bytes(2, "big"), self.link.index
+        )
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.bind(self.socket.fileno(), address, len(address)):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
 
     def _make(self, blocks: int, timeout: int) -> None:
         self.socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
