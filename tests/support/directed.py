@@ -59,7 +59,9 @@ class _Branch(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """One run: the branches, whether it ended by a load outside the packet, and its result."""
+    """One run: the branches, its result, and ``fell``: whether it read outside the packet or a word of M[]
+    that it never set (which libpcap leaves to chance).
+    """
 
     branches: list[_Branch]
     fell: bool
@@ -102,7 +104,9 @@ def trace(program: Program, packet: Packet, limit: int = 20_000) -> Trace:
             elif mode == c.BPF_LEN:
                 value, origin = wirelen, ("len",)
             elif mode == c.BPF_MEM:
-                value, origin = mem.get(k, (0, None))
+                if k not in mem:
+                    return Trace(branches, True, 0)
+                value, origin = mem[k]
             else:
                 value, origin = k, None
             if kind == c.BPF_LD:
@@ -356,8 +360,8 @@ def compare(
 ) -> Difference | None:
     """The first packet on which two programs disagree, None when they agree on all that were tried.
 
-    ``left`` is the reference. Packets on which it reads outside the packet are left out unless ``cut``:
-    optimised code may do without such a load. With ``cut`` truncated packets are tried as well.
+    ``left`` is the reference. Packets on which it reads outside the packet (or a word never set) are left
+    out unless ``cut``: optimised code may do without such a load. With ``cut`` truncated packets are tried as well.
     """
     verdict_left, verdict_right = run_left(left), run_right(right)
     for whole in packets([left, right], number, limit):

@@ -161,14 +161,34 @@ class Numbering:
         if code == NEG:
             return self.value(code, row[A], 0)
         if not code & c.BPF_X:
-            number = self.value(code, row[A], self.const(k))
-            if code == AND_K:
-                self._bounds[number] = min(k, self.bound(row[A]))
+            operand = self.const(k)
+        else:
+            operand = row[X]
+        number = self.value(code, row[A], operand)
+        if number not in self._bounds:
+            self._bounds[number] = self._bound_of(code & 0xF0, row[A], operand)
+        if not code & c.BPF_X:
             return number
-        number = self.value(code, row[A], row[X])
         if code & 0xF0 in _DIVISIONS and not self.consts.get(row[X]):
             self._trap_numbers.add(number)
         return number
+
+    def _bound_of(self, op: int, left: int, right: int) -> int:
+        """The largest that ``left op right`` can be."""
+        a, b = self.bound(left), self.bound(right)
+        if op == c.BPF_AND:
+            return min(a, b)
+        if op in (c.BPF_DIV, c.BPF_MOD, c.BPF_RSH):
+            return a
+        if op == c.BPF_ADD:
+            return min(a + b, _MAX)
+        if op == c.BPF_MUL:
+            return min(a * b, _MAX)
+        if op == c.BPF_LSH:
+            return min(a << b, _MAX) if b < 32 else _MAX
+        if op in (c.BPF_OR, c.BPF_XOR):
+            return (1 << max(a, b).bit_length()) - 1
+        return _MAX
 
     def traps(self, node: Node) -> frozenset[int]:
         """Numbers of the divisions in a node that may be by zero."""
