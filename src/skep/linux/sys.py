@@ -1,19 +1,22 @@
-"""bpf(2), called through libc. The one place that packs ``union bpf_attr`` (Linux 5.1 and later).
+"""Loading and test-running one program, for callers that want nothing else of bpf(2).
 
-Every function returns plain values or a file descriptor that the caller owns and closes.
+`skep.linux.kernel` is the whole of it; this is the part that a filter needs, without tables of attributes,
+maps or BTF, which cost start-up time. Every function returns plain values or a file descriptor that the
+caller owns and closes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from skep.errors import KernelError, NotSupported, PermissionDenied
 from skep.isa import Insn, encode
+from skep.linux.calls import numbers, syscall
+from skep.linux.reasons import refused
 
 BPF_PROG_LOAD: Final = 5
 BPF_PROG_TEST_RUN: Final = 10
@@ -23,22 +26,8 @@ BPF_PROG_TYPE_SCHED_CLS: Final = 3
 BPF_PROG_TYPE_XDP: Final = 6
 
 _COMMANDS = {BPF_PROG_LOAD: "BPF_PROG_LOAD", BPF_PROG_TEST_RUN: "BPF_PROG_TEST_RUN"}
-_SYSCALL = {
-    "x86_64": 321,
-    "aarch64": 280,
-    "riscv64": 280,
-    "loongarch64": 280,
-    "s390x": 351,
-    "ppc64le": 361,
-    "ppc64": 361,
-    "armv7l": 386,
-    "armv6l": 386,
-    "i686": 357,
-    "i386": 357,
-}
 _LOG_BYTES: Final = 1 << 16
 _LOG_BYTES_MAX: Final = 1 << 24
-_EAGAIN_TRIES: Final = 5
 
 # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags, prog_name
 _PROG_LOAD = struct.Struct("=IIQQIIQII16s")
@@ -57,33 +46,17 @@ class RunResult(NamedTuple):
 
 
 def bpf(command: int, attr: ctypes.Array[ctypes.c_char], size: int) -> int:
-    """One bpf(2) call; EINTR is tried again. Returns its non-negative answer.
+    """One bpf(2) call; EINTR and EAGAIN are tried again. Returns its non-negative answer.
 
     Raises:
         NotSupported: the kernel or this machine has no bpf(2).
         PermissionDenied: the caller lacks CAP_BPF, or lockdown forbids it.
         KernelError: everything else.
     """
-    name = _COMMANDS[command]
-    number = _SYSCALL.get(os.uname().machine)
-    if number is None:
-        raise NotSupported(errno.ENOSYS, f"bpf(2) on {os.uname().machine}", cmd=name)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    for _ in range(_EAGAIN_TRIES):
-        answer: int = libc.syscall(ctypes.c_long(number), ctypes.c_long(command), attr, ctypes.c_ulong(size))
-        code = ctypes.get_errno()
-        if answer >= 0 or code not in (errno.EINTR, errno.EAGAIN):
-            break
-    if answer >= 0:
-        return answer
-    if code == errno.ENOSYS:
-        raise NotSupported(code, "bpf(2)", since="3.18", cmd=name)
-    if code == errno.EPERM:
-        raise PermissionDenied(
-            code, "not permitted: CAP_BPF and CAP_NET_ADMIN or root are needed", missing="CAP_BPF", cmd=name
-        )
-    raise KernelError(code, cmd=name)
+    answer, code = syscall(numbers()[0], command, ctypes.addressof(attr), size, retry=True)
+    if answer < 0:
+        raise refused(code, _COMMANDS[command])
+    return answer
 
 
 def prog_load(
