@@ -7,6 +7,7 @@ once, so values need no bookkeeping beyond the low halves that are known already
 from __future__ import annotations
 
 from secrets import randbits
+from typing import Any
 
 Value = int | str
 
@@ -33,7 +34,8 @@ class Body:
     __slots__ = ("blind", "count", "label", "lines", "low", "traps", "truncated")
 
     def __init__(self, *, blind: bool = False) -> None:
-        self.lines: list[str] = []
+        #: a list among the lines is filled in later
+        self.lines: list[Any] = []
         self.label = ""
         self.count = 0
         #: i64 name -> i32 name with its low half (where the i64 was made by zero extension)

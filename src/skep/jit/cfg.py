@@ -191,8 +191,8 @@ def function_of(
     """The function that starts at slot ``entry``: its blocks in reverse postorder, edges and loops."""
     function = Function(entry, is_main=is_main, name=name)
     function.order = _reverse_postorder(blocks, entry)
-    function.blocks = {start: blocks[start] for start in function.order}
     position = {start: index for index, start in enumerate(function.order)}
+    function.blocks = {start: blocks[start] for start in function.order}
     preds: dict[int, list[int]] = {start: [] for start in function.order}
     heads = False
     for start in function.order:
@@ -210,6 +210,10 @@ def function_of(
     function.preds = preds
     if heads:
         function.component = _components(function)
+        # Keep each loop together: its blocks follow each other, and what it leads to comes after it.
+        rank = {name: at for at, name in enumerate(dict.fromkeys(function.component.values()))}
+        function.order.sort(key=lambda start: (-rank[function.component[start]], position[start]))
+        position = {start: index for index, start in enumerate(function.order)}
         function.headers = {
             start
             for start in function.order
@@ -237,7 +241,10 @@ def _reverse_postorder(blocks: dict[int, Block], entry: int) -> list[int]:
 
 
 def _components(function: Function) -> dict[int, int]:
-    """Each block's strongly connected component, named by one of its members."""
+    """Each block's strongly connected component, named by one of its members.
+
+    The dictionary lists components in reverse topological order.
+    """
     blocks = function.blocks
     index: dict[int, int] = {}
     low: dict[int, int] = {}

@@ -1,98 +1,147 @@
 """One function of a program as LLVM IR, in SSA form from the start.
 
-Blocks are visited in reverse postorder. A block that is entered from behind gets phis for the live
-registers that its loop writes; any other block only for those on which its predecessors disagree.
+Blocks are visited in an order that keeps loops together. A block that is entered from behind gets phis for
+the live registers that its loop writes; any other block only for those on which its predecessors disagree.
+Simple loops are emitted twice, see `skep.jit.loops`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from skep.isa import Insn, imm64
 from skep.isa import opcodes as op
-from skep.jit import alu, kinds
-from skep.jit.body import NO_BUDGET, NO_HELPER, TOO_DEEP, Body, Value, signed
-from skep.jit.cfg import BRANCH, BUDGET, EXIT, FALL, JUMP, MAY, REGISTERS, TURNS, Block, Function
-from skep.jit.liveness import Liveness
-from skep.jit.memory import STACK, STRIDE, Facts, Memory
+from skep.jit import loops
+from skep.jit.body import Value, signed
+from skep.jit.cfg import BRANCH, BUDGET, EXIT, FALL, JUMP, MAY, REGISTERS, TURNS, Block
+from skep.jit.insns import Instructions, Plan, parameters, result_type, results
+from skep.jit.memory import STACK, STRIDE, Facts
 
 MAY_GOTO_TURNS: Final = 8 << 20  # BPF_MAX_LOOPS
 
-
-class Plan(NamedTuple):
-    """What holds for the whole program."""
-
-    insns: Sequence[Insn]
-    functions: Mapping[int, Function]
-    liveness: Liveness
-    analysis: kinds.Analysis
-    helpers: Mapping[int, int]  # number -> index in the table
-    checks: bool
-    budget: bool
-    depth: bool  # frames must be counted at run time
-    area: bool  # some frame is visible outside its function
-    blind: bool
+#: Loops with more slots than this are emitted once: what is won per turn is small against the turn.
+_MAX_LOOP: Final = 400
 
 
 class _Edge(NamedTuple):
-    """An edge into a block that has phis: the label it comes from, and the registers' values there."""
+    """An edge into a block: the label it comes from, the registers and the known bounds there."""
 
     label: str
     values: list[Value]
+    facts: Facts
 
 
-class FunctionEmitter:
+class _Loop:
+    """An innermost loop with one entry and one jump back."""
+
+    __slots__ = (
+        "blocks",
+        "cost",
+        "count",
+        "first",
+        "guard",
+        "header",
+        "latch",
+        "left",
+        "phis",
+        "pre",
+        "total",
+    )
+
+    def __init__(self, header: int, latch: int, blocks: list[int], cost: int) -> None:
+        self.header = header
+        self.latch = latch
+        self.blocks = blocks
+        self.cost = cost  # of a turn
+        self.first = 0  # values with smaller numbers are known before the loop
+        self.pre: _Edge | None = None  # the registers before the loop
+        self.phis: dict[int, str] = {}
+        self.guard: list[str] = []  # lines of the guard
+        self.count: list[str] = []  # the line that counts the fast copy's turns
+        self.total = ""  # the guard's number of turns
+        self.left = ""  # turns left at the start of one, in the fast copy
+
+
+class FunctionEmitter(Instructions):
     """Emits one function; `text` is the result."""
 
     def __init__(self, plan: Plan, key: int) -> None:
-        self.plan = plan
-        self.function = plan.functions[key]
-        self.key = key
-        self.escapes = key in plan.analysis.escapes
-        self.body = Body(blind=plan.blind)
-        self.memory = Memory(self.body, checks=plan.checks, area=plan.area, frame_escapes=self.escapes)
-        self.regs: list[Value] = []
-        self.kinds: kinds.Kinds = []
-        self.edges: dict[int, list[_Edge]] = {start: [] for start in self.function.order}
-        self.facts: dict[int, Facts] = {}
-        #: blocks already emitted: (index of the line where phis go, register -> phi)
-        self.phis: dict[int, tuple[int, dict[int, str]]] = {}
-        self.finishes: bool = False
-        self.unwinds: bool = False
-        self.frame = False
-        self.packet_limits: set[int] = set()
+        super().__init__(plan, key)
+        #: label of a block -> the edges into it
+        self.edges: dict[str, list[_Edge]] = {}
+        #: (lines to fill in, label, register -> name of its phi), in the end
+        self.phis: list[tuple[list[str], str, dict[int, str]]] = []
+        #: first slot of the block under emission
+        self.here = 0
+        self.written: dict[int, int] = {}
+        self.loops = self._find_loops() if plan.checks and not plan.blind else {}
+        #: the loop whose fast copy is being emitted
+        self.fast: _Loop | None = None
+        for start, component in self.function.component.items():
+            mask = plan.liveness.written[key, start]
+            self.written[component] = self.written.get(component, 0) | mask
+
+    def _find_loops(self) -> dict[int, _Loop]:
+        """Header -> loop, for the loops that may get a fast copy."""
+        function = self.function
+        members: dict[int, list[int]] = {}
+        for start in function.order:
+            if start in function.component:
+                members.setdefault(function.component[start], []).append(start)
+        found = {}
+        for blocks in members.values():
+            headers = [start for start in blocks if start in function.headers]
+            inside = set(blocks)
+            if len(headers) != 1:
+                continue
+            header = headers[0]
+            latches = [pred for pred in function.preds[header] if pred in inside]
+            if len(latches) != 1 or any(
+                pred not in inside for start in blocks if start != header for pred in function.preds[start]
+            ):
+                continue
+            shapes = [function.blocks[start] for start in blocks]
+            if any(block.kind == MAY or self._calls(block) for block in shapes):
+                continue
+            if sum(block.end - block.start for block in shapes) > _MAX_LOOP:
+                continue
+            latch = function.blocks[latches[0]]
+            pays = self.plan.budget and latch.kind != FALL and header <= latch.at
+            found[header] = _Loop(header, latch.start, blocks, latch.at - header + 1 if pays else 0)
+        return found
+
+    def _calls(self, block: Block) -> bool:
+        insns = self.plan.insns
+        return any(insns[pc].opcode in (op.CALL, op.CALLX) for pc in range(block.start, block.end))
 
     # --- the function as a whole
 
     def text(self) -> str:
-        """The definition of the function (for a subprogram) or of its body (for the main program)."""
+        """The body of the function, from its brace to its brace."""
         function = self.function
-        written: dict[int, int] = {}
-        for start, component in function.component.items():
-            mask = self.plan.liveness.written[self.key, start]
-            written[component] = written.get(component, 0) | mask
+        last = {loop.blocks[-1]: loop for loop in self.loops.values()}
+        first = "g" if function.entry in self.loops else "b"
+        self._note(f"{first}{function.entry}", _Edge("entry", self._first_values(), {}))
         for start in function.order:
-            self._block(function.blocks[start], written)
-        head = self._start()
-        for start in reversed(list(self.phis)):
-            at, phis = self.phis[start]
-            lines = []
+            self._block(function.blocks[start])
+            if start in last:
+                self._end_loop(last[start])
+        for lines, label, phis in self.phis:
             for reg, name in phis.items():
-                pairs = ", ".join(f"[ {edge.values[reg]}, %{edge.label} ]" for edge in self.edges[start])
+                pairs = ", ".join(f"[ {edge.values[reg]}, %{edge.label} ]" for edge in self.edges[label])
                 lines.append(f"  {name} = phi i64 {pairs}")
-            self.body.lines[at:at] = lines
-        return "\n".join(head + self.body.lines + self._end() + ["}", ""])
-
-    def _parameters(self) -> list[int]:
-        """Registers that callers pass, ascending."""
-        return parameters(self.plan, self.key)
+        flat: list[str] = []
+        for line in self.body.lines:
+            if isinstance(line, str):
+                flat.append(line)
+            else:
+                flat += line
+        return "\n".join(self._start() + flat + self._end() + ["}", ""])
 
     def _start(self) -> list[str]:
         """The entry block: constants of the whole run."""
-        function, memory, plan = self.function, self.memory, self.plan
+        function, plan = self.function, self.plan
         lines = ["{", "entry:"]
-        if memory.uses_ctx_int or (plan.area and plan.checks):
+        if self.memory.uses_ctx_int:
             lines.append("  %ctx_int = ptrtoint ptr %ctx to i64")
         if function.is_main:
             if plan.area:
@@ -118,13 +167,16 @@ class FunctionEmitter:
             f"  %pktlim{size} = call i64 @llvm.usub.sat.i64(i64 %pkt_len, i64 {size - 1})"
             for size in sorted(self.packet_limits - {1})
         ]
-        lines.append(f"  br label %b{function.entry}")
+        lines.append(f"  br label %{'g' if function.entry in self.loops else 'b'}{function.entry}")
         return lines
 
     def _end(self) -> list[str]:
         """The blocks where runs end early."""
         lines = []
-        unwind = f"  ret {self._result_type()} {self._aborted()}"
+        aborted = "0"
+        if not self.function.is_main:
+            aborted = "{ " + "i64 0, " * len(results(self.plan, self.key)) + "i1 true }"
+        unwind = f"  ret {result_type(self.plan, self.key)} {aborted}"
         if self.body.traps:
             lines.append("trap:")
             pairs = ", ".join(f"[ {why}, %{label} ]" for label, why in self.body.traps)
@@ -136,56 +188,6 @@ class FunctionEmitter:
             lines += ["unwind:", unwind]
         return lines
 
-    def _result_type(self) -> str:
-        return result_type(self.plan, self.key)
-
-    def _aborted(self) -> str:
-        if self.function.is_main:
-            return "0"
-        count = len(results(self.plan, self.key))
-        return "{ " + "i64 0, " * count + "i1 true }"
-
-    # --- blocks
-
-    def _block(self, block: Block, written: dict[int, int]) -> None:
-        body, start = self.body, block.start
-        body.start(f"b{start}")
-        body.truncated.clear()
-        self._enter(start, written)
-        for pc in range(start, block.end):
-            insn = self.plan.insns[pc]
-            if insn.opcode:
-                self._insn(pc, insn)
-        self._leave(block)
-
-    def _enter(self, start: int, written: dict[int, int]) -> None:
-        """Registers, kinds and known bounds at the start of a block."""
-        function = self.function
-        live = function.live[start]
-        edges = self.edges[start]
-        self.kinds = list(self.plan.analysis.at[self.key][start])
-        if start == function.entry:
-            first = self._first_values()
-            edges.append(_Edge("entry", first))
-        self.body.label = f"b{start}"
-        single = len(function.preds[start]) == 1 and start != function.entry
-        self.memory.facts = self.facts.pop(start, {}) if single else {}
-        phis: dict[int, str] = {}
-        regs: list[Value] = list(edges[0].values)
-        if start in function.headers:
-            changed = written[function.component[start]]
-            for reg in range(REGISTERS):
-                if live >> reg & 1 and (
-                    changed >> reg & 1 or any(edge.values[reg] != regs[reg] for edge in edges)
-                ):
-                    regs[reg] = phis[reg] = self.body.new()
-        elif len(edges) > 1:
-            for reg in range(REGISTERS):
-                if live >> reg & 1 and any(edge.values[reg] != regs[reg] for edge in edges):
-                    regs[reg] = phis[reg] = self.body.new()
-        self.phis[start] = (len(self.body.lines), phis)
-        self.regs = regs
-
     def _first_values(self) -> list[Value]:
         """Registers where the function starts."""
         values: list[Value] = [0] * REGISTERS
@@ -193,37 +195,99 @@ class FunctionEmitter:
             values[2] = "%ctx_len"
             values[BUDGET] = "%budget"
         else:
-            for reg in self._parameters():
+            for reg in parameters(self.plan, self.key):
                 values[reg] = "%budget" if reg == BUDGET else f"%a{reg}"
         values[TURNS] = MAY_GOTO_TURNS
         return values
 
-    def _edge(self, target: int, label: str) -> None:
-        """Note the edge from here (its jump is in block ``label``) to ``target``."""
+    # --- blocks
+
+    def _block(self, block: Block) -> None:
+        loop = self.loops.get(block.start)
+        if loop is not None:
+            self._enter_loop(loop)
+        phis = self._enter(block.start, "b")
+        if loop is not None:
+            self._follow(loop, phis)
+        self._instructions(block)
+
+    def _instructions(self, block: Block) -> None:
+        self.here = block.start
+        for pc in range(block.start, block.end):
+            insn = self.plan.insns[pc]
+            if insn.opcode:
+                self._insn(pc, insn)
+        self._leave(block)
+
+    def _note(self, label: str, edge: _Edge) -> None:
+        self.edges.setdefault(label, []).append(edge)
+
+    def _enter(self, start: int, prefix: str, *, changed: int | None = None) -> dict[int, str]:
+        """Start a block: its label, registers, kinds and known bounds; the registers that got a phi.
+
+        ``changed`` are the registers that need one whatever the edges so far say.
+        """
+        body = self.body
+        label = f"{prefix}{start}"
+        live = self.function.live[start]
+        edges = self.edges[label]
+        self.kinds = list(self.plan.analysis.at[self.key][start])
+        if changed is None:
+            changed = 0
+            if start in self.function.headers and prefix == "b":
+                changed = self.written[self.function.component[start]]
+        body.start(label)
+        body.truncated.clear()
+        slot: list[str] = []
+        body.lines.append(slot)
+        one = len(edges) == 1 and not changed
+        # Bounds that are known on the only way in stay known, also through a loop's own turns.
+        self.memory.facts = dict(edges[0].facts) if one or start in self.loops else {}
+        regs = list(edges[0].values)
+        phis: dict[int, str] = {}
+        for reg in range(REGISTERS):
+            if live >> reg & 1 and (
+                changed >> reg & 1 or any(edge.values[reg] != regs[reg] for edge in edges)
+            ):
+                regs[reg] = phis[reg] = body.new()
+        self.phis.append((slot, label, phis))
+        self.regs = regs
+        return phis
+
+    def _edge(self, target: int, label: str, values: list[Value] | None = None) -> str:
+        """Note the edge from here (its jump is in block ``label``) to ``target``; the label to go to."""
         live = self.function.live[target]
         wanted = self.plan.analysis.at[self.key][target]
-        values = list(self.regs)
+        values = list(self.regs if values is None else values)
         for reg in range(10):
             have = self.kinds[reg]
             if live >> reg & 1 and have != wanted[reg]:
                 values[reg] = self.memory.convert(have, wanted[reg], values[reg])
-        self.edges[target].append(_Edge(label, values))
+        goal = self._label(target)
+        if self.fast is not None and live >> BUDGET & 1 and goal[0] != "f":
+            values[BUDGET] = self._spent(self.fast, 0)
+        self._note(goal, _Edge(label, values, dict(self.memory.facts)))
+        return goal
 
-    def _pay(self, cost: int, pc: int) -> None:
-        """Take ``cost`` from the budget, or stop at slot ``pc``."""
-        body = self.body
-        left = self.regs[BUDGET]
-        body.require(body.op(f"icmp sge i64 {left}, {cost}"), NO_BUDGET, pc)
-        self.regs[BUDGET] = body.op(f"sub nuw nsw i64 {left}, {cost}")
+    def _label(self, target: int) -> str:
+        """The label of block ``target`` as seen from the block under emission."""
+        if self.fast is not None and target in self.fast.blocks:
+            return f"f{target}"
+        loop = self.loops.get(target)
+        if loop is not None and self.here not in loop.blocks:
+            return f"g{target}"
+        return f"b{target}"
 
     def _go(self, block: Block, target: int) -> None:
         """Jump from the current label to ``target``."""
+        fast = self.fast
+        if fast is not None and target == fast.header:
+            self._turn(fast, None, target)
+            return
         if self.plan.budget and block.kind != FALL and target <= block.at:
             self._pay(block.at - target + 1, block.at)
-        self._edge(target, self.body.label)
-        if self.function.preds[target] == [block.start]:
-            self.facts[target] = dict(self.memory.facts)
-        self.body.do(f"br label %b{target}")
+        goal = self._edge(target, self.body.label)
+        self.body.do(f"br label %{goal}")
 
     def _leave(self, block: Block) -> None:
         kind = block.kind
@@ -232,8 +296,7 @@ class FunctionEmitter:
         elif kind in (FALL, JUMP):
             self._go(block, block.targets[0])
         elif kind == BRANCH:
-            insn = self.plan.insns[block.at]
-            condition = self._condition(insn)
+            condition = self._condition(self.plan.insns[block.at])
             self._fork(block, condition)
         elif kind == MAY:
             body = self.body
@@ -246,9 +309,15 @@ class FunctionEmitter:
             self._switch(block)
 
     def _fork(self, block: Block, condition: str, taken_regs: list[Value] | None = None) -> None:
-        """A conditional jump: the taken side's edge in a block of its own if work has to be done there."""
-        body = self.body
+        """A conditional jump; each side gets a block of its own for what its edge needs."""
+        body, fast = self.body, self.fast
         taken, fall = block.targets
+        if fast is not None and block.start == fast.latch:
+            if taken != fast.header:
+                condition = body.op(f"xor i1 {condition}, true")
+                taken, fall = fall, taken
+            self._turn(fast, condition, fall)
+            return
         yes = body.fresh_label()
         no = body.fresh_label()
         body.do(f"br i1 {condition}, label %{yes}, label %{no}")
@@ -259,18 +328,16 @@ class FunctionEmitter:
         self._go(block, taken)
         body.start(no)
         self.regs, self.memory.facts = regs, facts
-        # The fall-through side is never a jump back.
-        self._edge(fall, no)
-        if self.function.preds[fall] == [block.start]:
-            self.facts[fall] = dict(facts)
-        body.do(f"br label %b{fall}")
+        # The fall-through side is never a jump back in the sense of the budget.
+        goal = self._edge(fall, no)
+        body.do(f"br label %{goal}")
 
     def _switch(self, block: Block) -> None:
         """A tree of comparisons of one register, rebuilt."""
         body = self.body
         insn = self.plan.insns[block.at]
         narrow = insn.opcode & 7 == op.BPF_JMP32
-        value = self.memory.integer(self._kind(insn.dst), self._value(insn.dst))
+        value = self._number(insn.dst)
         bits = 32 if narrow else 64
         if narrow:
             value = body.low32(value)
@@ -286,11 +353,8 @@ class FunctionEmitter:
         body.do("]")
         for target, label in labels.items():
             body.start(label)
-            facts = self.memory.facts
-            self._edge(target, label)
-            if self.function.preds[target] == [block.start]:
-                self.facts[target] = dict(facts)
-            body.do(f"br label %b{target}")
+            goal = self._edge(target, label)
+            body.do(f"br label %{goal}")
 
     def _exit(self) -> None:
         body, regs = self.body, self.regs
@@ -299,312 +363,110 @@ class FunctionEmitter:
             body.do(f"ret i64 {value}")
             return
         made = "poison"
-        ty = self._result_type()
-        for index, reg in enumerate(results(self.plan, self.key)):
+        ty = result_type(self.plan, self.key)
+        fields = results(self.plan, self.key)
+        for index, reg in enumerate(fields):
             value = regs[reg] if reg == BUDGET else self.memory.integer(self._kind(reg), regs[reg])
             made = body.op(f"insertvalue {ty} {made}, i64 {value}, {index}")
-        made = body.op(f"insertvalue {ty} {made}, i1 false, {len(results(self.plan, self.key))}")
+        made = body.op(f"insertvalue {ty} {made}, i1 false, {len(fields)}")
         body.do(f"ret {ty} {made}")
 
-    # --- operands
+    # --- loops in two copies
 
-    def _kind(self, reg: int) -> int:
-        return kinds.frame_at(0) if reg == 10 else self.kinds[reg]
+    def _enter_loop(self, loop: _Loop) -> None:
+        """The guard's block, to be filled in when the careful copy is known."""
+        start = loop.header
+        self._enter(start, "g", changed=0)
+        loop.pre = _Edge(f"g{start}", self.regs, self.memory.facts)
+        loop.first = self.body.count
+        self.body.lines.append(loop.guard)
+        self._note(f"b{start}", loop.pre)
 
-    def _value(self, reg: int) -> Value:
-        if reg == 10:
-            self.frame = True
-            return 0
-        if kinds.is_frame(self.kinds[reg]):
-            self.frame = True
-        return self.regs[reg]
+    def _follow(self, loop: _Loop, phis: dict[int, str]) -> None:
+        """Follow values from here, the start of a turn, to the end of the careful copy."""
+        first = loop.first
 
-    def _number(self, reg: int) -> Value:
-        """A register as a number (an address, if it holds a pointer)."""
-        return self.memory.integer(self._kind(reg), self._value(reg))
+        def known(name: str) -> bool:
+            return not name.startswith("%v") or int(name[2:]) <= first
 
-    def _set(self, reg: int, value: Value, kind: int = kinds.INT) -> None:
-        self.regs[reg] = value
-        self.kinds[reg] = kind
+        loop.phis = phis
+        registers = {name: reg for reg, name in phis.items() if reg < BUDGET}
+        self.tracker = self.memory.tracker = loops.Tracker(registers, known)
 
-    # --- instructions
-
-    def _insn(self, pc: int, insn: Insn) -> None:
-        opcode = insn.opcode
-        cls = opcode & 7
-        if cls == op.BPF_ALU64:
-            self._alu64(insn)
-        elif cls == op.BPF_ALU:
-            self._alu32(insn)
-        elif cls == op.BPF_LDX:
-            size = op.SIZE_BYTES[opcode & op.SIZE_MASK]
-            at = self.memory.pointer(self._kind(insn.src), self._value(insn.src), insn.off, size, pc)
-            sign = opcode & op.MODE_MASK == op.BPF_MEMSX
-            self._set(insn.dst, self.memory.load(at, size, sign=sign))
-        elif cls == op.BPF_STX:
-            if opcode & op.MODE_MASK == op.BPF_ATOMIC:
-                self._atomic(pc, insn)
+    def _end_loop(self, loop: _Loop) -> None:
+        """Fill in the guard, and emit the fast copy if there is something to win."""
+        body, start, pre = self.body, loop.header, loop.pre
+        tracker, self.tracker, self.memory.tracker = self.tracker, None, None
+        assert tracker is not None and pre is not None
+        back = self.edges[f"b{start}"][-1]
+        hoisted, limits = loops.plan(tracker, {reg: back.values[reg] for reg in loop.phis if reg < BUDGET})
+        if not hoisted:
+            loop.guard.append(f"  br label %b{start}")
+            return
+        lines, body.lines = body.lines, loop.guard
+        budget = pre.values[BUDGET] if loop.cost else None
+        loop.total = loops.turns(body, limits, pre.values, budget, loop.cost)
+        some = body.op(f"icmp ne i64 {loop.total}, 0")
+        body.do(f"br i1 {some}, label %f{start}, label %b{start}")
+        body.lines = lines
+        self.fast = loop
+        self.memory.skip = hoisted
+        self._note(f"f{start}", pre)
+        changed = self.written[self.function.component[start]] & ~(1 << BUDGET)
+        for member in loop.blocks:
+            if member == start:
+                self._enter(start, "f", changed=changed)
+                loop.left = body.new()
+                body.lines.append(loop.count)
             else:
-                size = op.SIZE_BYTES[opcode & op.SIZE_MASK]
-                at = self.memory.pointer(self._kind(insn.dst), self._value(insn.dst), insn.off, size, pc)
-                self.memory.store(at, self._number(insn.src), size)
-        elif cls == op.BPF_ST:
-            size = op.SIZE_BYTES[opcode & op.SIZE_MASK]
-            at = self.memory.pointer(self._kind(insn.dst), self._value(insn.dst), insn.off, size, pc)
-            self.memory.store(at, self.body.const(insn.imm), size)
-        elif opcode == op.LD_IMM64:
-            self._set(insn.dst, self.body.const(imm64(self.plan.insns, pc)))
-        elif cls == op.BPF_LD:
-            self._packet(pc, insn)
-        elif opcode == op.CALL and insn.src == op.BPF_PSEUDO_CALL:
-            self._call(pc, insn)
-        else:
-            self._helper(pc, insn)
+                self._enter(member, "f")
+            self._instructions(self.function.blocks[member])
+        self.fast = None
+        self.memory.skip = frozenset()
 
-    def _alu64(self, insn: Insn) -> None:
-        opcode, dst, src, off, imm = insn
-        body = self.body
-        operation = opcode & op.OP_MASK
-        by_reg = opcode & op.BPF_X
-        if operation == op.BPF_MOV:
-            if not by_reg:
-                self._set(dst, body.const(imm))
-            elif off:
-                self._set(dst, alu.extend(body, self._number(src), off, 64))
-            else:
-                self._set(dst, self._value(src), self._kind(src))
-            return
-        if operation == op.BPF_END:
-            self._set(dst, alu.swap(body, imm, self._number(dst), reverse=True))
-            return
-        have = self._kind(dst)
-        other = self._kind(src) if by_reg else kinds.INT
-        if (have or other) and self._pointer_arithmetic(insn, have, other):
-            return
-        a = self._number(dst)
-        if operation == op.BPF_NEG:
-            self._set(dst, alu.negate(body, 64, a))
-            return
-        b = self._number(src) if by_reg else body.const(imm)
-        self._set(dst, alu.binary(body, operation, 64, a, b, signed_division=off == 1))
+    def _turn(self, loop: _Loop, condition: str | None, leave: int) -> None:
+        """The end of a turn of the fast copy: ``condition`` (None: always) asks for another one.
 
-    def _pointer_arithmetic(self, insn: Insn, have: int, other: int) -> bool:
-        """Additions that keep a pointer one; False leaves the operation to the numbers."""
-        body, dst = self.body, insn.dst
-        operation = insn.opcode & op.OP_MASK
-        by_reg = insn.opcode & op.BPF_X
-        if operation not in (op.BPF_ADD, op.BPF_SUB):
-            return False
-        add = operation == op.BPF_ADD
-        if not by_reg:
-            imm = insn.imm if add else -insn.imm
-            if body.blind and not kinds.is_frame(have):
-                value: Value = body.op(f"add i64 {self._value(dst)}, {body.const(imm)}")
-            else:
-                value = body.add(self._value(dst), imm)
-            self._set(dst, value, kinds.moved(have, imm))
-            return True
-        a, b = self._value(dst), self._value(insn.src)
-        if add and (have == kinds.INT or other == kinds.INT):
-            kind = kinds.moved(have or other, None)
-        elif not add and other == kinds.INT:
-            kind = kinds.moved(have, None)
-        elif not add and kinds.region(have) == kinds.region(other):
-            kind = kinds.INT
-        else:
-            return False
-        self._set(dst, alu.binary(body, operation, 64, a, b, signed_division=False), kind)
-        return True
-
-    def _alu32(self, insn: Insn) -> None:
-        opcode, dst, src, off, imm = insn
-        body = self.body
-        operation = opcode & op.OP_MASK
-        by_reg = opcode & op.BPF_X
-        if operation == op.BPF_END:
-            self._set(dst, alu.swap(body, imm, self._number(dst), reverse=bool(by_reg)))
-            return
-        if operation == op.BPF_MOV:
-            if not by_reg:
-                self._set(dst, body.const(imm & 0xFFFFFFFF))
-            elif off:
-                self._set(dst, alu.extend(body, self._number(src), off, 32))
-            else:
-                self._set(dst, body.widen(body.low32(self._number(src))))
-            return
-        a = body.low32(self._number(dst))
-        if operation == op.BPF_NEG:
-            self._set(dst, body.widen(alu.negate(body, 32, a)))
-            return
-        b = body.low32(self._number(src) if by_reg else body.const(imm))
-        self._set(dst, body.widen(alu.binary(body, operation, 32, a, b, signed_division=off == 1)))
-
-    def _condition(self, insn: Insn) -> str:
-        opcode, dst, src, _off, imm = insn
-        body = self.body
-        operation = opcode & op.OP_MASK
-        by_reg = opcode & op.BPF_X
-        if by_reg and kinds.comparable(insn, self._kind(dst), self._kind(src)):
-            a, b = self._value(dst), self._value(src)
-            name = alu.PREDICATES[operation].replace("u", "s")
-            return body.op(f"icmp {name} i64 {a}, {b}")
-        a = self._number(dst)
-        b = self._number(src) if by_reg else body.const(imm)
-        if opcode & 7 == op.BPF_JMP32:
-            return alu.compare(body, operation, 32, body.low32(a), body.low32(b))
-        return alu.compare(body, operation, 64, a, b)
-
-    def _atomic(self, pc: int, insn: Insn) -> None:
-        opcode, dst, src, off, imm = insn
-        memory = self.memory
-        size = op.SIZE_BYTES[opcode & op.SIZE_MASK]
-        base = src if imm == op.BPF_LOAD_ACQ else dst
-        at = memory.pointer(self._kind(base), self._value(base), off, size, pc, atomic=True)
-        if imm == op.BPF_LOAD_ACQ:
-            self._set(dst, memory.load_acquire(at, size))
-        elif imm == op.BPF_STORE_REL:
-            memory.store_release(at, self._number(src), size)
-        elif imm == op.BPF_CMPXCHG:
-            self._set(0, memory.compare_exchange(at, self._number(0), self._number(src), size))
-        else:
-            old = memory.modify(at, imm, self._number(src), size)
-            if imm & op.BPF_FETCH:
-                self._set(src, old)
-
-    def _packet(self, pc: int, insn: Insn) -> None:
-        """LD_ABS and LD_IND: big-endian from the packet; outside it the whole program ends with 0."""
-        body = self.body
-        opcode = insn.opcode
-        size = op.SIZE_BYTES[opcode & op.SIZE_MASK]
-        if opcode & op.MODE_MASK == op.BPF_IND:
-            low = body.low32(self._number(insn.src))
-            at = body.widen(alu.binary(body, op.BPF_ADD, 32, low, insn.imm, signed_division=False))
-        else:
-            at = insn.imm & 0xFFFFFFFF
+        One branch decides between another turn and the rest, so that LLVM sees a loop with one exit.
+        """
+        body, start, pre = self.body, loop.header, loop.pre
+        assert pre is not None
+        wanted = self.plan.analysis.at[self.key][start]
+        live = self.function.live[start]
+        values = list(self.regs)
+        for reg in range(10):
+            if live >> reg & 1 and self.kinds[reg] != wanted[reg]:
+                values[reg] = self.memory.convert(self.kinds[reg], wanted[reg], values[reg])
+        more = body.op(f"icmp ne i64 {loop.left}, 1")
+        less = body.op(f"sub nuw nsw i64 {loop.left}, 1")
         facts = self.memory.facts
-        key = (-1, "")
-        known = facts.get(key, (0, 0))[1]
-        if not isinstance(at, int) or at + size > known:
-            if isinstance(at, int):
-                ok = body.op(f"icmp ugt i64 %pkt_len, {at + size - 1}")
-                facts[key] = (0, at + size)
-            else:
-                self.packet_limits.add(size)
-                limit = "%pkt_len" if size == 1 else f"%pktlim{size}"
-                ok = body.op(f"icmp ult i64 {at}, {limit}")
-            label = body.fresh_label()
-            self.unwinds = True
-            body.do(f"br i1 {ok}, label %{label}, label %unwind")
-            body.start(label)
-        pointer = body.op(f"getelementptr inbounds i8, ptr %pkt, i64 {at}")
-        bits = size * 8
-        raw = body.op(f"load i{bits}, ptr {pointer}, align 1")
-        if size > 1:
-            raw = body.op(f"call i{bits} @llvm.bswap.i{bits}(i{bits} {raw})")
-        self._set(0, body.widen(raw) if size == 4 else body.op(f"zext i{bits} {raw} to i64"))
-
-    # --- calls
-
-    def _helper(self, pc: int, insn: Insn) -> None:
-        """A call of an outside function through the table."""
-        body = self.body
-        if insn.opcode == op.CALL:
-            index = self.plan.helpers.get(insn.imm & 0xFFFFFFFF)
-            if index is None:
-                body.stop(NO_HELPER, pc)
-                self._set(0, 0)
-                return
-            slot: Value = index
+        here = body.label
+        pause = body.fresh_label()
+        loop.count.append(f"  {loop.left} = phi i64 [ {loop.total}, %{pre.label} ], [ {less}, %{here} ]")
+        self._note(f"f{start}", _Edge(here, values, facts))
+        if condition is None:
+            body.do(f"br i1 {more}, label %f{start}, label %{pause}")
         else:
-            slot = self._helper_index(pc, self._number(insn.dst))
-        tablep = body.op("getelementptr i8, ptr %state, i64 16")
-        table = body.op(f"load ptr, ptr {tablep}, align 8, !invariant.load !7002")
-        entry = body.op(f"getelementptr ptr, ptr {table}, i64 {slot}")
-        target = body.op(f"load ptr, ptr {entry}, align 8, !invariant.load !7002")
-        arguments = ", ".join(f"i64 {self._number(reg)}" for reg in range(1, 6))
-        result = body.op(f"call i64 {target}({arguments}, ptr %state)")
-        raised = body.op("getelementptr i8, ptr %state, i64 8")
-        error = body.op(f"load i64, ptr {raised}, align 8")
-        ok = body.op(f"icmp eq i64 {error}, 0")
-        label = body.fresh_label()
-        self.unwinds = True
-        body.do(f"br i1 {ok}, label %{label}, label %unwind, !prof !7001")
-        body.start(label)
-        self._set(0, result)
+            both = body.op(f"and i1 {condition}, {more}")
+            out, done = body.fresh_label(), body.fresh_label()
+            body.do(f"br i1 {both}, label %f{start}, label %{out}")
+            body.start(out)
+            body.do(f"br i1 {condition}, label %{pause}, label %{done}")
+            body.start(done)
+            goal = self._edge(leave, done)
+            body.do(f"br label %{goal}")
+        body.start(pause)
+        values = list(values)
+        values[BUDGET] = self._spent(loop, 1)
+        self._note(f"b{start}", _Edge(pause, values, facts))
+        body.do(f"br label %b{start}")
 
-    def _helper_index(self, pc: int, number: Value) -> Value:
-        """CALLX: the table index of the helper whose number is in a register."""
-        body = self.body
-        rows = sorted(self.plan.helpers.items())
-        if not rows:
-            body.stop(NO_HELPER, pc)
-            return 0
-        found: Value = -1
-        for helper, index in rows:
-            is_it = body.op(f"icmp eq i64 {number}, {helper}")
-            found = body.op(f"select i1 {is_it}, i64 {index}, i64 {found}")
-        body.require(body.op(f"icmp ne i64 {found}, -1"), NO_HELPER, pc)
-        return found
-
-    def _call(self, pc: int, insn: Insn) -> None:
-        """A call of a subprogram."""
-        body, plan = self.body, self.plan
-        entry = pc + 1 + insn.imm
-        callee = plan.functions[entry]
-        if plan.depth:
-            depth = "1" if self.function.is_main else "%depth"
-            body.require(body.op(f"icmp ult i64 {depth}, {op.MAX_FRAMES}"), TOO_DEEP, pc)
-        if plan.budget:
-            self._pay(1 + callee.length, pc)
-        wanted = plan.analysis.parameters[entry]
-        arguments = ["ptr %ctx", "i64 %ctx_len", "ptr %pkt", "i64 %pkt_len", "ptr %state"]
-        if plan.area:
-            arguments += ["ptr %area", "i64 %top"]
-        if plan.depth:
-            depth = "1" if self.function.is_main else "%depth"
-            arguments.append("i64 " + body.op(f"add i64 {depth}, 1"))
-        for reg in parameters(plan, entry):
-            if reg == BUDGET:
-                arguments.append(f"i64 {self.regs[BUDGET]}")
-            else:
-                value = self.memory.convert(self._kind(reg), wanted[reg], self._value(reg))
-                arguments.append(f"i64 {value}")
-        ty = result_type(plan, entry)
-        made = body.op(f"call fastcc {ty} @{callee.name}({', '.join(arguments)})")
-        returned = results(plan, entry)
-        failed = body.op(f"extractvalue {ty} {made}, {len(returned)}")
-        label = body.fresh_label()
-        self.unwinds = True
-        body.do(f"br i1 {failed}, label %unwind, label %{label}, !prof !7003")
-        body.start(label)
-        for reg in range(1, 6):
-            self._set(reg, 0)
-        for index, reg in enumerate(returned):
-            value = body.op(f"extractvalue {ty} {made}, {index}")
-            if reg == BUDGET:
-                self.regs[BUDGET] = value
-            else:
-                self._set(reg, value)
-
-
-def parameters(plan: Plan, entry: int) -> list[int]:
-    """Registers that a subprogram is given, ascending."""
-    function = plan.functions[entry]
-    live = function.live[function.entry]
-    return [reg for reg in range(BUDGET + 1) if live >> reg & 1]
-
-
-def results(plan: Plan, entry: int) -> list[int]:
-    """Registers that a subprogram gives back, in the order of its result's fields."""
-    function = plan.functions[entry]
-    found = [reg for reg in range(6) if function.results >> reg & 1]
-    if plan.budget and function.pays:
-        found.append(BUDGET)
-    return found
-
-
-def result_type(plan: Plan, entry: int) -> str:
-    """What a function returns: r0 for the main program, else its results and whether it was stopped."""
-    if plan.functions[entry].is_main:
-        return "i64"
-    return "{ " + "i64, " * len(results(plan, entry)) + "i1 }"
+    def _spent(self, loop: _Loop, extra: int) -> Value:
+        """The budget after the turns of the fast copy that are over, and ``extra`` ones."""
+        body, pre = self.body, loop.pre
+        assert pre is not None
+        if not loop.cost:
+            return pre.values[BUDGET]
+        over = body.op(f"sub i64 {loop.total}, {loop.left}")
+        price = body.op(f"mul i64 {body.add(over, extra)}, {loop.cost}")
+        return body.op(f"sub i64 {pre.values[BUDGET]}, {price}")

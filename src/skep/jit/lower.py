@@ -19,7 +19,8 @@ from typing import Final
 from skep.isa import Insn
 from skep.isa import opcodes as op
 from skep.jit import cfg, kinds
-from skep.jit.emit import FunctionEmitter, Plan, parameters, result_type
+from skep.jit.emit import FunctionEmitter
+from skep.jit.insns import Plan, parameters, result_type
 from skep.jit.liveness import Liveness
 
 #: What every module that holds lowered programs must contain once.
@@ -27,6 +28,7 @@ DECLARATIONS: Final = """\
 declare i16 @llvm.bswap.i16(i16)
 declare i32 @llvm.bswap.i32(i32)
 declare i64 @llvm.bswap.i64(i64)
+declare i64 @llvm.umin.i64(i64, i64)
 declare i64 @llvm.usub.sat.i64(i64, i64)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 !7001 = !{!"branch_weights", i32 2000, i32 1}

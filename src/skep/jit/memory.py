@@ -11,6 +11,7 @@ from typing import Final
 from skep.isa import opcodes as op
 from skep.jit import kinds
 from skep.jit.body import OUT_OF_BOUNDS, UNALIGNED, Body, Value
+from skep.jit.loops import Access, Tracker
 
 #: Bytes between the starts of two frames in the shared area: a frame, and as much that belongs to nobody.
 STRIDE: Final = 1024
@@ -35,17 +36,19 @@ class Memory:
     lowest byte; ``%area`` and ``%top`` (bytes in use by live frames) if ``area`` is true.
     """
 
-    __slots__ = ("area", "body", "checks", "facts", "frame_escapes", "uses_ctx_int")
+    __slots__ = ("area", "body", "checks", "facts", "skip", "tracker", "uses_ctx_int")
 
-    def __init__(self, body: Body, *, checks: bool, area: bool, frame_escapes: bool) -> None:
+    def __init__(self, body: Body, *, checks: bool, area: bool) -> None:
         self.body = body
         self.checks = checks
         #: some frame of the program lies in the shared area
         self.area = area
-        #: this function's does
-        self.frame_escapes = frame_escapes
         self.facts: Facts = {}
         self.uses_ctx_int = False
+        #: told of every access while a loop's careful copy is emitted
+        self.tracker: Tracker | None = None
+        #: slots whose accesses a loop's guard has vouched for
+        self.skip: frozenset[int] = frozenset()
 
     # --- addresses as numbers
 
@@ -91,11 +94,25 @@ class Memory:
             return self._unknown(value, off, size, pc, atomic)
         if region == kinds.FRAME:
             off += STACK
-        at = self._inside(region, value, off, size, pc) if self.checks else body.add(value, off)
+        if self.tracker is not None:
+            self._tell(region, value, off, size, pc)
+        checked = self.checks and pc not in self.skip
+        at = self._inside(region, value, off, size, pc) if checked else body.add(value, off)
         if atomic and self.checks:
             self._aligned(at, size, pc)
         base = ("", "%ctx", "%area", "%frame")[region]
         return body.op(f"getelementptr {'inbounds ' if self.checks else ''}i8, ptr {base}, i64 {at}")
+
+    def _tell(self, region: int, value: Value, off: int, size: int, pc: int) -> None:
+        """Let the tracker know of an access at ``value + off`` in ctx or the own frame."""
+        assert self.tracker is not None
+        if region == kinds.AREA:
+            return
+        form = self.tracker.form(value)
+        if form is not None:
+            form = form._replace(const=form.const + off)
+        length: Value = "%ctx_len" if region == kinds.CTX else STACK
+        self.tracker.accesses[pc] = Access(form, size, length)
 
     def _aligned(self, at: Value, size: int, pc: int) -> None:
         body = self.body
@@ -176,7 +193,11 @@ class Memory:
         in_ctx = body.op(f"sub i64 {value}, %ctx_int")
         if not self.area:
             # No frame's address is known to anybody, so only ctx can be meant.
-            at = self._inside(kinds.CTX, in_ctx, off, size, pc)
+            if self.tracker is not None:
+                self.tracker.note(op.BPF_SUB, 64, value, "%ctx_int", in_ctx)
+                self._tell(kinds.CTX, in_ctx, off, size, pc)
+            checked = pc not in self.skip
+            at = self._inside(kinds.CTX, in_ctx, off, size, pc) if checked else body.add(in_ctx, off)
             if atomic:
                 self._aligned(at, size, pc)
             return body.op(f"getelementptr inbounds i8, ptr %ctx, i64 {at}")
