@@ -36,7 +36,6 @@ _JGT_K = BPF_JMP | BPF_JGT
 _MOST_CONSTANTS = 16  # a value compared with more is no guard
 _LEAF = 4  # constants compared one by one at the end of a search
 _NEAR = 128  # constants of a search that are within reach (255 instructions) of one another
-_STATES = 8  # states for each block before the worlds are given up
 
 
 def optimise_large(root: Block) -> Block | None:
@@ -154,7 +153,8 @@ class _States:
         self._q = questions
         self._bit = [0] * len(questions.code)
         self._effects: dict[int, tuple[int, int]] = {}
-        self._limit = _STATES * len(questions.code) + 1000 if guards else len(questions.code) + 1
+        # More states than blocks, and the worlds have done more harm than good.
+        self._limit = len(questions.code) + 1
         self.block: list[int] = []
         self.true: list[int] = []
         self.false: list[int] = []
