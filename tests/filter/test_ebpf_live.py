@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from skep.errors import KernelError
+from skep.errors import CaptureError, KernelError
 from skep.filter.ebpf import Verdict, translate
 from skep.isa import Insn
 from skep.isa.classic import ClassicInsn
@@ -237,3 +237,52 @@ def test_verifier_refusal_carries_its_log() -> None:
     with pytest.raises(KernelError, match=r"BPF_PROG_LOAD: .*R0 !read_ok") as caught:
         sys.prog_load(live.SOCKET_FILTER, [Insn(0x95)])
     assert "R0 !read_ok" in caught.value.log
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", FORMS)
+def test_real_captures(name: str) -> None:
+    """Ethernet packets of the shared captures, each through many filters."""
+    packets = _ethernet_packets(700)
+    compared = matched = 0
+    for expression in classics.EXPRESSIONS:
+        program = compiled(expression)
+        expected = libpcap.Filter(program)
+        with loaded(program, name) as run:
+            for packet in packets:
+                try:
+                    got = run(packet)
+                except KernelError as error:
+                    assert name == "tc" and error.errno == errno.EINVAL and len(packet) < 54, error
+                    continue
+                want = expected(packet)
+                assert got == want, (expression, packet.hex())
+                compared += 1
+                matched += want > 0
+    assert compared > 10_000
+    assert matched > 1000
+
+
+def _ethernet_packets(number: int) -> list[bytes]:
+    """Different packets, a few of every file."""
+    from skep import capture
+
+    out: dict[bytes, None] = {}
+    for path in sorted(oracles.captures().rglob("*")):
+        if not path.is_file():
+            continue
+        taken = 0
+        try:
+            with capture.open(path) as reader:
+                for packet in reader:
+                    data = bytes(packet.data)
+                    if packet.linktype == 1 and 14 <= len(data) <= 1500:
+                        out[data] = None
+                        taken += 1
+                    if taken == 25:
+                        break
+        except CaptureError:
+            continue
+    chosen = random.Random(SEED).sample(sorted(out), min(number, len(out)))
+    assert chosen
+    return chosen
