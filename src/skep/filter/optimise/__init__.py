@@ -50,11 +50,11 @@ def optimise(root: Block) -> Block:
     numbering = Numbering()
     _loop(nodes[0], nodes, numbering, alter=False)
     _loop(nodes[0], nodes, numbering, alter=True)
-    intern(nodes[0], nodes)
+    intern(nodes[0])
     first, again = settle_root(nodes[0])
     while again:
         _loop(first, nodes, numbering, alter=True)
-        intern(first, nodes)
+        intern(first)
         first, again = settle_root(first)
     return blocks_of(first)
 

@@ -8,49 +8,24 @@ from skep.isa.classic import BPF_ALU, BPF_DIV, BPF_JMP, BPF_MOD, BPF_RET, BPF_X
 _Key = tuple[int, int, int, int, tuple[tuple[int, int], ...]]
 
 
-def intern(root: Node, nodes: list[Node]) -> None:
-    """Share nodes that do the same and go on to the same nodes; the one with the highest number stays.
-
-    Only where everything after the nodes is shared as well do they become equal, so it works its way up
-    from the returns, one sweep after the other until nothing is left to share.
-    """
-    while True:
-        alive = _reached(root, len(nodes))
-        first: dict[_Key, Node] = {}
-        twin: dict[int, Node] = {}
-        for node in reversed(nodes):
-            if not alive[node.number]:
-                continue
+def intern(root: Node) -> None:
+    """Share nodes that do the same and go on to the same nodes, from the returns up."""
+    first: dict[_Key, Node] = {}
+    twin: dict[int, Node] = {}
+    for row in find_levels(root):
+        for node in row:
             false, true = node.to
+            if true is not None and false is not None:
+                true, false = twin[true.number], twin[false.number]
+                node.to = [false, true]
             key = (
                 node.code,
                 node.k,
                 true.number if true is not None else -1,
                 false.number if false is not None else -1,
-                tuple((code, k) for code, k in node.stmts if code != NOP),
+                tuple([(code, k) for code, k in node.stmts if code != NOP]),
             )
-            found = first.setdefault(key, node)
-            if found is not node:
-                twin[node.number] = found
-        if not twin:
-            return
-        for node in nodes:
-            for sense in (0, 1):
-                child = node.to[sense]
-                if child is not None:
-                    node.to[sense] = twin.get(child.number, child)
-
-
-def _reached(root: Node, count: int) -> bytearray:
-    alive = bytearray(count)
-    alive[root.number] = 1
-    stack = [root]
-    while stack:
-        for child in stack.pop().to:
-            if child is not None and not alive[child.number]:
-                alive[child.number] = 1
-                stack.append(child)
-    return alive
+            twin[node.number] = first.setdefault(key, node)
 
 
 def settle_root(root: Node) -> tuple[Node, bool]:
