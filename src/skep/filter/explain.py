@@ -245,7 +245,7 @@ def _special(value: Op, left: Words, k: int) -> Words | None:
     if left.kind == "flags":
         return Words(f"TCP flags & ({names.flags(k)})", "flags", 1)
     if left.kind == "vlan" and k == 0x0FFF and left.size == 2:
-        return Words("VLAN ID", size=2)
+        return Words(left.text.replace("tag", "ID"), size=2)
     if left.text == names.ANCILLARY[c.SKF_AD_VLAN_TAG] and k == 0x0FFF:
         return Words("VLAN ID (from the kernel)", size=2)
     if left.kind == "mpls" and k == 1 and left.field is not None and (left.field.start, left.size) == (2, 1):

@@ -88,6 +88,10 @@ _FIELDS: Final[dict[str, tuple[_Spec, ...]]] = {
     "ppp": (_Spec(2, 2, "PPP protocol", "pppproto"),),
     "raw": (_Spec(0, 1, "IP version and header length", "version"),),
     "vlan": (_Spec(0, 2, "VLAN tag", "vlan"), _Spec(2, 2, "EtherType after the VLAN tag", "ethertype")),
+    "inner vlan": (
+        _Spec(0, 2, "inner VLAN tag", "vlan"),
+        _Spec(2, 2, "EtherType after the inner VLAN tag", "ethertype"),
+    ),
     "mpls": (_Spec(0, 4, "MPLS label entry", "mpls"),),
     "mplsbody": (_Spec(0, 1, "IP version and header length", "version"),),
     "pppoe": (
@@ -169,8 +173,8 @@ _FIELDS: Final[dict[str, tuple[_Spec, ...]]] = {
 _TITLES: Final = {
     "ethernet": "Ethernet", "llc": "LLC", "sll": "Linux cooked", "sll2": "Linux cooked v2",
     "null": "loopback", "ppp": "PPP", "vlan": "VLAN", "mpls": "MPLS", "pppoe": "PPPoE", "ipv4": "IPv4",
-    "ipv6": "IPv6", "arp": "ARP", "tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP", "icmp6": "ICMPv6",
-    "igmp": "IGMP",
+    "ipv6": "IPv6", "arp": "ARP", "tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP",
+    "icmp6": "ICMPv6", "igmp": "IGMP",
 }  # fmt: skip
 #: Header sizes, where loads past them are not in the header any more.
 _SIZES: Final = {
@@ -224,7 +228,7 @@ def _after_type(state: State, types: frozenset[int] | None, offset: int) -> list
     """What follows an EtherType that is one of ``types``."""
     found: list[Layer] = []
     while types and types <= _VLAN_TYPES:
-        found.append(Layer("vlan", offset))
+        found.append(Layer("inner vlan" if found else "vlan", offset))
         types = state.among(Load(offset + 2, 2))
         offset += 4
     if _only(types, 0x0800):

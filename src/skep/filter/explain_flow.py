@@ -173,12 +173,14 @@ def result(insn: ClassicInsn, state: State) -> Value | None:
     if mode == c.BPF_ABS:
         ancillary = k - (c.SKF_AD_OFF & _U32)
         if 0 <= ancillary < c.SKF_AD_MAX:
-            # Two of them read A or X as well.
-            return None if ancillary in (c.SKF_AD_NLATTR, c.SKF_AD_NLATTR_NEST, 40) else Ancillary(ancillary)
+            # Some read A or X as well, one is new each time.
+            changing = (c.SKF_AD_NLATTR, c.SKF_AD_NLATTR_NEST, c.SKF_AD_ALU_XOR_X, c.SKF_AD_RANDOM)
+            return None if ancillary in changing else Ancillary(ancillary)
         return Load(k, size) if k < 0x80000000 else None
     if mode == c.BPF_IND and state.x is not None:
         if isinstance(state.x, Const):
-            return Load((state.x.number + k) & _U32, size)
+            at = state.x.number + k
+            return Load(at, size) if at < 0x80000000 else None
         return Load(k, size, state.x)
     return None
 
@@ -211,6 +213,8 @@ def _depth(value: Value) -> int:
 def _fold(operation: int, left: int, right: int) -> int | None:
     if operation in (c.BPF_DIV, c.BPF_MOD) and not right:
         return None
+    if operation in (c.BPF_LSH, c.BPF_RSH) and right > 31:
+        return None  # libpcap and Linux differ
     answers = {
         c.BPF_ADD: left + right,
         c.BPF_SUB: left - right,
@@ -220,8 +224,8 @@ def _fold(operation: int, left: int, right: int) -> int | None:
         c.BPF_OR: left | right,
         c.BPF_AND: left & right,
         c.BPF_XOR: left ^ right,
-        c.BPF_LSH: left << right if right < 32 else 0,
-        c.BPF_RSH: left >> right if right < 32 else 0,
+        c.BPF_LSH: left << (right & 31),
+        c.BPF_RSH: left >> (right & 31),
     }
     found = answers.get(operation)
     return None if found is None else found & _U32

@@ -97,6 +97,8 @@ def svg(insns: Sequence[ClassicInsn], linktype: int = 1) -> str:
 def _blocks(insns: Sequence[ClassicInsn]) -> list[_Block]:
     """Basic blocks in program order. A jump out of the program has no edge."""
     count = len(insns)
+    if not insns:
+        return []
     starts = {0}
     for pc, insn in enumerate(insns):
         exits = _exits(insn, pc)
@@ -184,11 +186,13 @@ def _draw(block: _Block, node: Node, insns: Sequence[ClassicInsn], phrases: Sequ
         f'<rect class="{kind}{dead}" x="{left:.1f}" y="{top:.1f}" width="{2 * node.left:.1f}" '
         f'height="{node.height:.1f}" rx="6"/>'
     ]
+    first = top + node.height / 2 - (block.end - block.start - 1) * _LINE / 2 + 4
     for row, pc in enumerate(range(block.start, block.end)):
-        y = top + _PAD + 11 + row * _LINE - 2
+        y = first + row * _LINE
+        x = left + _PAD + _NUMBER
         parts.append(
-            f'<text class="code pc" text-anchor="end" x="{left + _PAD + _NUMBER - 9:.1f}" y="{y:.1f}">{pc}</text>'
-            f'<text class="code" x="{left + _PAD + _NUMBER:.1f}" y="{y:.1f}">{_escape(_code(insns[pc], pc))}</text>'
+            f'<text class="code pc" text-anchor="end" x="{x - 9:.1f}" y="{y:.1f}">{pc}</text>'
+            f'<text class="code" x="{x:.1f}" y="{y:.1f}">{_escape(_code(insns[pc], pc))}</text>'
         )
         x = left + _PAD + code + 16
         parts.append(f'<text class="say" x="{x:.1f}" y="{y:.1f}">{_escape(phrases[pc])}</text>')
