@@ -34,6 +34,7 @@ class _Loop:
     """An innermost loop with one entry and one jump back."""
 
     __slots__ = (
+        "again",
         "blocks",
         "cost",
         "count",
@@ -44,6 +45,7 @@ class _Loop:
         "left",
         "phis",
         "pre",
+        "steps",
         "total",
     )
 
@@ -57,6 +59,8 @@ class _Loop:
         self.phis: dict[int, str] = {}
         self.guard: list[str] = []  # lines of the guard
         self.count: list[str] = []  # the line that counts the fast copy's turns
+        self.again: list[str] = []  # the careful copy's jump back
+        self.steps: dict[int, int] = {}
         self.total = ""  # the guard's number of turns
         self.left = ""  # turns left at the start of one, in the fast copy
 
@@ -265,7 +269,7 @@ class FunctionEmitter(Instructions):
                 values[reg] = self.memory.convert(have, wanted[reg], values[reg])
         goal = self._label(target)
         if self.fast is not None and live >> BUDGET & 1 and goal[0] != "f":
-            values[BUDGET] = self._spent(self.fast, 0)
+            values[BUDGET] = self._spent(self.fast)
         self._note(goal, _Edge(label, values, dict(self.memory.facts)))
         return goal
 
@@ -287,7 +291,17 @@ class FunctionEmitter(Instructions):
         if self.plan.budget and block.kind != FALL and target <= block.at:
             self._pay(block.at - target + 1, block.at)
         goal = self._edge(target, self.body.label)
-        self.body.do(f"br label %{goal}")
+        self._jump(goal, target)
+
+    def _jump(self, goal: str, target: int) -> None:
+        """Branch to the label ``goal`` of block ``target``; a loop's own jump back can be marked later."""
+        line = f"  br label %{goal}"
+        loop = self.loops.get(target)
+        if loop is not None and self.fast is None and self.here == loop.latch:
+            loop.again.append(line)
+            self.body.lines.append(loop.again)
+        else:
+            self.body.lines.append(line)
 
     def _leave(self, block: Block) -> None:
         kind = block.kind
@@ -329,8 +343,7 @@ class FunctionEmitter(Instructions):
         body.start(no)
         self.regs, self.memory.facts = regs, facts
         # The fall-through side is never a jump back in the sense of the budget.
-        goal = self._edge(fall, no)
-        body.do(f"br label %{goal}")
+        self._jump(self._edge(fall, no), fall)
 
     def _switch(self, block: Block) -> None:
         """A tree of comparisons of one register, rebuilt."""
@@ -399,18 +412,20 @@ class FunctionEmitter(Instructions):
         tracker, self.tracker, self.memory.tracker = self.tracker, None, None
         assert tracker is not None and pre is not None
         back = self.edges[f"b{start}"][-1]
-        hoisted, limits = loops.plan(tracker, {reg: back.values[reg] for reg in loop.phis if reg < BUDGET})
-        if not hoisted:
+        found = loops.plan(tracker, {reg: back.values[reg] for reg in loop.phis if reg < BUDGET})
+        if not found.slots:
             loop.guard.append(f"  br label %b{start}")
             return
         lines, body.lines = body.lines, loop.guard
         budget = pre.values[BUDGET] if loop.cost else None
-        loop.total = loops.turns(body, limits, pre.values, budget, loop.cost)
+        loop.steps = found.steps
+        loop.total = loops.turns(body, found.limits, pre.values, budget, loop.cost)
         some = body.op(f"icmp ne i64 {loop.total}, 0")
         body.do(f"br i1 {some}, label %f{start}, label %b{start}")
         body.lines = lines
         self.fast = loop
-        self.memory.skip = hoisted
+        self.memory.skip = found.slots
+        loop.again[0] += ", !llvm.loop !7004"
         self._note(f"f{start}", pre)
         changed = self.written[self.function.component[start]] & ~(1 << BUDGET)
         for member in loop.blocks:
@@ -456,17 +471,24 @@ class FunctionEmitter(Instructions):
             goal = self._edge(leave, done)
             body.do(f"br label %{goal}")
         body.start(pause)
+        # All guarded turns are over: what moves steadily is known without asking the loop, which leaves
+        # LLVM free to vectorise its remainder too.
         values = list(values)
-        values[BUDGET] = self._spent(loop, 1)
+        for reg, step in loop.steps.items():
+            way = body.op(f"mul i64 {loop.total}, {step}")
+            values[reg] = body.op(f"add i64 {pre.values[reg]}, {way}")
+        if loop.cost:
+            price = body.op(f"mul i64 {loop.total}, {loop.cost}")
+            values[BUDGET] = body.op(f"sub i64 {pre.values[BUDGET]}, {price}")
         self._note(f"b{start}", _Edge(pause, values, facts))
         body.do(f"br label %b{start}")
 
-    def _spent(self, loop: _Loop, extra: int) -> Value:
-        """The budget after the turns of the fast copy that are over, and ``extra`` ones."""
+    def _spent(self, loop: _Loop) -> Value:
+        """The budget after the turns of the fast copy that are over."""
         body, pre = self.body, loop.pre
         assert pre is not None
         if not loop.cost:
             return pre.values[BUDGET]
         over = body.op(f"sub i64 {loop.total}, {loop.left}")
-        price = body.op(f"mul i64 {body.add(over, extra)}, {loop.cost}")
+        price = body.op(f"mul i64 {over}, {loop.cost}")
         return body.op(f"sub i64 {pre.values[BUDGET]}, {price}")

@@ -165,11 +165,17 @@ def bounds(accesses: Iterable[Access], steps: dict[int, int]) -> list[Bound] | N
     return [Bound(terms, step, low, end, room) for (terms, step, room), (low, end) in merged.items()]
 
 
-def plan(tracker: Tracker, after: dict[int, Value]) -> tuple[frozenset[int], list[Bound]]:
-    """The accesses (by slot) that a guard can vouch for, and what it has to test.
+class Hoisted(NamedTuple):
+    """Accesses (by slot) that a guard can vouch for; what it has to test; registers that each of the guarded
+    turns changes by a constant."""
 
-    ``after`` are the registers that the loop changes, at the end of a turn.
-    """
+    slots: frozenset[int]
+    limits: list[Bound]
+    steps: dict[int, int]
+
+
+def plan(tracker: Tracker, after: dict[int, Value]) -> Hoisted:
+    """What a guard can do for a loop. ``after`` are the registers that it changes, at the end of a turn."""
     steps: dict[int, int] = {}
     conditions: dict[int, list[Access]] = {}
     for reg, value in after.items():
@@ -185,14 +191,15 @@ def plan(tracker: Tracker, after: dict[int, Value]) -> tuple[frozenset[int], lis
             del steps[reg]
     hoisted = {pc: access for pc, access in tracker.accesses.items() if bounds([access], steps) is not None}
     if not hoisted:
-        return frozenset(), []
+        return Hoisted(frozenset(), [], {})
     needs = list(hoisted.values())
     used = {term for access in needs if access.form for term, _ in access.form.terms}
     used |= {term for access in needs if access.form for terms, _ in access.form.words for term, _ in terms}
     for reg in steps:
         if reg in used:
             needs += conditions[reg]
-    return frozenset(hoisted), bounds(needs, steps) or []
+    sure = {reg: step for reg, step in steps.items() if reg in used or not conditions[reg]}
+    return Hoisted(frozenset(hoisted), bounds(needs, steps) or [], sure)
 
 
 def turns(body: Body, limits: Iterable[Bound], before: list[Value], budget: Value | None, cost: int) -> str:

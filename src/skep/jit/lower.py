@@ -34,6 +34,9 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 !7001 = !{!"branch_weights", i32 2000, i32 1}
 !7002 = !{}
 !7003 = !{!"branch_weights", i32 1, i32 2000}
+!7004 = distinct !{!7004, !7005, !7006}
+!7005 = !{!"llvm.loop.vectorize.enable", i1 false}
+!7006 = !{!"llvm.loop.unroll.disable"}
 """
 
 _LENGTH: Final = f"i64 range(i64 0, {1 << 47})"
