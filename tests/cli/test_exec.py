@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from skep.asm import assemble
 from skep.cli import main
 from skep.isa import encode
+from tests.support.oracles import ROOT
 
 SUM = "r0 = *(u8 *)(r1 + 0)\nr3 = *(u8 *)(r1 + 1)\nr0 += r3\nr0 += r2\nexit"
 
@@ -143,6 +146,24 @@ def test_stopped_programs(skep: Skep, engine: str) -> None:
         assert (result.status, result.out) == (1, "")
         assert result.err.startswith(f"skep exec: {message}")
         assert result.err.count("\n") == 1
+
+
+def test_as_a_plugin_of_bpf_conformance() -> None:
+    """The runner's way to call: memory, if any, as the first argument, then the plugin's options."""
+    plugin = str(ROOT / "tools" / "bpf_conformance_plugin")
+    environment = {**os.environ, "SKEP": f"{sys.executable} -m skep", "PYTHONPATH": str(ROOT / "src")}
+    for args, text, out in (
+        (["0a 0b ", "--engine", "interp"], SUM, "17\n"),
+        (["--engine", "interp"], "r0 = 42\nexit", "2a\n"),
+        ([], "r0 = r1\nexit", "0\n"),
+    ):
+        result = subprocess.run(
+            [plugin, *args], input=code(text) + " ", capture_output=True, text=True, env=environment
+        )
+        assert (result.returncode, result.stdout, result.stderr) == (0, out, "")
+    result = subprocess.run([plugin], input="zz", capture_output=True, text=True, env=environment)
+    assert result.returncode == 1
+    assert result.stderr.startswith("skep exec: ")
 
 
 @pytest.mark.parametrize(

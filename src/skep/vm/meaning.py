@@ -2,8 +2,8 @@
 
 `maker` turns the text for an opcode into a function that binds an instruction's fields to a machine and
 returns a closure; calling the closure executes the instruction and gives the slot to go on at. Text
-instead of a chain of tests costs 100 µs for each opcode a process uses, and makes the closures about
-four times as fast as calls through operator functions.
+lets each operation be written once for both widths and both kinds of operand; compiling it costs 100 µs
+for each opcode that a process uses.
 
 Names in the text: ``m`` the machine, ``r`` its registers, ``d`` and ``s`` register numbers, ``off``, ``k``
 the immediate sign-extended and cut to the operation's width, ``nxt`` the next slot, ``t`` the target of a
