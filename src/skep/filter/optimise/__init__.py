@@ -17,6 +17,7 @@ from skep.filter.ir import Block, walk
 from skep.filter.optimise.branches import pull_up, thread
 from skep.filter.optimise.graph import (
     Node,
+    atoms_of,
     blocks_of,
     find_dominators,
     find_in_edges,
@@ -26,7 +27,7 @@ from skep.filter.optimise.graph import (
 )
 from skep.filter.optimise.intern import intern, settle_root
 from skep.filter.optimise.large import optimise_large
-from skep.filter.optimise.values import Numbering
+from skep.filter.optimise.simplify import Simplifier
 
 #: graphs up to this size come out as libpcap's listings
 EXACT_BLOCKS = 400
@@ -47,7 +48,7 @@ def optimise(root: Block) -> Block:
     nodes = nodes_of(root)
     if any(code & 7 == 5 for node in nodes for code, _ in node.stmts):
         return root
-    numbering = Numbering()
+    numbering = Simplifier(atoms_of(nodes))
     _loop(nodes[0], nodes, numbering, alter=False)
     _loop(nodes[0], nodes, numbering, alter=True)
     intern(nodes[0])
@@ -59,7 +60,7 @@ def optimise(root: Block) -> Block:
     return blocks_of(first)
 
 
-def _loop(root: Node, nodes: list[Node], numbering: Numbering, alter: bool) -> None:
+def _loop(root: Node, nodes: list[Node], numbering: Simplifier, alter: bool) -> None:
     """Passes over the graph from ``root`` until one finds nothing to do."""
     fruitless = 0
     while True:

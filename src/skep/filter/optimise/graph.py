@@ -5,8 +5,8 @@ Two kinds of facts are kept side by side. Some are libpcap's own (the order of l
 Others are exact (``tru``, ``live_in``): they decide what is *allowed*, so that the program keeps its
 meaning where libpcap's own reasoning has gaps. `values` and `branches` tell where they part.
 
-Registers and scratch words are numbered alike ("atoms"): M[0..15], then A, then X. Sets of atoms, of
-nodes and of edges are integers used as bit sets.
+Registers and scratch words are numbered alike ("atoms"): A, X, then those of M[0..15] in use. Sets of atoms,
+of nodes and of edges are integers used as bit sets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from skep.isa.classic import (
     BPF_LD,
     BPF_LDX,
     BPF_MEM,
-    BPF_MEMWORDS,
     BPF_MISC,
     BPF_RET,
     BPF_ST,
@@ -31,9 +30,9 @@ from skep.isa.classic import (
     BPF_X,
 )
 
-A = BPF_MEMWORDS
-X = BPF_MEMWORDS + 1
-ATOMS = BPF_MEMWORDS + 2
+A = 0
+X = 1
+MEM = 2  # M[k] is atom MEM + k
 A_BIT = 1 << A
 X_BIT = 1 << X
 NOP = -1  # code of a deleted statement
@@ -102,6 +101,17 @@ class Node:
 
     def __repr__(self) -> str:
         return f"Node({self.number}, {self.stmts!r}, {self.code:#x}, {self.k:#x})"
+
+
+def atoms_of(nodes: list[Node]) -> int:
+    """How many atoms the nodes use: A, X, and M[] up to the last word that occurs."""
+    words = [
+        k
+        for node in nodes
+        for code, k in node.stmts
+        if code in (BPF_ST, BPF_STX, BPF_LD | BPF_MEM, BPF_LDX | BPF_MEM)
+    ]
+    return MEM + max(words, default=-1) + 1
 
 
 def rejects(node: Node) -> bool:
@@ -216,7 +226,7 @@ def atoms_used(code: int, k: int) -> int:
     kind = code & 7
     if kind in (BPF_LD, BPF_LDX):
         mode = code & 0xE0
-        return X_BIT if mode == BPF_IND else 1 << k if mode == BPF_MEM else 0
+        return X_BIT if mode == BPF_IND else 1 << MEM + k if mode == BPF_MEM else 0
     if kind in (BPF_ALU, BPF_JMP):
         return A_BIT | X_BIT if code & BPF_X else A_BIT
     if kind == BPF_ST:
@@ -239,7 +249,7 @@ def atom_defined(code: int, k: int) -> int:
     if kind == BPF_LDX:
         return X
     if kind in (BPF_ST, BPF_STX):
-        return k
+        return MEM + k
     if kind == BPF_MISC:
         return A if code & 0xF8 == BPF_TXA else X
     return -1
