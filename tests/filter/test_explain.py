@@ -148,7 +148,8 @@ def test_ports_of_either_protocol() -> None:
         ),
         (
             1,
-            "ldh [12]\njne #0x8100, no\nldh [16]\njne #0x8100, no\nldh [20]\njne #0x800, no\nldb [31]\njne #6, no",
+            "ldh [12]\njne #0x8100, no\nldh [16]\njne #0x8100, no\n"
+            "ldh [20]\njne #0x800, no\nldb [31]\njne #6, no",
             "IPv4 protocol is TCP",
         ),
         (1, "ldh [12]\njne #0x88a8, no\nldh [14]\nand #0xfff\njne #7, no", "VLAN ID is 7"),

@@ -18,6 +18,8 @@ _U32: Final = 0xFFFFFFFF
 #: Paths kept apart at one instruction, and constants remembered for one value; beyond, less is known.
 _MOST_STATES: Final = 12
 _MOST_CONSTANTS: Final = 40
+#: Operations within a value; what is deeper is not known.
+_DEEPEST: Final = 8
 
 
 class Const(NamedTuple):
@@ -181,7 +183,7 @@ def result(insn: ClassicInsn, state: State) -> Value | None:
         if isinstance(state.x, Const):
             at = state.x.number + k
             return Load(at, size) if at < 0x80000000 else None
-        return Load(k, size, state.x)
+        return Load(k, size, state.x) if _depth(state.x) < _DEEPEST else None
     return None
 
 
@@ -192,9 +194,9 @@ def arithmetic(insn: ClassicInsn, state: State) -> Value | None:
     if left is None:
         return None
     if operation == c.BPF_NEG:
-        return Op(c.BPF_SUB, Const(0), left)
+        return Op(c.BPF_SUB, Const(0), left) if _depth(left) < _DEEPEST else None
     right = state.x if insn.code & c.BPF_X else Const(insn.k)
-    if right is None or (isinstance(left, Op) and _depth(left) > 12):
+    if right is None or max(_depth(left), _depth(right)) >= _DEEPEST:
         return None
     if isinstance(left, Const) and isinstance(right, Const):
         folded = _fold(operation, left.number, right.number)
@@ -204,10 +206,10 @@ def arithmetic(insn: ClassicInsn, state: State) -> Value | None:
     return Op(operation, left, right)
 
 
-def _depth(value: Value) -> int:
-    if not isinstance(value, Op):
-        return 0
-    return 1 + max(_depth(value.left), _depth(value.right))
+def _depth(value: Value | None) -> int:
+    if isinstance(value, Op):
+        return 1 + max(_depth(value.left), _depth(value.right))
+    return 1 + _depth(value.base) if isinstance(value, Load) and value.base is not None else 0
 
 
 def _fold(operation: int, left: int, right: int) -> int | None:

@@ -26,6 +26,8 @@ _PILL: Final = 24.0
 _STUB: Final = 46.0  # length of the edge to a pill
 #: Returns with more ways in than this become pills.
 _MOST_EDGES: Final = 3
+#: Ways into any other block beyond which most become pills too.
+_CROWD: Final = 12
 
 _YES: Final = "#1a7f37"
 _NO: Final = "#cf222e"
@@ -63,6 +65,7 @@ def svg(insns: Sequence[ClassicInsn], linktype: int = 1) -> str:
         block.number = number
         block.stubs = [(target, kind) for target, kind in block.exits if target in pills]
         block.exits = [(target, kind) for target, kind in block.exits if target not in pills]
+    _split_crowds(drawn)
     by_start = {block.start: block for block in drawn}
     nodes = [_node(block, insns, phrases) for block in drawn]
     edges = [
@@ -142,9 +145,26 @@ def _split_returns(insns: Sequence[ClassicInsn], blocks: Sequence[_Block]) -> se
     }
 
 
-def _pill_text(insn: ClassicInsn) -> str:
+def _split_crowds(blocks: Sequence[_Block]) -> None:
+    """Of the many ways into one block only the last is drawn; the others end in a pill with its number."""
+    ways: dict[int, list[_Block]] = {}
+    for block in blocks:
+        for target, _ in block.exits:
+            if target > block.start:
+                ways.setdefault(target, []).append(block)
+    for target, sources in ways.items():
+        if len(sources) <= _CROWD:
+            continue
+        for block in sources[:-1]:
+            block.stubs += [way for way in block.exits if way[0] == target]
+            block.exits = [way for way in block.exits if way[0] != target]
+
+
+def _pill_text(insn: ClassicInsn, target: int) -> str:
+    if insn.code & 7 != c.BPF_RET:
+        return f"to {target}"
     if insn.code != c.BPF_RET | c.BPF_K:
-        return "return A"
+        return "return A" if insn.code & 0x18 == c.BPF_A else "return X"
     return f"accept {insn.k}" if insn.k else "reject"
 
 
@@ -172,7 +192,7 @@ def _node(block: _Block, insns: Sequence[ClassicInsn], phrases: Sequence[str]) -
     half = (code + said + 16 + 2 * _PAD) / 2
     stub = 0.0
     for target, _ in block.stubs:
-        stub = max(stub, _STUB + len(_pill_text(insns[target])) * _SANS + 20)
+        stub = max(stub, _STUB + len(_pill_text(insns[target], target)) * _SANS + 20)
     height = (block.end - block.start) * _LINE + 2 * _PAD - 4
     return Node(block.number, half, half + stub, max(height, (_PILL + 8) * len(block.stubs)))
 
@@ -197,15 +217,15 @@ def _draw(block: _Block, node: Node, insns: Sequence[ClassicInsn], phrases: Sequ
         x = left + _PAD + code + 16
         parts.append(f'<text class="say" x="{x:.1f}" y="{y:.1f}">{_escape(phrases[pc])}</text>')
     for row, (target, way) in enumerate(block.stubs):
-        parts += _stub(node, row, len(block.stubs), insns[target], way)
+        parts += _stub(node, row, len(block.stubs), insns[target], target, way)
     return parts
 
 
-def _stub(node: Node, row: int, rows: int, insn: ClassicInsn, way: str) -> list[str]:
+def _stub(node: Node, row: int, rows: int, insn: ClassicInsn, target: int, way: str) -> list[str]:
     """The edge to a pill at the block's right, and the pill."""
     start = node.x + node.left
     y = node.y + node.height / 2 + (row - (rows - 1) / 2) * (_PILL + 6)
-    text = _pill_text(insn)
+    text = _pill_text(insn, target)
     width = len(text) * _SANS + 18
     parts = [_path(f"M{start:.1f} {y:.1f}H{start + _STUB - 2:.1f}", way)]
     if way != "go":

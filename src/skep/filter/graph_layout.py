@@ -14,6 +14,9 @@ from itertools import pairwise
 GAP_X = 34.0
 GAP_Y = 46.0
 _SWEEPS = 24
+_TURNS = 40
+#: Nodes times sweeps; graphs too big to be looked at whole are laid out with less care.
+_EFFORT = 120_000
 
 
 class Node:
@@ -49,6 +52,8 @@ class Edge:
 
 def place(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[float, float]:
     """Give every node its place and every edge its points; the size of the whole."""
+    if not nodes:
+        return 0.0, 0.0
     rows = _layers(nodes, edges)
     _order(rows)
     _across(rows)
@@ -91,7 +96,7 @@ def _order(rows: list[list[Node]]) -> None:
         number(row)
     best = [list(row) for row in rows]
     fewest = _crossings(rows)
-    for sweep in range(_SWEEPS):
+    for sweep in range(_times(rows, _SWEEPS)):
         if fewest == 0:
             break
         downward = sweep % 2 == 0
@@ -108,6 +113,11 @@ def _order(rows: list[list[Node]]) -> None:
     for row, kept in zip(rows, best, strict=True):
         row[:] = kept
         number(row)
+
+
+def _times(rows: Sequence[Sequence[Node]], most: int) -> int:
+    nodes = sum(len(row) for row in rows)
+    return max(2, min(most, _EFFORT // max(nodes, 1)))
 
 
 def _mean(values: Sequence[float], otherwise: float) -> float:
@@ -137,15 +147,16 @@ def _across(rows: Sequence[Sequence[Node]]) -> None:
         shift = at / 2
         for node in row:
             node.x -= shift
-    for turn in range(40):
-        downward = turn % 2 == 0 or turn > 36
+    turns = _times(rows, _TURNS)
+    for turn in range(turns):
+        downward = turn % 2 == 0 or turn > turns - 4
         for row in rows if downward else list(reversed(rows)):
             wanted, weights = [], []
             for node in row:
                 near = node.up if downward else node.down
                 far = node.down if downward else node.up
                 pull = _mean([other.x for other in near], node.x)
-                if 4 < turn <= 36:
+                if 4 < turn <= turns - 4:
                     pull = 0.7 * pull + 0.3 * _mean([other.x for other in far], pull)
                 wanted.append(pull)
                 weights.append(6.0 if node.key < 0 else 1.0 + len(near))
