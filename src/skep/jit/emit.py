@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from skep.isa import opcodes as op
-from skep.jit import loops
+from skep.jit import guard, loops
 from skep.jit.body import Value, signed
 from skep.jit.cfg import BRANCH, BUDGET, EXIT, FALL, JUMP, MAY, REGISTERS, TURNS, Block
 from skep.jit.insns import Instructions, Plan, parameters, result_type, results
@@ -36,8 +36,10 @@ class _Loop:
     __slots__ = (
         "again",
         "blocks",
+        "compared",
         "cost",
         "count",
+        "counted",
         "first",
         "guard",
         "header",
@@ -61,7 +63,9 @@ class _Loop:
         self.count: list[str] = []  # the line that counts the fast copy's turns
         self.again: list[str] = []  # the careful copy's jump back
         self.steps: dict[int, int] = {}
-        self.total = ""  # the guard's number of turns
+        self.compared: loops.Comparison | None = None  # the condition for another turn
+        self.counted = False  # the guard has counted the turns for which it holds
+        self.total: Value = 0  # the guard's number of turns
         self.left = ""  # turns left at the start of one, in the fast copy
 
 
@@ -78,6 +82,7 @@ class FunctionEmitter(Instructions):
         self.here = 0
         self.written: dict[int, int] = {}
         self.loops = self._find_loops() if plan.checks and not plan.blind else {}
+        self._latches = {loop.latch: loop for loop in self.loops.values()}
         #: the loop whose fast copy is being emitted
         self.fast: _Loop | None = None
         for start, component in self.function.component.items():
@@ -332,6 +337,12 @@ class FunctionEmitter(Instructions):
                 taken, fall = fall, taken
             self._turn(fast, condition, fall)
             return
+        if self.tracker is not None and self.here in self._latches:
+            loop = self._latches[self.here]
+            predicate, bits, a, b = self.compared
+            if taken != loop.header:
+                predicate = loops.NEGATED.get(predicate, "")
+            loop.compared = (predicate, bits, a, b)
         yes = body.fresh_label()
         no = body.fresh_label()
         body.do(f"br i1 {condition}, label %{yes}, label %{no}")
@@ -412,14 +423,16 @@ class FunctionEmitter(Instructions):
         tracker, self.tracker, self.memory.tracker = self.tracker, None, None
         assert tracker is not None and pre is not None
         back = self.edges[f"b{start}"][-1]
-        found = loops.plan(tracker, {reg: back.values[reg] for reg in loop.phis if reg < BUDGET})
+        found = loops.plan(
+            tracker, {reg: back.values[reg] for reg in loop.phis if reg < BUDGET}, loop.compared
+        )
         if not found.slots:
             loop.guard.append(f"  br label %b{start}")
             return
         lines, body.lines = body.lines, loop.guard
         budget = pre.values[BUDGET] if loop.cost else None
-        loop.steps = found.steps
-        loop.total = loops.turns(body, found.limits, pre.values, budget, loop.cost)
+        loop.steps, loop.counted = found.steps, found.test is not None
+        loop.total = guard.turns(body, found, pre.values, budget, loop.cost)
         some = body.op(f"icmp ne i64 {loop.total}, 0")
         body.do(f"br i1 {some}, label %f{start}, label %b{start}")
         body.lines = lines
@@ -459,7 +472,7 @@ class FunctionEmitter(Instructions):
         pause = body.fresh_label()
         loop.count.append(f"  {loop.left} = phi i64 [ {loop.total}, %{pre.label} ], [ {less}, %{here} ]")
         self._note(f"f{start}", _Edge(here, values, facts))
-        if condition is None:
+        if condition is None or loop.counted:
             body.do(f"br i1 {more}, label %f{start}, label %{pause}")
         else:
             both = body.op(f"and i1 {condition}, {more}")

@@ -49,6 +49,8 @@ class Instructions:
         self.packet_limits: set[int] = set()
         #: follows values while a loop's careful copy is emitted
         self.tracker: Tracker | None = None
+        #: predicate, width and operands (i64) of the last conditional jump
+        self.compared: tuple[str, int, Value, Value] = ("", 64, 0, 0)
 
     def _pay(self, cost: int, pc: int) -> None:
         """Take ``cost`` from the budget, or stop at slot ``pc``."""
@@ -209,9 +211,16 @@ class Instructions:
         if by_reg and kinds.comparable(insn, self._kind(dst), self._kind(src)):
             a, b = self._value(dst), self._value(src)
             name = alu.PREDICATES[operation].replace("u", "s")
+            self.compared = (name, 64, a, b)
             return body.op(f"icmp {name} i64 {a}, {b}")
         a = self._number(dst)
         b = self._number(src) if by_reg else body.const(imm)
+        self.compared = (
+            alu.PREDICATES.get(operation, ""),
+            32 if opcode & 7 == op.BPF_JMP32 else 64,
+            a,
+            b,
+        )
         if opcode & 7 == op.BPF_JMP32:
             return alu.compare(body, operation, 32, body.low32(a), body.low32(b))
         return alu.compare(body, operation, 64, a, b)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from skep.isa import opcodes as op
-from skep.jit.body import Body, Value, signed
+from skep.jit.body import Value
 
 #: A term: the name of a value from before the loop, or the number of a register at the start of a turn.
 Term = str | int
@@ -165,82 +165,136 @@ def bounds(accesses: Iterable[Access], steps: dict[int, int]) -> list[Bound] | N
     return [Bound(terms, step, low, end, room) for (terms, step, room), (low, end) in merged.items()]
 
 
-class Hoisted(NamedTuple):
-    """Accesses (by slot) that a guard can vouch for; what it has to test; registers that each of the guarded
-    turns changes by a constant."""
+class Test(NamedTuple):
+    """The condition for another turn: ``moving predicate limit``, at the end of each; it moves by ``step``."""
 
+    predicate: str
+    moving: Form
+    step: int
+    limit: Form
+
+
+class Plan(NamedTuple):
+    """What a guard can do for a loop."""
+
+    #: slots of the accesses it can vouch for; without any it is not worth it
     slots: frozenset[int]
+    #: what it has to check
     limits: list[Bound]
+    #: registers that each of the guarded turns changes by a constant
     steps: dict[int, int]
+    #: the condition for another turn, if it can be decided beforehand
+    test: Test | None
 
 
-def plan(tracker: Tracker, after: dict[int, Value]) -> Hoisted:
-    """What a guard can do for a loop. ``after`` are the registers that it changes, at the end of a turn."""
+#: predicate -> what holds of (a, b) where it does not
+NEGATED: Final = {
+    "eq": "ne",
+    "ne": "eq",
+    "ult": "uge",
+    "uge": "ult",
+    "ugt": "ule",
+    "ule": "ugt",
+    "slt": "sge",
+    "sge": "slt",
+    "sgt": "sle",
+    "sle": "sgt",
+}
+#: predicate -> what holds of (b, a) where it holds of (a, b)
+_SWAPPED: Final = {
+    "eq": "eq",
+    "ne": "ne",
+    "ult": "ugt",
+    "ugt": "ult",
+    "ule": "uge",
+    "uge": "ule",
+    "slt": "sgt",
+    "sgt": "slt",
+    "sle": "sge",
+    "sge": "sle",
+}
+_UPWARD: Final = frozenset(("ult", "ule", "slt", "sle"))
+_DOWNWARD: Final = frozenset(("ugt", "uge", "sgt", "sge"))
+
+Comparison = tuple[str, int, Value, Value]  # predicate, width in bits, operands as i64
+
+
+def _moves(form: Form) -> bool:
+    return any(isinstance(term, int) for term, _ in form.terms)
+
+
+def _test(tracker: Tracker, steps: dict[int, int], compared: Comparison) -> Test | None:
+    """The loop's condition, if it compares a steadily moving value with a fixed one."""
+    predicate, bits, a, b = compared
+    if predicate not in NEGATED or (bits == 32 and predicate.startswith("s")):
+        return None
+    left, right = tracker.form(a), tracker.form(b)
+    if bits == 32:
+        left = as_word(left) if isinstance(a, str) else _form({}, a & 0xFFFFFFFF, frozenset())
+        right = as_word(right) if isinstance(b, str) else _form({}, b & 0xFFFFFFFF, frozenset())
+    if left is None or right is None:
+        return None
+    if _moves(right):
+        left, right, predicate = right, left, _SWAPPED[predicate]
+    if _moves(right):
+        return None
+    step = 0
+    for term, factor in left.terms:
+        if isinstance(term, int):
+            if term not in steps:
+                return None
+            step += factor * steps[term]
+    if (
+        (predicate in _UPWARD and step > 0)
+        or (predicate in _DOWNWARD and step < 0)
+        or (predicate == "ne" and step)
+    ):
+        return Test(predicate, left, step, right)
+    return None
+
+
+def _conditions(*forms: Form) -> list[Access]:
+    """What must hold for the forms to mean their values."""
+    return [Access(Form(terms, const), 1, _WORD) for form in forms for terms, const in form.words]
+
+
+def plan(tracker: Tracker, after: dict[int, Value], compared: Comparison | None) -> Plan:
+    """What a guard can do for a loop.
+
+    ``after`` are the registers that the loop changes, at the end of a turn; ``compared`` is the condition
+    for another turn, if there is one.
+    """
     steps: dict[int, int] = {}
     conditions: dict[int, list[Access]] = {}
     for reg, value in after.items():
         form = tracker.form(value)
         if form is not None and form.terms == frozenset(((reg, 1),)):
             steps[reg] = form.const
-            conditions[reg] = [Access(Form(terms, const), 1, _WORD) for terms, const in form.words]
-    while True:
-        unsteady = [reg for reg in steps if bounds(conditions[reg], steps) is None]
-        if not unsteady:
-            break
+            conditions[reg] = _conditions(form)
+    while unsteady := [reg for reg in steps if bounds(conditions[reg], steps) is None]:
         for reg in unsteady:
             del steps[reg]
     hoisted = {pc: access for pc, access in tracker.accesses.items() if bounds([access], steps) is not None}
     if not hoisted:
-        return Hoisted(frozenset(), [], {})
+        return Plan(frozenset(), [], {}, None)
     needs = list(hoisted.values())
-    used = {term for access in needs if access.form for term, _ in access.form.terms}
-    used |= {term for access in needs if access.form for terms, _ in access.form.words for term, _ in terms}
+    test = _test(tracker, steps, compared) if compared is not None else None
+    forms = [access.form for access in needs if access.form is not None]
+    if test is not None:
+        extra = _conditions(test.moving, test.limit)
+        if bounds(extra, steps) is None:
+            test = None
+        else:
+            needs += extra
+            forms += [test.moving, test.limit]
+    used = {term for form in forms for term, _ in form.terms}
+    used |= {term for form in forms for terms, _ in form.words for term, _ in terms}
+    # A condition on one register's steps may name another register.
+    for reg in steps:
+        if reg in used:
+            used |= {term for access in conditions[reg] if access.form for term, _ in access.form.terms}
     for reg in steps:
         if reg in used:
             needs += conditions[reg]
     sure = {reg: step for reg, step in steps.items() if reg in used or not conditions[reg]}
-    return Hoisted(frozenset(hoisted), bounds(needs, steps) or [], sure)
-
-
-def turns(body: Body, limits: Iterable[Bound], before: list[Value], budget: Value | None, cost: int) -> str:
-    """Emit the number of turns for which all bounds hold and the budget lasts.
-
-    ``before`` are the registers when the loop is entered.
-    """
-    total = f"{_UNBOUNDED}"
-    if budget is not None and cost:
-        # A power of two at least as large as the cost: a division would cost more than it brings.
-        total = body.op(f"lshr i64 {budget}, {(cost - 1).bit_length()}")
-    for bound in limits:
-        start: Value = 0
-        for term, factor in sorted(bound.terms, key=str):
-            value: Value = before[term] if isinstance(term, int) else term
-            if factor != 1:
-                if isinstance(value, int):
-                    value = signed(value * factor)
-                else:
-                    value = body.op(f"mul i64 {value}, {factor}")
-            if isinstance(start, int) and isinstance(value, int):
-                start = signed(start + value)
-            else:
-                start = value if start == 0 else body.op(f"add i64 {start}, {value}")
-        low, last = body.add(start, bound.low), body.add(start, bound.end - 1)
-        ok = body.op(f"icmp ult i64 {low}, {bound.length}")
-        ok_last = body.op(f"icmp ult i64 {last}, {bound.length}")
-        ok = body.op(f"and i1 {ok}, {ok_last}")
-        if bound.step == 0:
-            most: Value = _UNBOUNDED
-        else:
-            room: Value = low
-            if bound.step > 0:
-                room = body.op(f"sub i64 {bound.length}, {last}")
-                room = body.op(f"sub i64 {room}, 1")
-            size = abs(bound.step)
-            if size & (size - 1):
-                room = body.op(f"udiv i64 {room}, {size}")
-            elif size > 1:
-                room = body.op(f"lshr i64 {room}, {size.bit_length() - 1}")
-            most = body.op(f"add i64 {room}, 1")
-        chosen = body.op(f"select i1 {ok}, i64 {most}, i64 0")
-        total = body.op(f"call i64 @llvm.umin.i64(i64 {total}, i64 {chosen})")
-    return total
+    return Plan(frozenset(hoisted), bounds(needs, steps) or [], sure, test)

@@ -1,0 +1,86 @@
+"""The guard before a loop as LLVM IR: for how many turns nothing can go wrong. See `skep.jit.loops`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from skep.jit.body import Body, Value, signed
+from skep.jit.loops import Bound, Coefficients, Plan, Test
+
+#: More turns than any address range or budget here allows.
+_UNBOUNDED: Final = 1 << 46
+
+
+def turns(body: Body, plan: Plan, before: list[Value], budget: Value | None, cost: int) -> Value:
+    """Emit the number of turns for which all bounds hold, the budget lasts and the test asks for another.
+
+    ``before`` are the registers when the loop is entered, ``cost`` that of a turn.
+    """
+    total: Value = _UNBOUNDED
+    if budget is not None and cost:
+        # A power of two at least as large as the cost: a division would cost more than it brings.
+        total = body.op(f"lshr i64 {budget}, {(cost - 1).bit_length()}")
+    for bound in plan.limits:
+        total = _least(body, total, _inside(body, bound, before))
+    if plan.test is not None:
+        total = _least(body, total, _lasting(body, plan.test, before))
+    return total
+
+
+def _least(body: Body, a: Value, b: Value) -> Value:
+    return body.op(f"call i64 @llvm.umin.i64(i64 {a}, i64 {b})")
+
+
+def _start(body: Body, terms: Coefficients, const: int, before: list[Value]) -> Value:
+    """The sum of the terms and the constant when the loop is entered."""
+    start: Value = 0
+    for term, factor in sorted(terms, key=str):
+        value: Value = before[term] if isinstance(term, int) else term
+        if factor != 1:
+            value = (
+                signed(value * factor) if isinstance(value, int) else body.op(f"mul i64 {value}, {factor}")
+            )
+        if isinstance(start, int) and isinstance(value, int):
+            start = signed(start + value)
+        else:
+            start = value if start == 0 else body.op(f"add i64 {start}, {value}")
+    return body.add(start, const)
+
+
+def _divided(body: Body, value: Value, by: int) -> Value:
+    if by & (by - 1):
+        return body.op(f"udiv i64 {value}, {by}")
+    return body.op(f"lshr i64 {value}, {by.bit_length() - 1}") if by > 1 else value
+
+
+def _inside(body: Body, bound: Bound, before: list[Value]) -> Value:
+    """Turns during which a moving range stays inside its region."""
+    low = _start(body, bound.terms, bound.low, before)
+    last = body.add(low, bound.end - 1 - bound.low)
+    ok_low = body.op(f"icmp ult i64 {low}, {bound.length}")
+    ok_last = body.op(f"icmp ult i64 {last}, {bound.length}")
+    ok = body.op(f"and i1 {ok_low}, {ok_last}")
+    most: Value = _UNBOUNDED
+    if bound.step:
+        room = low
+        if bound.step > 0:
+            room = body.op(f"sub i64 {bound.length}, {last}")
+            room = body.add(room, -1)
+        most = body.add(_divided(body, room, abs(bound.step)), 1)
+    return body.op(f"select i1 {ok}, i64 {most}, i64 0")
+
+
+def _lasting(body: Body, test: Test, before: list[Value]) -> Value:
+    """Turns at whose end the condition for another one is sure to hold."""
+    value = _start(body, test.moving.terms, test.moving.const, before)
+    limit = _start(body, test.limit.terms, test.limit.const, before)
+    first, second = (value, limit) if test.step < 0 else (limit, value)
+    gap: Value = body.op(f"sub i64 {first}, {second}")
+    size = abs(test.step)
+    if test.predicate == "ne":
+        return _divided(body, gap, size)
+    holds = body.op(f"icmp {test.predicate} i64 {value}, {limit}")
+    if not test.predicate.endswith("e"):
+        gap = body.add(gap, -1)
+    count = body.add(_divided(body, gap, size), 1)
+    return body.op(f"select i1 {holds}, i64 {count}, i64 0")
