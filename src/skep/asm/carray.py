@@ -15,6 +15,7 @@ from skep.isa.ebpf import Insn
 
 _EXTENDED: Final = ("code", "dst_reg", "src_reg", "off", "imm")
 _CLASSIC: Final = ("code", "jt", "jf", "k")
+_FIELD: Final = r"\s*(?:\.([A-Za-z_]+)\s*=)?\s*(-?(?:0[xX][0-9a-fA-F]{1,32}|[0-9]{1,32}))[uU]?\s*"
 _EXTENDED_LIMITS: Final = ((0, 255), (0, 15), (0, 15), (-(1 << 15), (1 << 15) - 1), (-(1 << 31), 0xFFFFFFFF))
 _CLASSIC_LIMITS: Final = ((0, 0xFFFF), (0, 255), (0, 255), (-(1 << 31), 0xFFFFFFFF))
 
@@ -93,7 +94,9 @@ def _fields(
     for position, part in enumerate(parts):
         here = (where[0], at + len(part) - len(part.lstrip()), where[2], where[3])
         at += len(part) + 1
-        found = re.fullmatch(r"\s*(?:\.(\w+)\s*=)?\s*(-?(?:0[xX][0-9a-fA-F]+|\d+))[uU]?\s*", part)
+        found = re.fullmatch(
+            r"\s*(?:\.([A-Za-z_]+)\s*=)?\s*(-?(?:0[xX][0-9a-fA-F]{1,32}|[0-9]{1,32}))[uU]?\s*", part
+        )
         if found is None:
             _fail("expected a number, or .FIELD = NUMBER", here, part.strip())
         if found.group(1) is not None and found.group(1) not in names:

@@ -71,7 +71,7 @@ _BARE: Final = {
     "tax": c.BPF_MISC | c.BPF_TAX,
     "txa": c.BPF_MISC | c.BPF_TXA,
 }
-_LISTING: Final = re.compile(r"\s*\((\d{3,})\)\s")
+_LISTING: Final = re.compile(r"\s*\(([0-9]{3,})\)\s")
 _U32: Final = 0xFFFFFFFF
 
 
@@ -98,7 +98,7 @@ def assemble(text: str, *, file: str | None = None) -> list[ClassicInsn]:
     ]
     if lines and "{" in lines[0][1]:
         return read_classic(lines, text, file)
-    if lines and re.fullmatch(r"\s*\d+\s*(,.*)?", lines[0][1]):
+    if lines and re.fullmatch(r"\s*[0-9]+\s*(,.*)?", lines[0][1]):
         return _decimal(lines, text, file)
     program = _Program()
     for number, original in lines:
@@ -127,7 +127,7 @@ def _decimal(lines: list[tuple[int, str]], source: str, file: str | None) -> lis
             column = piece.start() + len(piece.group()) - len(piece.group().lstrip())
             if not words:
                 continue
-            numbers = [int(word) for word in words if word.isdigit()]
+            numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 32]
             limits = (0xFFFF, 0xFF, 0xFF, _U32)
             wrong = (
                 len(numbers) != len(words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from skep.asm.lex import Line, Token
 from skep.errors import AsmError
 from skep.isa import opcodes as op
@@ -47,16 +49,15 @@ class Emitter:
         """Apply ``src=1 imm=4``, written after ``#@``, to the instruction at slot ``start``."""
         for part in text.split():
             field, _, value = part.partition("=")
-            try:
-                number = int(value, 0)
-            except ValueError:
-                line.fail(f"annotation {part!r}: expected FIELD=NUMBER")
+            if not re.fullmatch(r"-?(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})", value):
+                line.fail(f"annotation {part[:40]!r}: expected FIELD=NUMBER")
+            number = int(value, 16 if "x" in value else 10)
             if field == "high" and start + 1 < len(self.insns):
                 self.insns[start + 1] = self.insns[start + 1]._replace(imm=number)
             elif field in ("dst", "src", "off", "imm") and start < len(self.insns):
                 self.insns[start] = self.insns[start]._replace(**{field: number})
             else:
-                line.fail(f"annotation {part!r}: dst, src, off, imm and high are known")
+                line.fail(f"annotation {part[:40]!r}: dst, src, off, imm and high are known")
 
     def finish(self) -> list[Insn]:
         for slot, field, name, line in self._fixups:

@@ -13,6 +13,8 @@ from skep.errors import AsmError
 _OPERATORS: Final = (
     r"s(?:>>=|/=|%=|>=|<=|>|<)|<<=|>>=|==|!=|>=|<=|\+=|-=|\*=|/=|%=|&=|\|=|\^=|[-+*/()\[\],:&<>=#!|^]"
 )
+#: Digits of a number in the longest notation, base 2, and some zeros.
+_LONGEST: Final = 100
 _ANNOTATION: Final = re.compile(r"#@\s*(.*)$")
 
 
@@ -27,10 +29,11 @@ class Token(NamedTuple):
 @functools.cache
 def _scanner() -> re.Pattern[str]:
     return re.compile(
-        r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)"
+        r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+)"
         rf"|(?P<op>{_OPERATORS})"
         r"|(?P<word>%?[A-Za-z_.$@][\w.$@]*|%(?=[ax]\b))"
-        r"|(?P<bad>\S))"
+        r"|(?P<bad>\S))",
+        re.ASCII,
     )
 
 
@@ -43,39 +46,44 @@ def blank_comments(text: str, marks: tuple[str, ...], file: str | None) -> Itera
     inside = 0  # line where an open /* began
     cut = re.compile("|".join(["/\\*", *map(re.escape, marks)]))
     for number, line in enumerate(text.splitlines(), 1):
+        pieces: list[str] = []
         annotation = ""
         at = 0
-        if inside:
-            close = line.find("*/")
-            if close < 0:
+        while at < len(line):
+            if inside:
+                close = line.find("*/", at)
+                end = close + 2 if close >= 0 else len(line)
+                inside = 0 if close >= 0 else inside
+                pieces.append(" " * (end - at))
+                at = end
                 continue
-            line = " " * (close + 2) + line[close + 2 :]
-            at, inside = close + 2, 0
-        while found := cut.search(line, at):
+            found = cut.search(line, at)
+            if found is None:
+                pieces.append(line[at:])
+                break
             start = found.start()
             if found.group() == "/*":
-                close = line.find("*/", start + 2)
-                if close < 0:
-                    inside, line = number, line[:start]
-                    break
-                line = line[:start] + " " * (close + 2 - start) + line[close + 2 :]
-                at = close + 2
+                pieces += line[at:start], "  "
+                inside, at = number, start + 2
             elif found.group() == "#" and _is_operand(line, start):
+                pieces.append(line[at : start + 1])
                 at = start + 1
             else:
                 if noted := _ANNOTATION.match(line, start):
                     annotation = noted.group(1)
-                line = line[:start]
+                pieces.append(line[at:start])
                 break
-        if line.strip():
-            yield number, line, annotation
+        kept = "".join(pieces)
+        if kept.strip():
+            yield number, kept, annotation
     if inside:
         raise AsmError("a comment that is never closed", file=file, source=text, line=inside, column=0)
 
 
 def _is_operand(line: str, at: int) -> bool:
     """``call bpf_x#5``: a number sign between a name and a number, in a call, is no comment."""
-    return bool(re.search(r"\bcall\s+[\w-]+$", line[:at]) and re.match(r"#-?\d", line[at:]))
+    before = line[max(0, at - 100) : at]
+    return bool(re.search(r"\bcall\s+[\w-]+$", before) and re.match(r"-?[0-9]", line[at + 1 : at + 3]))
 
 
 class Line:
@@ -95,6 +103,8 @@ class Line:
             token = Token(kind, found.group(kind), found.start(kind))
             if kind == "bad":
                 self.fail(f"{token.text!r} means nothing here", token)
+            if kind == "number" and len(token.text) > _LONGEST:
+                self.fail("a number too long for any instruction", token)
             self._tokens.append(token)
             position = found.end()
         self._tokens.append(Token("end", "", len(text.rstrip())))
