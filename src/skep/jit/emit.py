@@ -47,6 +47,7 @@ class _Loop:
         "left",
         "phis",
         "pre",
+        "single",
         "steps",
         "total",
     )
@@ -62,6 +63,7 @@ class _Loop:
         self.guard: list[str] = []  # lines of the guard
         self.count: list[str] = []  # the line that counts the fast copy's turns
         self.again: list[str] = []  # the careful copy's jump back
+        self.single = False  # only its last block leaves it
         self.steps: dict[int, int] = {}
         self.compared: loops.Comparison | None = None  # the condition for another turn
         self.counted = False  # the guard has counted the turns for which it holds
@@ -88,6 +90,16 @@ class FunctionEmitter(Instructions):
         for start, component in self.function.component.items():
             mask = plan.liveness.written[key, start]
             self.written[component] = self.written.get(component, 0) | mask
+        # A loop with several ways in: they may bring different values even of what it leaves alone.
+        entries: dict[int, set[int]] = {}
+        for start, component in self.function.component.items():
+            if start == self.function.entry or any(
+                self.function.component[pred] != component for pred in self.function.preds[start]
+            ):
+                entries.setdefault(component, set()).add(start)
+        for component, starts in entries.items():
+            if len(starts) > 1:
+                self.written[component] = (1 << REGISTERS) - 1
 
     def _find_loops(self) -> dict[int, _Loop]:
         """Header -> loop, for the loops that may get a fast copy."""
@@ -115,7 +127,11 @@ class FunctionEmitter(Instructions):
                 continue
             latch = function.blocks[latches[0]]
             pays = self.plan.budget and latch.kind != FALL and header <= latch.at
-            found[header] = _Loop(header, latch.start, blocks, latch.at - header + 1 if pays else 0)
+            loop = _Loop(header, latch.start, blocks, latch.at - header + 1 if pays else 0)
+            loop.single = all(
+                block is latch or all(target in inside for target in block.targets) for block in shapes
+            )
+            found[header] = loop
         return found
 
     def _calls(self, block: Block) -> bool:
@@ -145,6 +161,12 @@ class FunctionEmitter(Instructions):
             else:
                 flat += line
         return "\n".join(self._start() + flat + self._end() + ["}", ""])
+
+    def rewarding(self) -> bool:
+        """Whether LLVM's vectoriser may find something: a loop over memory with one way out."""
+        if not self.plan.checks:
+            return bool(self.function.headers)
+        return any(loop.single for loop in self.loops.values() if loop.total)
 
     def _start(self) -> list[str]:
         """The entry block: constants of the whole run."""
