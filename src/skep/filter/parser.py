@@ -194,7 +194,7 @@ class Parser:
             if following == "[":
                 if waits in _TAKES_ARITH:
                     self.at = at + 2
-                    stack.append(_Frame("[", ARITH, NO_QUAL, values[at]))
+                    stack.append(_Frame("[", ARITH, NO_QUAL, (str(values[at]), at)))
                     return None
             elif waits in _TAKES_TERM:
                 self.at = at + 1
@@ -326,7 +326,8 @@ class Parser:
                 raise self.unexpected("]")
             self.at += 1
             stack.pop()
-            self._pending = _ARITH, arith.load(g, frame.data, value, size), NO_QUAL
+            proto, self.mark = frame.data
+            self._pending = _ARITH, arith.load(g, proto, value, size), NO_QUAL
             return True
         if what == "relation":
             jump, reverse, left = frame.data
