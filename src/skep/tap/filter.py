@@ -133,11 +133,14 @@ class Run:
         stream = Stream(reader)
         layout = stream.layout
         swapped = stream.raw and layout.byteorder != _host()
+        foreign = reader.byteorder != _host()
         scans: dict[int, ScanCode | None] = {}
 
         def code_for(linktype: int) -> ScanCode | None:
             if linktype not in scans:
-                scans[linktype] = native(self._owner.program(linktype, reader.snaplen), swapped=swapped)[0]
+                scans[linktype] = native(
+                    self._owner.program(linktype, reader.snaplen, foreign), swapped=swapped
+                )[0]
             return scans[linktype]
 
         first = code_for(layout.linktype)
@@ -178,7 +181,9 @@ class Run:
             self.seen = index + 1
             insns = programs.get(packet.linktype)
             if insns is None:
-                insns = programs[packet.linktype] = self._owner.program(packet.linktype, reader.snaplen)
+                insns = programs[packet.linktype] = self._owner.program(
+                    packet.linktype, reader.snaplen, reader.byteorder != _host()
+                )
             if classic.run(insns, packet.data, packet.wirelen):
                 sec, nsec = divmod(packet.time_ns, 1_000_000_000)
                 entry = pack("=QQIIII", index, 0, len(packet.data), packet.wirelen, sec, nsec)
@@ -247,11 +252,9 @@ class Filter:
         self._code: ScanCode | None = None
         self._tried = False
 
-    def program(self, linktype: int, snaplen: int) -> tuple[ClassicInsn, ...]:
-        """The classic program for a capture of ``linktype`` and ``snaplen``."""
-        if linktype == self.linktype and snaplen == self.snaplen:
-            return self.cbpf
-        return self.recipe.compile(linktype, snaplen)
+    def program(self, linktype: int, snaplen: int, swapped: bool) -> tuple[ClassicInsn, ...]:
+        """The classic program for a capture file of ``linktype`` and ``snaplen``."""
+        return self.recipe.compile(linktype, snaplen, savefile=True, swapped=swapped)
 
     @property
     def ebpf(self) -> tuple[Insn, ...]:

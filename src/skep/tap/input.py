@@ -77,13 +77,14 @@ class Input:
                     return
         reader = self._reader()
         plain = framed(reader.linktype, reader.snaplen, reader)
-        form = b"framed" + plain.pack()
+        swapped = reader.byteorder != sys.byteorder
+        form = b"framed" + bytes((swapped,)) + plain.pack()
         known = recall(self.recipe, form)
         if known is not None:
             self.prepared = known
             return
         with Ahead() as early:
-            self.prepared = prepare_plain(self.recipe, plain, form, early)
+            self.prepared = prepare_plain(self.recipe, plain, form, early, swapped=swapped)
 
     def _reader(self) -> Reader:
         from skep import capture
@@ -254,7 +255,7 @@ class Input:
         """Native code for a link type other than the first."""
         known = self._codes.get(linktype)
         if known is None:
-            other = prepare_plain(self.recipe, framed(linktype, self.prepared.plain.snaplen, None))
+            other = self._prepare_other(linktype)
             if other.code is None:
                 from skep.errors import SkepError
 
@@ -280,7 +281,11 @@ class Input:
         plain = self.prepared.plain
         if linktype == plain.linktype:
             return Judge(self.prepared)
-        return Judge(prepare_plain(self.recipe, framed(linktype, plain.snaplen, None)))
+        return Judge(self._prepare_other(linktype))
+
+    def _prepare_other(self, linktype: int) -> Prepared:
+        plain = framed(linktype, self.prepared.plain.snaplen, None)
+        return prepare_plain(self.recipe, plain, swapped=self._reader().byteorder != sys.byteorder)
 
     def close(self) -> None:
         if self._owned:

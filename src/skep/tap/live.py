@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from skep.errors import KernelError
 from skep.isa import ClassicInsn
 from skep.tap.filter import Filter
 from skep.tap.link import Link, counters
@@ -15,6 +17,13 @@ from skep.tap.prepare import Recipe, native
 from skep.tap.ring import LivePacket, Ring
 
 MAXIMUM_SNAPLEN = 262144
+
+#: Calls and the errors by which the kernel says that a program is too much for it, or bpf(2) not allowed.
+_NO_ROOM = {
+    "SO_ATTACH_FILTER": (errno.ENOMEM,),
+    "SO_ATTACH_BPF": (errno.ENOMEM,),
+    "BPF_PROG_LOAD": (errno.EPERM, errno.EACCES, errno.E2BIG, errno.ENOMEM, errno.ENOSPC, errno.ENOSYS),
+}
 
 
 class Counts(NamedTuple):
@@ -35,8 +44,9 @@ def link_of(interface: str) -> int:
 class Tap:
     """One filter on one interface with a ring of its own; a context manager.
 
-    The filter runs in the kernel and says how much of a packet is kept. Where the kernel cannot run it
-    (cooked link types, whose header exists only here) it runs here.
+    The filter runs in the kernel and says how much of a packet is kept. Where the kernel cannot run it it
+    runs here, as native code: for cooked link types, whose header exists only here, and for programs
+    that the kernel has no room for (``here`` then says why, it is "" otherwise).
 
     Args:
         interface: a name, or "any".
@@ -61,21 +71,27 @@ class Tap:
         self.snaplen = snaplen
         self.kept = 0
         self._directions = {"in": (False,), "out": (True,), "inout": (False, True)}[direction]
-        insns = recipe.compile(self.link.linktype, snaplen, live=not self.link.cooked)
-        self.insns: tuple[ClassicInsn, ...] = insns
         self._code: ScanCode | None = None
-        self._here = self.link.cooked
-        if self._here:
-            self._code, _, _ = native(insns)
         self._before = counters(interface)
-        self.ring = Ring(
-            self.link,
-            None if self._here else insns,
-            snaplen=snaplen,
-            size=size,
-            timeout=timeout,
-            promiscuous=promiscuous,
-        )
+        self.here = "the header of a cooked link type is made here" if self.link.cooked else ""
+
+        def ring(insns: tuple[ClassicInsn, ...] | None) -> Ring:
+            return Ring(
+                self.link, insns, snaplen=snaplen, size=size, timeout=timeout, promiscuous=promiscuous
+            )
+
+        if not self.here:
+            self.insns = recipe.compile(self.link.linktype, snaplen, live=True)
+            try:
+                self.ring = ring(self.insns)
+            except KernelError as error:
+                if error.cmd not in _NO_ROOM or error.errno not in _NO_ROOM[error.cmd]:
+                    raise
+                self.here = str(error)
+        if self.here:
+            self.insns = recipe.compile(self.link.linktype, snaplen)
+            self._code, _, _ = native(self.insns)
+            self.ring = ring(None)
 
     def fileno(self) -> int:
         """For poll and select."""
@@ -86,7 +102,7 @@ class Tap:
         for packet in self.ring.packets():
             if packet.outgoing not in self._directions:
                 continue
-            if self._here and not self._judge(packet):
+            if self.here and not self._judge(packet):
                 continue
             self.kept += 1
             yield packet

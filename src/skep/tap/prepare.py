@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from skep.tap.native import ScanCode
 
 #: Part of every key: must change whenever the text of `skep.tap.scanir` or the layout of an entry does.
-REVISION = b"1"
+REVISION = b"2"
 
 #: Files that expressions take names from; a change of one makes all entries misses.
 NAME_FILES = ("/etc/hosts", "/etc/services", "/etc/protocols", "/etc/networks", "/etc/ethers")
@@ -53,8 +53,19 @@ class Recipe:
         self.scoped_tunnels = scoped_tunnels
         self.ipv6_transport = ipv6_transport
 
-    def compile(self, linktype: int, snaplen: int, *, live: bool = False) -> tuple[ClassicInsn, ...]:
-        """Classic code for packets of ``linktype`` (DLT). Raises `FilterSyntaxError`."""
+    def compile(
+        self,
+        linktype: int,
+        snaplen: int,
+        *,
+        live: bool = False,
+        savefile: bool = False,
+        swapped: bool = False,
+    ) -> tuple[ClassicInsn, ...]:
+        """Classic code for packets of ``linktype`` (DLT); the flags are those of `skep.filter.compile`.
+
+        Raises `FilterSyntaxError`.
+        """
         from skep import filter
 
         program = filter.compile(
@@ -63,6 +74,8 @@ class Recipe:
             snaplen=snaplen,
             optimise=self.optimise,
             live=live,
+            savefile=savefile,
+            swapped=swapped,
             netmask=self.netmask,
             scoped_tunnels=self.scoped_tunnels,
             ipv6_transport=self.ipv6_transport,
@@ -156,12 +169,21 @@ def prepare(
 
 
 def prepare_plain(
-    recipe: Recipe, plain: Plain, header: bytes | None = None, early: Ahead | None = None
+    recipe: Recipe,
+    plain: Plain,
+    header: bytes | None = None,
+    early: Ahead | None = None,
+    *,
+    swapped: bool | None = None,
 ) -> Prepared:
-    """As `prepare`, for records described by ``plain``."""
+    """As `prepare`, for records described by ``plain``.
+
+    ``swapped``: whether the file they come from is in the other byte order, where that is not ``plain``'s.
+    """
     from skep.isa import classic
 
-    insns = recipe.compile(plain.linktype, plain.snaplen)
+    foreign = plain.swapped if swapped is None else swapped
+    insns = recipe.compile(plain.linktype, plain.snaplen, savefile=True, swapped=foreign)
     code, object_, missing = native(insns, swapped=plain.swapped, early=early)
     packed = classic.encode(insns)
     name = title(plain.linktype)
@@ -241,11 +263,13 @@ class Ahead:
         from skep.errors import SkepError
         from skep.llvm.early import Early
 
-        self.child: Early | None
+        self.child: Early | None = None
+        if "llvmlite.binding" in sys.modules:
+            return  # LLVM is here already, no child is needed
         try:
             self.child = Early("O1")
         except SkepError:
-            self.child = None  # `native` will say why
+            return  # `native` will say why
 
     def __enter__(self) -> Ahead:
         return self

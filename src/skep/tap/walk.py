@@ -69,9 +69,12 @@ class Walker:
         raise NotImplementedError
 
     def close(self) -> None:
-        self._view.release()
         del self._pin
-        self._out.close()
+        try:
+            self._view.release()
+            self._out.close()
+        except BufferError:
+            return  # a sink that failed still holds its piece; the buffer goes with it
 
 
 class MappedWalker(Walker):

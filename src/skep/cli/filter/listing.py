@@ -74,7 +74,8 @@ def _compile(args: Arguments) -> tuple[Sequence[ClassicInsn], int]:
 
         with capture.open(inputs[0]) as reader:
             linktype = request.linktype if request.linktype is not None else reader.linktype
-            return request.compile(linktype, reader.snaplen), linktype
+            swapped = reader.byteorder != sys.byteorder
+            return request.compile(linktype, reader.snaplen, savefile=True, swapped=swapped), linktype
     if interface is not None:
         from skep.tap.live import link_of
 

@@ -40,6 +40,8 @@ class _Lane:
             direction=direction,
         )
         self.linktype = self.tap.link.linktype
+        if self.tap.here and not self.tap.link.cooked:
+            print(f"skep filter: filtering here, not in the kernel: {self.tap.here}", file=sys.stderr)
         self.where = group.write
         self.each = bool(args.flag("unbuffered"))
         self._writer: PcapWriter | PcapngWriter | None = None

@@ -1,0 +1,128 @@
+"""The command line of `skep filter`: tcpdump's letters, and every wrong use told with exit status 2."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from skep.cli import main
+from skep.cli.filter.options import Usage, help_text, parse, table
+from tests.support import pcapfiles
+from tests.support.oracles import tool
+
+
+def test_letters_bundle_and_mix_with_the_expression() -> None:
+    args = parse(["tcp", "-nnr", "in.pcap", "-c5", "port", "--snapshot-length=96", "-wout", "80"])
+    assert args.words == ["tcp", "port", "80"]
+    assert args.list("inputs") == ["in.pcap"]
+    assert args.flag("numeric") == 2
+    assert (args.groups[0].limit, args.groups[0].write, args.groups[0].snaplen) == (5, "out", 96)
+
+
+def test_two_dashes_end_the_options() -> None:
+    assert parse(["-d", "--", "len", "-", "14", ">", "-5"]).words == ["len", "-", "14", ">", "-5"]
+
+
+def test_long_options_may_be_shortened() -> None:
+    assert parse(["--interf", "eth0"]).value("interface") == "eth0"
+    with pytest.raises(Usage, match="ambiguous"):
+        parse(["--no"])
+
+
+def test_options_after_filter_are_its() -> None:
+    args = parse(
+        ["-i", "lo", "--filter", "tcp", "-w", "a", "-s", "96", "--filter", "udp", "-w", "b", "-c", "3"]
+    )
+    shown = [(group.expression, group.write, group.snaplen, group.limit) for group in args.groups[1:]]
+    assert shown == [("tcp", "a", 96, None), ("udp", "b", None, 3)]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-k"],
+        ["--nothing"],
+        ["-r"],
+        ["-c", "none", "-r", "x"],
+        ["-c", "0", "-r", "x"],
+        ["--count=3"],
+        ["-r", "x", "-i", "lo"],
+        ["-r", "-", "-r", "-"],
+        ["-r", "x", "--pcapng"],
+        ["-r", "x", "--filter", "tcp"],
+        ["-y", "NOSUCH", "tcp"],
+        ["--send", "x"],
+        ["--send", "x", "-i", "lo", "--pps", "none"],
+        ["-F", "x", "tcp"],
+        ["-j", "pico", "-r", "x", "-w", "y"],
+        ["-d", "-r", "x", "-r", "y"],
+    ],
+)
+def test_wrong_usage_exits_with_2(argv: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", *argv]) == 2
+    shown = capfd.readouterr()
+    assert shown.out == "" and len(shown.err.splitlines()) == 1
+    assert shown.err.startswith("skep filter: ")
+
+
+def test_help_names_every_option(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", "--help"]) == 0
+    shown = capfd.readouterr().out
+    assert shown == help_text() + "\n"
+    for _, options in table():
+        for option in options:
+            assert all(name in shown for name in option.names)
+    assert max(map(len, shown.splitlines())) <= 110
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("letters", ["-d", "-dd", "-ddd", "-Od"])
+@pytest.mark.parametrize(
+    "expression", ["ip and tcp port 8080", "vlan and arp", "", "host 10.0.0.1 or net 10.2"]
+)
+def test_listings_are_tcpdumps(letters: str, expression: str, capfd: pytest.CaptureFixture[str]) -> None:
+    theirs = subprocess.run(
+        [tool("tcpdump"), "-y", "EN10MB", letters, expression], capture_output=True, text=True
+    )
+    assert main(["filter", letters, expression]) == 0
+    assert capfd.readouterr().out == theirs.stdout
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("link", [1, 113, 12 + 89, 0])
+def test_a_listing_for_a_capture_is_for_its_link_type(
+    tmp_path: Path, link: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "in.pcap"
+    path.write_bytes(pcapfiles.capture([], link=link, snaplen=1500))
+    theirs = subprocess.run(
+        [tool("tcpdump"), "-Z", "root", "-r", str(path), "-d", "ip6 or tcp port 80"],
+        capture_output=True,
+        text=True,
+    )
+    assert main(["filter", "-r", str(path), "-d", "ip6 or tcp port 80"]) == 0
+    assert capfd.readouterr().out == theirs.stdout
+
+
+def test_every_form_of_a_program(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", "--ebpf", "tcp port 80"]) == 0
+    assert "r0 = *(u16 *)skb[12]" in capfd.readouterr().out
+    assert main(["filter", "--explain", "tcp port 80"]) == 0
+    explained = capfd.readouterr().out
+    assert len(explained.splitlines()) == 20 and "IPv4" in explained
+    pytest.importorskip("capstone")
+    assert main(["filter", "--native", "tcp port 80"]) == 0
+    assert "ret" in capfd.readouterr().out
+    svg = tmp_path / "graph.svg"
+    assert main(["filter", "--graph", str(svg), "tcp port 80"]) == 0
+    assert capfd.readouterr().out == ""
+    assert svg.read_text().lstrip().startswith("<") and list(tmp_path.iterdir()) == [svg]
+
+
+def test_link_types_and_interfaces_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", "-L"]) == 0
+    assert "EN10MB" in capfd.readouterr().out
+    assert main(["filter", "-D"]) == 0
+    assert "lo" in capfd.readouterr().out

@@ -1,0 +1,133 @@
+"""`skep.Filter`: one packet, whole captures, NumPy's view of them, sockets."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+from pathlib import Path
+
+import pytest
+
+import skep
+from skep import capture
+from skep.errors import CaptureError, FilterSyntaxError, SkepError
+from tests.support import libpcap, pcapfiles
+from tests.tap.support import insns
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "in.pcap"
+    found.write_bytes(pcapfiles.capture(pcapfiles.records(1500)))
+    return found
+
+
+def wanted(expression: str) -> list[int]:
+    program = libpcap.Filter(insns(expression))
+    return [i for i, (_, _, data, size) in enumerate(pcapfiles.records(1500)) if program(data, size)]
+
+
+@pytest.mark.parametrize("expression", ["tcp port 80", "", "len > 800", "ip6 and not tcp"])
+def test_matches_as_libpcap_does(expression: str) -> None:
+    filter_ = skep.Filter(expression)
+    program = libpcap.Filter(insns(expression))
+    for _, _, data, wirelen in pcapfiles.records(1500):
+        assert filter_.matches(data, wirelen) == bool(program(data, wirelen))
+        assert filter_.keep(data, wirelen) in (0, 262144)
+    assert filter_.matches(bytearray(data)) == filter_.matches(memoryview(data))  # type: ignore[arg-type]
+
+
+def test_run_gives_numbers_offsets_and_packets(path: Path) -> None:
+    filter_ = skep.Filter("tcp port 80")
+    data = path.read_bytes()
+    packets = pcapfiles.records(1500)
+    found = list(filter_.run(path))
+    assert [match.number for match in found] == wanted("tcp port 80")
+    for match in found:
+        sec, fraction, packet, wirelen = packets[match.number]
+        assert bytes(match.packet) == packet and match.length == len(packet)
+        assert match.offset is not None and data[match.offset : match.offset + match.length] == packet
+        assert (match.wirelen, match.time_ns) == (wirelen, sec * 10**9 + fraction * 1000)
+        assert match.linktype == 1
+
+
+def test_run_is_lazy(path: Path) -> None:
+    """The first match comes without the rest of the file having been read."""
+    path.write_bytes(path.read_bytes() + b"\xff" * 100)
+    run = skep.Filter("").run(path)
+    first = next(iter(run))
+    assert first.number == 0
+    with pytest.raises(CaptureError, match="at byte"):
+        list(skep.Filter("").run(path))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "pcapng", "big", "reader"])
+def test_other_captures(path: Path, tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "other"
+    packets = pcapfiles.records(1500)
+    source: str | Path | capture.Reader = other
+    if kind == "gzip":
+        other.write_bytes(gzip.compress(path.read_bytes()))
+    elif kind == "big":
+        other.write_bytes(pcapfiles.capture(packets, order=">"))
+    elif kind == "pcapng":
+        with capture.open(path) as reader, capture.PcapngWriter(other) as writer:
+            for packet in reader:
+                writer.write(packet)
+    else:
+        source = capture.open(path)
+    found = [(match.number, bytes(match.packet)) for match in skep.Filter("udp").run(source)]
+    assert found == [(number, packets[number][2]) for number in wanted("udp")]
+
+
+def test_count(path: Path) -> None:
+    run = skep.Filter("tcp").run(path)
+    assert run.count() == len(wanted("tcp"))
+    assert run.seen == 1500
+
+
+def test_numpy_views_without_copying(path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    numbers: list[int] = []
+    for batch in skep.Filter("tcp").run(path).batches():
+        table = numpy.asarray(batch.table)
+        assert not table.flags.owndata and table.dtype.names[0] == "number"
+        octets = numpy.frombuffer(batch.data, "u1")
+        assert (octets[table["offset"] + 12] == 8).mean() > 0.3  # EtherTypes 0x0800 begin with 8
+        numbers += table["number"].tolist()
+    assert numbers == wanted("tcp")
+
+
+def test_programs_and_words() -> None:
+    filter_ = skep.Filter("tcp port 80")
+    assert [tuple(insn) for insn in filter_.cbpf] == [tuple(insn) for insn in insns("tcp port 80")]
+    assert len(filter_.ebpf) > len(filter_.cbpf)
+    assert repr(filter_) == "Filter('tcp port 80', linktype='EN10MB', 20 insns)"
+    assert len(filter_.explain().splitlines()) == 20
+    assert skep.Filter("tcp", linktype="RAW").linktype == 12
+
+
+def test_refusals() -> None:
+    with pytest.raises(FilterSyntaxError, match="column 11"):
+        skep.Filter("tcp port (")
+    with pytest.raises(SkepError, match="link type 'NOPE'"):
+        skep.Filter("tcp", linktype="NOPE")
+
+
+def test_attached_filter_decides_what_a_socket_receives() -> None:
+    """On a UDP socket the packet begins with the UDP header: destination port, then bytes 8 and up."""
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.bind(("127.0.0.1", 0))
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with receiver, sender:
+        address = receiver.getsockname()
+        sender.sendto(b"before", address)
+        filter_ = skep.Filter("ether[8] = 0x6b")  # "k"
+        assert filter_.attach(receiver) == "classic"
+        for text in (b"drop", b"keep", b"never", b"kept"):
+            sender.sendto(text, address)
+        receiver.setblocking(False)
+        got = [receiver.recv(100) for _ in range(2)]
+        assert got == [b"keep", b"kept"]
+        with pytest.raises(BlockingIOError):
+            receiver.recv(100)

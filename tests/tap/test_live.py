@@ -1,0 +1,286 @@
+"""Live capture between two network namespaces of the test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from skep import capture
+from tests.support import tcpdump
+from tests.support.oracles import netns, tool
+
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("netns")]
+
+
+class Net(NamedTuple):
+    """Two namespaces joined by a veth pair: ``left`` is 10.77.0.1 on v0, ``right`` 10.77.0.2 on v1."""
+
+    left: str
+    right: str
+
+    def run(self, where: str, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [tool("ip"), "netns", "exec", where, *command], capture_output=True, text=True, timeout=60
+        )
+
+    def start(self, where: str, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [tool("ip"), "netns", "exec", where, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def skep(self, where: str, *args: str) -> subprocess.Popen[str]:
+        """Start `skep filter` and wait until it listens."""
+        child = self.start(where, sys.executable, "-m", "skep", "filter", *args)
+        assert child.stderr is not None
+        line = child.stderr.readline()
+        assert line.startswith("listening on"), line + child.stderr.read()
+        return child
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    netns()
+    ip = tool("ip")
+    left, right = f"skep-a-{os.getpid()}", f"skep-b-{os.getpid()}"
+
+    def do(*words: str) -> None:
+        subprocess.run([ip, *words], check=True, capture_output=True)
+
+    try:
+        for name in (left, right):
+            do("netns", "add", name)
+            # No neighbour discovery: only the test's packets are on the wire.
+            subprocess.run(
+                [ip, "netns", "exec", name, "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"],
+                capture_output=True,
+            )
+        do("link", "add", "v0", "netns", left, "type", "veth", "peer", "name", "v1", "netns", right)
+        for name, device, address in ((left, "v0", "10.77.0.1/24"), (right, "v1", "10.77.0.2/24")):
+            do("-n", name, "addr", "add", address, "dev", device)
+            do("-n", name, "link", "set", device, "up")
+            do("-n", name, "link", "set", "lo", "up")
+        yield Net(left, right)
+    finally:
+        for name in (left, right):
+            subprocess.run([ip, "netns", "del", name], capture_output=True)
+
+
+SEND = """
+import socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range(int(sys.argv[1])):
+    for port in map(int, sys.argv[2:]):
+        udp.sendto(b"%06d" % number + b"x" * 194, ("10.77.0.2", port))
+"""
+
+
+def send(net: Net, count: int, *ports: int) -> None:
+    done = net.run(net.left, sys.executable, "-c", SEND, str(count), *map(str, ports))
+    assert done.returncode == 0, done.stderr
+
+
+def finish(child: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        out, err = child.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        raise
+    assert "Traceback" not in err
+    return out, err
+
+
+def test_one_filter_writes_what_the_kernel_let_through(net: Net, tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    child = net.skep(net.right, "-i", "v1", "-w", str(out), "-c", "50", "udp port 5001")
+    send(net, 50, 5000, 5001)
+    _, err = finish(child)
+    assert child.returncode == 0
+    assert "50 packets captured" in err and "50 packets received by filter" in err
+    assert "0 packets dropped by kernel" in err
+    with capture.open(out) as reader:
+        packets = list(reader)
+    assert [packet.data[42:48] for packet in packets] == [b"%06d" % number for number in range(50)]
+    assert tcpdump.count(out, "udp dst port 5001") == 50
+    assert all(abs(packet.time_ns / 1e9 - time.time()) < 60 for packet in packets)
+
+
+def test_several_filters_each_with_its_own_length(net: Net, tmp_path: Path) -> None:
+    short, whole, both = (tmp_path / name for name in ("short", "whole", "both"))
+    child = net.skep(
+        net.right, "-i", "v1",
+        "--filter", "udp port 5001", "-w", str(short), "-s", "60", "-c", "30",
+        "--filter", "udp port 5002", "-w", str(whole), "-c", "30",
+        "--filter", "udp", "-w", str(both), "-s", "100", "-c", "60",
+    )  # fmt: skip
+    send(net, 30, 5001, 5002)
+    _, err = finish(child)
+    assert child.returncode == 0, err
+    for path, count, length in ((short, 30, 60), (whole, 30, 242), (both, 60, 100)):
+        with capture.open(path) as reader:
+            packets = list(reader)
+        assert len(packets) == count
+        assert {(len(packet.data), packet.wirelen) for packet in packets} == {(length, 242)}
+        assert f"> {path}:" in err
+    assert err.count("received by filter") == 3
+
+
+def test_interrupting_ends_cleanly_with_counts(net: Net, tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    child = net.skep(net.right, "-i", "v1", "-U", "-w", str(out), "udp")
+    send(net, 20, 5001)
+    deadline = time.monotonic() + 20
+    while tcpdump.count(out, "") < 20 if out.stat().st_size > 24 else True:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # The child of `ip netns exec` is the command itself: ip replaces itself by it.
+    child.send_signal(signal.SIGINT)
+    _, err = finish(child)
+    assert child.returncode == 0
+    assert "20 packets captured" in err and "seen on the interface" in err
+
+
+def test_printing_and_directions(net: Net) -> None:
+    child = net.skep(net.right, "-i", "v1", "-l", "-t", "-Q", "in", "-c", "3", "icmp")
+    ping = net.run(net.left, tool("ping"), "-c", "3", "-i", "0.1", "10.77.0.2")
+    assert ping.returncode == 0
+    out, _ = finish(child)
+    assert out.splitlines() == ["IP 10.77.0.1 > 10.77.0.2: ICMP echo request, length 64"] * 3
+
+
+def test_all_interfaces_are_cooked(net: Net, tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    child = net.skep(net.right, "-i", "any", "-w", str(out), "-c", "10", "udp port 5001")
+    send(net, 10, 5000, 5001)
+    finish(child)
+    with capture.open(out) as reader:
+        assert reader.linktype == 276
+    assert tcpdump.count(out, "udp port 5001") == 10
+
+
+TAGGED = """
+import socket
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("v0", 0))
+for number in (5, 6):
+    addresses = b"\\xff" * 6 + b"\\x02" * 6
+    raw.send(addresses + bytes((0x81, 0, 0, number, 0x88, 0xB5)) + b"payload".ljust(60, b"."))
+"""
+
+
+def test_vlan_tags_are_put_back(net: Net, tmp_path: Path) -> None:
+    """The receiving kernel takes the tag out of the packet before anybody sees it."""
+    out = tmp_path / "out.pcap"
+    child = net.skep(net.right, "-i", "v1", "-w", str(out), "-c", "1", "vlan 6")
+    done = net.run(net.left, sys.executable, "-c", TAGGED)
+    assert done.returncode == 0, done.stderr
+    finish(child)
+    assert tcpdump.count(out, "vlan 6") == 1
+    with capture.open(out) as reader:
+        (packet,) = reader
+    assert packet.data[12:25] == b"\x81\x00\x00\x06\x88\xb5payload"
+    assert packet.wirelen == len(packet.data) == 78
+
+
+def test_a_program_too_long_for_the_kernel_runs_here(net: Net, tmp_path: Path) -> None:
+    hosts = " or ".join(f"host 10.{n % 200 + 1}.{n // 200}.{n % 250 + 1}" for n in range(9000))
+    expression = tmp_path / "expression"
+    expression.write_text(f"{hosts} or udp port 5001")
+    out = tmp_path / "out.pcap"
+    child = net.start(
+        net.right, sys.executable, "-m", "skep", "filter", "-i", "v1", "-F", str(expression), "-s", "64",
+        "-w", str(out), "-c", "10",
+    )  # fmt: skip
+    assert child.stderr is not None
+    assert "filtering here, not in the kernel" in child.stderr.readline()
+    assert child.stderr.readline().startswith("listening on")
+    send(net, 10, 5000, 5001)
+    finish(child)
+    assert tcpdump.count(out, "udp port 5001") == 10
+    with capture.open(out) as reader:
+        assert {(len(packet.data), packet.wirelen) for packet in reader} == {(64, 242)}
+
+
+def test_a_program_too_long_for_classic_code_goes_as_ebpf(net: Net, tmp_path: Path) -> None:
+    from tests.support.oracles import bpf
+
+    bpf()
+    hosts = " or ".join(f"host 10.{n % 200 + 1}.{n // 200}.{n % 250 + 1}" for n in range(1300))
+    expression = tmp_path / "expression"
+    expression.write_text(f"{hosts} or udp port 5001")
+    listing = subprocess.run(
+        [sys.executable, "-m", "skep", "filter", "-ddd", "-F", str(expression)],
+        capture_output=True,
+        text=True,
+    )
+    assert int(listing.stdout.split()[0]) > 4096, "the program must be too long to mean anything"
+    out = tmp_path / "out.pcap"
+    child = net.skep(net.right, "-i", "v1", "-F", str(expression), "-w", str(out), "-c", "10")
+    send(net, 10, 5000, 5001)
+    finish(child)
+    assert tcpdump.count(out, "udp port 5001") == 10
+
+
+def test_sending_frames(net: Net, tmp_path: Path) -> None:
+    recorded, again = tmp_path / "recorded.pcap", tmp_path / "again.pcap"
+    child = net.skep(net.left, "-i", "v0", "-w", str(recorded), "-c", "40", "udp")
+    send(net, 20, 5001, 5002)
+    finish(child)
+    child = net.skep(net.right, "-i", "v1", "-w", str(again), "-c", "40", "udp port 5002")
+    sent = net.run(
+        net.left, sys.executable, "-m", "skep", "filter", "-i", "v0", "--send", str(recorded),
+        "--repeat", "2", "--pps", "500", "udp port 5002",
+    )  # fmt: skip
+    assert sent.returncode == 0, sent.stderr
+    assert sent.stderr.startswith("40 packets sent, 9680 bytes")
+    finish(child)
+    with capture.open(recorded) as reader:
+        wanted = [packet.data for packet in reader if packet.data[36:38] == (5002).to_bytes(2, "big")]
+    with capture.open(again) as reader:
+        assert [packet.data for packet in reader] == wanted * 2
+
+
+API = """
+import sys, skep.tap
+with skep.tap.capture("v1", filter="udp port 5001", snaplen=48, seconds=20) as packets:
+    print("ready", flush=True)
+    for number, packet in enumerate(packets, 1):
+        assert len(packet.data) == 48 and packet.wirelen == 242 and not packet.outgoing
+        if number == 25:
+            break
+    counts = packets.counts()
+print(number, counts.received, counts.kept, counts.dropped, counts.seen >= 25)
+"""
+
+
+def test_python_interface(net: Net) -> None:
+    child = net.start(net.right, sys.executable, "-c", API)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n", child.communicate()
+    send(net, 25, 5000, 5001)
+    out, err = finish(child)
+    assert out == "25 25 25 0 True\n", err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["-i", "nothere", "tcp"], "no interface 'nothere'"),
+        (["-i", "v0", "-w", "/nonexistent/out", "tcp"], "/nonexistent/out: No such file"),
+        (["-i", "v0", "tcp port ("], "column 11"),
+    ],
+)
+def test_failures_are_one_line(net: Net, args: list[str], words: str) -> None:
+    done = net.run(net.left, sys.executable, "-m", "skep", "filter", *args)
+    assert done.returncode == 1 and words in done.stderr.splitlines()[0]
+    assert "Traceback" not in done.stderr
