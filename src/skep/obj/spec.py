@@ -6,7 +6,8 @@ Values are plain classes that a caller may change before loading: raise a map's 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from sys import byteorder
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skep.uapi.enums import AttachType, MapType, ProgType
 
@@ -28,11 +29,13 @@ class MapSpec:
         "extra",
         "flags",
         "inner",
+        "kernel_name",
         "key_size",
         "key_type_id",
         "max_entries",
         "name",
         "numa_node",
+        "pin_value",
         "pinning",
         "section",
         "type",
@@ -53,14 +56,18 @@ class MapSpec:
         value_type_id: int = 0,
         inner: MapSpec | None = None,
         pinning: int = PIN_NONE,
+        pin_value: int = 0,
         numa_node: int | None = None,
         extra: int = 0,
         data: bytearray | None = None,
         contents: dict[int, str] | None = None,
         section: str = "",
         btf_id: int = 0,
+        kernel_name: str = "",
     ) -> None:
         self.name = name
+        #: the name to give the kernel, which keeps 15 bytes of it (libbpf's, for global data)
+        self.kernel_name = kernel_name or name
         self.type = type
         self.key_size = key_size
         self.value_size = value_size
@@ -71,13 +78,17 @@ class MapSpec:
         self.value_type_id = value_type_id
         #: the template of a map of maps
         self.inner = inner
+        #: PIN_NONE or PIN_BY_NAME; `pin_value` is the number in the object, which other loaders may use
+        #: otherwise (iproute2: 1 object, 2 global name space; Cilium: 16 replace)
         self.pinning = pinning
+        self.pin_value = pin_value or pinning
         self.numa_node = numa_node
         #: map_extra: the Bloom filter's hash count, the arena's address
         self.extra = extra
         #: first contents of a global-data map (.data, .rodata, .bss, .kconfig), else None
         self.data = data
-        #: `values` of the declaration: slot -> name of the map or program that goes there
+        #: `values` of the declaration: slot -> name of the map or program that goes there;
+        #: of a struct_ops map: byte offset in `data` -> name of the program whose address goes there
         self.contents = contents if contents is not None else {}
         self.section = section
         #: BTF id of the variable (or of the DATASEC of a global-data map)
@@ -89,11 +100,11 @@ class MapSpec:
 
 
 class Reloc(NamedTuple):
-    """A reference from slot ``pc`` that a loader fills in.
+    """A reference from slot ``pc`` of a function.
 
     ``kind`` is "map" (``symbol`` names a map), "data" (a global: map ``symbol``, byte offset ``offset``
-    into its value), "call" (BPF-to-BPF, subprogram ``symbol``), "func" (address of subprogram ``symbol``),
-    "extern" (a ksym, kconfig value or kfunc named ``symbol``).
+    into its value), "call" (BPF-to-BPF, function ``symbol``), "func" (address of function ``symbol``),
+    "extern" (the value or address of extern ``symbol``), "extern_call" (a kfunc, or a library function).
     """
 
     pc: int
@@ -107,9 +118,10 @@ class SubprogSpec:
 
     __slots__ = (
         "btf_id",
+        "code",
         "core_relos",
-        "insns",
         "is_global",
+        "is_weak",
         "line_infos",
         "name",
         "relocs",
@@ -122,29 +134,42 @@ class SubprogSpec:
         name: str,
         section: str,
         start: int,
-        insns: list[Insn],
+        code: bytes,
         *,
         is_global: bool = True,
+        is_weak: bool = False,
         btf_id: int = 0,
         relocs: list[Reloc] | None = None,
-        line_infos: list[Any] | None = None,
-        core_relos: list[Any] | None = None,
+        line_infos: list[tuple[int, ...]] | None = None,
+        core_relos: list[tuple[int, ...]] | None = None,
     ) -> None:
         self.name = name
         self.section = section
         #: first slot within the section
         self.start = start
-        self.insns = insns
+        #: the instructions, 8 bytes a slot, in the host's byte order whatever the object's
+        self.code = code
         self.is_global = is_global
+        self.is_weak = is_weak
         #: BTF id of its FUNC, 0 without
         self.btf_id = btf_id
+        #: sorted by slot, counted from this function's first
         self.relocs = relocs if relocs is not None else []
-        #: records of .BTF.ext with slots counted from this function's first
+        #: rows of .BTF.ext, byte offsets counted from the section's start, strings as BTF string offsets:
+        #: (offset, file, text, line << 10 | column)
         self.line_infos = line_infos if line_infos is not None else []
+        #: (offset, type id, access string, kind)
         self.core_relos = core_relos if core_relos is not None else []
 
+    @property
+    def insns(self) -> list[Insn]:
+        """The instructions, decoded."""
+        from skep.isa import decode
+
+        return decode(self.code, byteorder)
+
     def __repr__(self) -> str:
-        return f"SubprogSpec({self.name!r}, {self.section!r}, {len(self.insns)} insns)"
+        return f"SubprogSpec({self.name!r}, {self.section!r}, {len(self.code) // 8} insns)"
 
 
 class ProgramSpec:
@@ -193,7 +218,13 @@ class ProgramSpec:
 
 
 class Extern(NamedTuple):
-    """An undefined symbol: ``kind`` is "kconfig", "ksym" (untyped), "ksym_var" or "kfunc"; id 0: none."""
+    """An undefined symbol.
+
+    ``kind`` is "kconfig" (``offset`` and ``size`` in bytes of its place in map ``.kconfig``), "ksym" (an
+    untyped kernel symbol), "ksym_var" (a typed one: ``type_id`` in the object's BTF), "kfunc" or "unknown"
+    (no BTF says). ``type_id`` is the type of the variable or the function's prototype, ``btf_id`` its VAR
+    or FUNC; 0 without. Weak ones may stay unresolved: their value is 0.
+    """
 
     name: str
     kind: str
@@ -201,6 +232,7 @@ class Extern(NamedTuple):
     weak: bool
     offset: int = 0
     size: int = 0
+    btf_id: int = 0
 
 
 class ObjectSpec:
@@ -208,6 +240,7 @@ class ObjectSpec:
 
     __slots__ = (
         "btf",
+        "btf_edits",
         "byteorder",
         "externs",
         "functions",
@@ -220,18 +253,23 @@ class ObjectSpec:
     )
 
     def __init__(self, name: str = "", path: str | None = None) -> None:
+        #: the file's name up to its first dot, 15 characters at most
         self.name = name
         self.path = path
-        self.byteorder = "little"
+        self.byteorder: str = byteorder
         self.license = ""
         #: the kernel version of SEC("version"), which kernels before 5.0 asked kprobes for
         self.version = 0
         #: by name, in the order of the object
         self.programs: dict[str, ProgramSpec] = {}
         self.functions: dict[str, SubprogSpec] = {}
+        #: global data under their sections' names (".rodata", ".bss", ".data.x", ".kconfig")
         self.maps: dict[str, MapSpec] = {}
         self.externs: dict[str, Extern] = {}
+        #: the types as the object has them; `skep.obj.kernel_btf` gives what a kernel takes
         self.btf: Btf | None = None
+        #: what the section table knows and the types do not: DATASEC id -> (size, {VAR id: offset})
+        self.btf_edits: dict[int, tuple[int, dict[int, int]]] = {}
 
     def __repr__(self) -> str:
         return f"ObjectSpec({self.name!r}, programs={list(self.programs)}, maps={list(self.maps)})"
