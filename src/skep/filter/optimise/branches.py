@@ -182,7 +182,9 @@ def _pull(top: Node, on: int, degree: dict[int, int], numbering: Numbering) -> N
         below, pulled = pulled, pulled.to[on]
     if goal is None or not _may_pass(pulled, passed, goal, degree):
         return
-    if pulled.traps and not all(pulled.traps <= pred.traps for pred, _ in edges):
+    # A division that may be by zero must neither be made earlier nor be skipped, if that shows.
+    traps = pulled.traps.union(*[node.traps for node in passed])
+    if traps and not rejects(goal) and not all(traps <= pred.traps for pred, _ in edges):
         return
     if above is None:
         # Every way into the chain now starts with the pulled test.
