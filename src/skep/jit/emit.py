@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from skep.isa import opcodes as op
-from skep.jit import guard, loops
+from skep.jit import guard, kinds, loops
 from skep.jit.body import Value, signed
 from skep.jit.cfg import BRANCH, BUDGET, EXIT, FALL, JUMP, MAY, REGISTERS, TURNS, Block
 from skep.jit.insns import Instructions, Plan, parameters, result_type, results
@@ -20,6 +20,9 @@ MAY_GOTO_TURNS: Final = 8 << 20  # BPF_MAX_LOOPS
 
 #: Loops with more slots than this are emitted once: what is won per turn is small against the turn.
 _MAX_LOOP: Final = 400
+
+#: LLVM turns loops of a few blocks into straight code to vectorise them.
+_MAX_VECTOR_BLOCKS: Final = 8
 
 
 class _Edge(NamedTuple):
@@ -50,6 +53,7 @@ class _Loop:
         "single",
         "steps",
         "total",
+        "touches",
     )
 
     def __init__(self, header: int, latch: int, blocks: list[int], cost: int) -> None:
@@ -63,6 +67,7 @@ class _Loop:
         self.guard: list[str] = []  # lines of the guard
         self.count: list[str] = []  # the line that counts the fast copy's turns
         self.again: list[str] = []  # the careful copy's jump back
+        self.touches = False  # it loads or stores
         self.single = False  # only its last block leaves it
         self.steps: dict[int, int] = {}
         self.compared: loops.Comparison | None = None  # the condition for another turn
@@ -166,7 +171,10 @@ class FunctionEmitter(Instructions):
         """Whether LLVM's vectoriser may find something: a loop over memory with one way out."""
         if not self.plan.checks:
             return bool(self.function.headers)
-        return any(loop.single for loop in self.loops.values() if loop.total)
+        return any(
+            loop.single and loop.touches and len(loop.blocks) <= _MAX_VECTOR_BLOCKS
+            for loop in self.loops.values()
+        )
 
     def _start(self) -> list[str]:
         """The entry block: constants of the whole run."""
@@ -225,6 +233,10 @@ class FunctionEmitter(Instructions):
         if self.function.is_main:
             values[2] = "%ctx_len"
             values[BUDGET] = "%budget"
+            if self.plan.analysis.at[self.key][self.function.entry][1] != kinds.CTX:
+                # A jump back to slot 0 brings numbers in r1, so its address has to be one too.
+                self.memory.uses_ctx_int = True
+                values[1] = "%ctx_int"
         else:
             for reg in parameters(self.plan, self.key):
                 values[reg] = "%budget" if reg == BUDGET else f"%a{reg}"
@@ -445,8 +457,11 @@ class FunctionEmitter(Instructions):
         tracker, self.tracker, self.memory.tracker = self.tracker, None, None
         assert tracker is not None and pre is not None
         back = self.edges[f"b{start}"][-1]
+        loop.touches = bool(tracker.accesses)
         found = loops.plan(
-            tracker, {reg: back.values[reg] for reg in loop.phis if reg < BUDGET}, loop.compared
+            tracker,
+            {reg: (pre.values[reg], back.values[reg]) for reg in loop.phis if reg < BUDGET},
+            loop.compared,
         )
         if not found.slots:
             loop.guard.append(f"  br label %b{start}")
