@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from skep.asm import assemble
 from skep.errors import AsmError
 from skep.isa import Insn
+from tests.support.oracles import ROOT
 
 #: spellings of one instruction
 SAME = [
@@ -220,3 +223,19 @@ def test_errors_say_where(text: str, line: int, column: int, words: str) -> None
     assert (caught.value.line, caught.value.column) == (line, column), caught.value
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_examples_of_the_documentation() -> None:
+    """Every row of docs/assembly.md's table is one instruction, the same in each column."""
+    text = (ROOT / "docs" / "assembly.md").read_text()
+    table = text[text.index("| move |") : text.index("\n\n", text.index("| move |"))]
+    compared = 0
+    for row in table.splitlines():
+        columns = [re.findall(r"`([^`]+)`", cell) for cell in row.split("|")[2:-1]]
+        for column in columns:
+            for example in column:
+                assemble(example + "\nlabel: exit")
+        if all(len(column) == 1 for column in columns) and "r1, 5, +3" not in row:
+            assert len({tuple(assemble(column[0])) for column in columns}) == 1, row
+            compared += 1
+    assert compared >= 8

@@ -42,15 +42,18 @@ def register(line: Line, half: bool | None = None) -> Reg:
 
 
 def offset(line: Line, close: str) -> int:
-    """`+ 4`, `- 0x8`, `+-4` or nothing, before ``close``."""
+    """`+ 4`, `- 0x8`, `+-4`, `+0xfffc` (which is -4) or nothing, before ``close``."""
     if line.token.text == close:
         return 0
     token = line.token
     if token.text not in ("+", "-"):
         line.fail(f"expected + or - and an offset, or {close!r}, found {line.found()}")
     negative = line.take().text == "-"
+    hexadecimal = not line.token.text.isdigit()
     value = line.number_token("an offset")
     value = -value if negative else value
+    if hexadecimal and 0x7FFF < value <= 0xFFFF:
+        value -= 1 << 16  # as ubpf's assembler and capstone write negative ones
     if not -(1 << 15) <= value < 1 << 15:
         line.fail(f"offset {value} is out of signed 16 bits", token)
     return value
@@ -96,8 +99,11 @@ def target(line: Line, out: Emitter, field: str) -> int:
         return 0
     if line.token.kind == "end":
         line.fail("expected a label, or a distance as +N or -N")
+    hexadecimal = "0x" in (line.token.text[:2].lower(), line.peek().text[:2].lower())
     value = line.number_token("a label, or a distance as +N or -N")
     bits = 16 if field == "off" else 32
+    if hexadecimal and (1 << bits - 1) <= value < 1 << bits:
+        value -= 1 << bits
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
         line.fail(f"distance {value} is out of signed {bits} bits", start)
     _symbol(line)
