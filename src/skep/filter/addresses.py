@@ -13,21 +13,14 @@ def ipv4(text: str) -> tuple[int, int] | None:
     parts = text.split(".")
     value = 0
     for part in parts:
-        octet = (
-            int(part)
-            if part.isdigit() and len(part) < 20
-            else 256
-            if part.strip("0123456789")
-            else _long(part)
-        )
+        if not (part.isascii() and part.isdigit()):
+            return None
+        # Converting a long run of digits is quadratic, and only zeros can make one small.
+        octet = int(part if len(part) < 20 else part.lstrip("0")[:4] or "0")
         if octet > 255:
             return None
         value = value << 8 | octet
     return value, 8 * len(parts)
-
-
-def _long(digits: str) -> int:
-    return int(digits.lstrip("0")[:4] or "0")
 
 
 def ipv6(text: str) -> int | None:
