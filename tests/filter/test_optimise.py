@@ -168,7 +168,7 @@ def test_random_listings_are_libpcaps() -> None:
     number = seed(41)
     rng = random.Random(number)
     equal = unequal = 0
-    for turn in range(350):
+    for turn in range(250):
         text, linktype = sentence(rng), rng.choice(LINKTYPES)
         raw = libpcap.compile(text, linktype, optimize=False).insns
         if raw is None:
@@ -182,7 +182,7 @@ def test_random_listings_are_libpcaps() -> None:
         theirs = libpcap.compile(text, linktype).insns or REJECT
         equal += mine == theirs
         unequal += mine != theirs
-    assert equal > 200
+    assert equal > 150
     assert unequal <= 0.05 * (equal + unequal), (number, equal, unequal)
 
 

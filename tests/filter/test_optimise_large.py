@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from skep.filter import compile as compile_filter
 from skep.filter.ir import Block, Stmt, ret
 from skep.filter.optimise import EXACT_BLOCKS, optimise
 from skep.filter.optimise.large import optimise_large
@@ -50,7 +51,7 @@ def hit_packets(program: Program, hosts: list[str], rng: random.Random) -> list[
     return found
 
 
-def check(text: str, linktype: int, number: int, limit: int = 120) -> list[tuple[int, int, int, int]]:
+def check(text: str, linktype: int, number: int, limit: int = 60) -> list[tuple[int, int, int, int]]:
     """The optimised code, whose verdicts have been compared with the unoptimised code's."""
     raw = raw_code(text, linktype)
     result = optimise_large(graph_of(raw))
@@ -77,7 +78,7 @@ def test_lists_of_hosts(side: str, joint: str) -> None:
         assert left(*packet) == right(*packet), (number, text, packet)
     if joint == " or " and side in ("", "src ", "dst "):
         assert len(verdicts) == 2
-    assert compare(raw, mine, number, limit=60) is None
+    assert compare(raw, mine, number, limit=30) is None
     assert len(mine) < (len(raw) / 3 if side in ("", "src ", "dst ") else len(raw) / 2)
 
 
@@ -113,16 +114,16 @@ def test_random_sentences() -> None:
     number = seed(52)
     rng = random.Random(number)
     compared = 0
-    for turn in range(200):
+    for turn in range(150):
         text = (
             sentence(rng, rng.choice((2, 4, 8, 16))) if turn % 2 else f"{relation(rng)} or {primitive(rng)}"
         )
         linktype = rng.choice((1, 12, 113, 117))
         if libpcap.compile(text, linktype, optimize=False).insns is None:
             continue
-        check(text, linktype, turn, limit=60)
+        check(text, linktype, turn, limit=40)
         compared += 1
-    assert compared > 100
+    assert compared > 75
 
 
 def test_truncated_packets_differ_no_more_than_libpcaps_do() -> None:
@@ -141,7 +142,7 @@ def test_truncated_packets_differ_no_more_than_libpcaps_do() -> None:
 
 def test_a_thousand_hosts_fit_the_kernels_limit() -> None:
     text = " or ".join(f"host 10.{i >> 6 & 255}.{i & 63}.{i * 7 & 255}" for i in range(1000))
-    code = listing(optimise(graph_of(raw_code(text))))
+    code = compile_filter(text).insns
     assert len(code) <= c.BPF_MAXINSNS
     # and a packet is answered after a balanced search, not after a thousand comparisons
     packet = Packet(bytes.fromhex("00" * 12 + "0800" + "45" + "00" * 50), 65)

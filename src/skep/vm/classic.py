@@ -71,20 +71,11 @@ def run(
     while 0 <= pc < end:
         code, jt, jf, k = insns[pc]
         pc += 1
-        # The few instructions most filters are made of; everything else is in _step().
+        # The instructions most filters are made of; everything else, and loads that fail, are in _step().
         if code == 0x15:  # jeq #k
             pc += jt if a == k else jf
-        elif code == 0x28:  # ldh [k]
-            if k + 2 <= length:
-                a = packet[k] << 8 | packet[k + 1]
-                continue
-            if ancillary is None:
-                return 0
-            mem = mem or [0] * c.BPF_MEMWORDS
-            try:
-                a = _ancillary(code, k, 2, a, x, packet, ancillary)
-            except _End:
-                return 0
+        elif code == 0x28 and k + 2 <= length:  # ldh [k]
+            a = packet[k] << 8 | packet[k + 1]
         elif code == 0x30 and k < length:  # ldb [k]
             a = packet[k]
         elif code == 0x20 and k + 4 <= length:  # ld [k]
@@ -93,6 +84,18 @@ def run(
             return k
         elif code == 0x45:  # jset #k
             pc += jt if a & k else jf
+        elif code == 0x48 and x + k + 2 <= length:  # ldh [x + k]
+            a = packet[x + k] << 8 | packet[x + k + 1]
+        elif code == 0xB1 and k < length:  # ldxb 4*([k]&0xf)
+            x = (packet[k] & 15) << 2
+        elif code == 0x54:  # and #k
+            a &= k
+        elif code == 0x25:  # jgt #k
+            pc += jt if a > k else jf
+        elif code == 0x35:  # jge #k
+            pc += jt if a >= k else jf
+        elif code == 0x50 and x + k < length:  # ldb [x + k]
+            a = packet[x + k]
         else:
             if mem is None:
                 mem = [0] * c.BPF_MEMWORDS
