@@ -5,7 +5,7 @@ No name server is asked: a filter means the same today and tomorrow, and compili
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Final, NamedTuple
 
 from skep.filter.addresses import aton, ipv4, ipv6
@@ -31,18 +31,18 @@ class Names:
     def __init__(
         self,
         *,
-        hosts: str | Path = "/etc/hosts",
-        networks: str | Path = "/etc/networks",
-        services: str | Path = "/etc/services",
-        protocols: str | Path = "/etc/protocols",
-        ethers: str | Path = "/etc/ethers",
+        hosts: str | os.PathLike[str] = "/etc/hosts",
+        networks: str | os.PathLike[str] = "/etc/networks",
+        services: str | os.PathLike[str] = "/etc/services",
+        protocols: str | os.PathLike[str] = "/etc/protocols",
+        ethers: str | os.PathLike[str] = "/etc/ethers",
     ) -> None:
         self.paths = {
-            "hosts": Path(hosts),
-            "networks": Path(networks),
-            "services": Path(services),
-            "protocols": Path(protocols),
-            "ethers": Path(ethers),
+            "hosts": os.fspath(hosts),
+            "networks": os.fspath(networks),
+            "services": os.fspath(services),
+            "protocols": os.fspath(protocols),
+            "ethers": os.fspath(ethers),
         }
         self._hosts: dict[str, list[tuple[int, int]]] | None = None
         self._networks: dict[str, int] | None = None
@@ -52,7 +52,9 @@ class Names:
 
     def _lines(self, which: str) -> list[list[str]]:
         try:
-            text = self.paths[which].read_text("utf-8", "replace")
+            # Not pathlib: importing it takes as long as compiling a usual expression.
+            with open(self.paths[which], encoding="utf-8", errors="replace") as file:
+                text = file.read()
         except OSError:
             return []
         rows = (line.partition("#")[0].split() for line in text.split("\n"))
