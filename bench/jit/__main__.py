@@ -13,11 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from bench.jit import build, measure
 from skep import jit
 from skep.isa import Insn
-from skep.jit.lower import lower
+from skep.jit.lower import analyse
+from skep.jit.program import choose_level
 from skep.llvm import compile_native, native, warm
 
 PEERS = ("clang-14", "clang-19", "clang")
@@ -26,7 +28,7 @@ PEERS = ("clang-14", "clang-19", "clang")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.jit", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--level", default="O1")
+    parser.add_argument("--level", help="one level for all (default: each program's own)")
     parser.add_argument("--only", help="one kernel")
     options = parser.parse_args(argv)
     peers = [name for name in PEERS if shutil.which(name)][:2]
@@ -50,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _native(insns: Sequence[Insn], level: str, **how: bool) -> native.Image:
-    return native.load(compile_native(lower(insns, helpers=(1,), **how), level=level))
+def _native(insns: Sequence[Insn], level: str | None, **how: bool) -> native.Image:
+    lowered = analyse(insns, helpers=(1,), **how)
+    return native.load(compile_native(lowered.text, level=level or choose_level(lowered)))
 
 
 def _speed(
@@ -69,7 +72,9 @@ def _speed(
         "v3, unchecked": ("v3", {"budget": False, "checks": False}),
     }
     columns = [*variants, *peers[1:]]
-    print(f"\nns a call of the peer ({peers[0]} -O2), and the ratios to it; level {options.level}\n")
+    print(
+        f"\nns a call of the peer ({peers[0]} -O2), and the ratios to it; level {options.level or 'by shape and size'}\n"
+    )
     print(f"{'kernel':<10}{'insns':>7}{peers[0]:>11}" + "".join(f"{name:>15}" for name in columns))
     ratios: dict[str, list[float]] = {name: [] for name in columns}
     for name in names:
@@ -110,20 +115,16 @@ def _best(work: Callable[[], object], rounds: int) -> tuple[float, float]:
     return min(times), statistics.median(times)
 
 
-def _compile_times(programs: dict[tuple[str, str], list[Insn]], level: str) -> None:
-    by_size = sorted(programs.values(), key=len)
+def _compile_times(programs: dict[tuple[str, str], list[Insn]], level: str | None) -> None:
     print("\ncompiling, in ms (least, median): text, LLVM, in all; then from the cache with one call")
-    for wanted in (21, 83, 3168):
-        insns = min(by_size, key=lambda program: abs(len(program) - wanted))
-        rounds = 15 if wanted < 1000 else 5
-        text = lower(insns, helpers=(1,))
-        lowering = _best(lambda insns=insns: lower(insns, helpers=(1,)), rounds)  # type: ignore[misc]
-        llvm = _best(lambda text=text: compile_native(text, level=level), rounds)  # type: ignore[misc]
-
-        def whole(insns: list[Insn] = insns) -> None:
-            jit.compile(insns, helpers={1: 0}, cached=False).close()
-
-        everything = _best(whole, rounds)
+    for name in ("helper", "strcmp", "prime", "checksum", "switch", "parse", "straight"):
+        insns = programs[name, "v3"]
+        rounds = 15 if len(insns) < 1000 else 5
+        lowered = analyse(insns, helpers=(1,))
+        chosen = level or choose_level(lowered)
+        everything = _best(partial(_compile, insns, level), rounds)
+        lowering = _best(partial(analyse, insns, helpers=(1,)), rounds)
+        llvm = _best(partial(compile_native, lowered.text, level=chosen), rounds)
         with tempfile.TemporaryDirectory() as folder:
             before = os.environ.get("SKEP_CACHE")
             os.environ["SKEP_CACHE"] = folder
@@ -135,7 +136,11 @@ def _compile_times(programs: dict[tuple[str, str], list[Insn]], level: str) -> N
                 else:
                     os.environ["SKEP_CACHE"] = before
         cells = "   ".join(f"{low:7.2f} {mid:7.2f}" for low, mid in (lowering, llvm, everything, cached))
-        print(f"{len(insns):>6} insns   {cells}")
+        print(f"{name:<10}{len(insns):>6} insns  {chosen:<6}{cells}")
+
+
+def _compile(insns: Sequence[Insn], level: str | None) -> None:
+    jit.compile(insns, helpers={1: 0}, level=level, cached=False).close()
 
 
 def _cached_call(insns: list[Insn]) -> Callable[[], None]:

@@ -59,7 +59,9 @@ def host(clang: str, source: Path, extra: tuple[str, ...] = ()) -> Path:
     tag = "-".join([Path(clang).name, *extra]).replace("=", "-")
     target = OUT / f"{source.stem}.{tag}.so"
     driver = OUT / "driver.so"
-    libraries = [str(driver), "-Wl,-rpath," + str(OUT)] if source.stem != "driver" else ["-Wl,-soname,driver.so"]
+    libraries = (
+        [str(driver), "-Wl,-rpath," + str(OUT)] if source.stem != "driver" else ["-Wl,-soname,driver.so"]
+    )
     if source.stem == "driver":
         target = driver
     flags = ["-O2", "-fPIC", "-shared", "-I", str(HERE / "kernels"), "-w", *extra]

@@ -27,9 +27,7 @@ def program(path: Path, symbol: str) -> list[Insn]:
         start = strings[4] + at
         return data[start : data.index(b"\0", start)].decode()
 
-    symbols = [
-        struct.unpack_from("<IBBHQQ", data, symtab[4] + at) for at in range(0, symtab[5], 24)
-    ]
+    symbols = [struct.unpack_from("<IBBHQQ", data, symtab[4] + at) for at in range(0, symtab[5], 24)]
     main = next(entry for entry in symbols if name(entry[0]) == symbol)
     index = main[3]
     code = sections[index]

@@ -36,7 +36,14 @@ class Driver:
         self._drive = self.library.drive
         self._drive.restype = ctypes.c_uint64
         word = ctypes.c_uint64
-        self._drive.argtypes = (ctypes.c_void_p, ctypes.c_void_p, word, ctypes.c_void_p, word, ctypes.c_void_p)
+        self._drive.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            word,
+            ctypes.c_void_p,
+            word,
+            ctypes.c_void_p,
+        )
         helper = ctypes.cast(self.library.helper, ctypes.c_void_p).value
         assert helper is not None
         self.helper = helper

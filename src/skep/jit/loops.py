@@ -114,6 +114,26 @@ class Tracker:
             made = as_word(made._replace(words=made.words | _word(left) | _word(right)))
         self.forms[result] = made
 
+    def rename(self, alias: dict[Term, Term]) -> None:
+        """Put one register for another in every form."""
+
+        def renamed(form: Form | None) -> Form | None:
+            if form is None:
+                return None
+            words = frozenset(_renamed(terms, const) for terms, const in form.words)
+            return Form(*_renamed(form.terms, form.const), words)
+
+        def _renamed(terms: Coefficients, const: int) -> tuple[Coefficients, int]:
+            made: dict[Term, int] = {}
+            for term, factor in terms:
+                made[alias.get(term, term)] = made.get(alias.get(term, term), 0) + factor
+            return frozenset((term, factor) for term, factor in made.items() if factor), const
+
+        self.forms = {name: renamed(form) for name, form in self.forms.items()}
+        self.accesses = {
+            pc: access._replace(form=renamed(access.form)) for pc, access in self.accesses.items()
+        }
+
     def same(self, value: Value, result: Value) -> None:
         """``result`` is the low half of ``value``, zero-extended."""
         if isinstance(result, str):
@@ -166,7 +186,7 @@ def bounds(accesses: Iterable[Access], steps: dict[int, int]) -> list[Bound] | N
 
 
 class Test(NamedTuple):
-    """The condition for another turn: ``moving predicate limit``, at the end of each; it moves by ``step``."""
+    """The condition for another turn, at the end of each: ``moving predicate limit``."""
 
     predicate: str
     moving: Form
@@ -258,12 +278,18 @@ def _conditions(*forms: Form) -> list[Access]:
     return [Access(Form(terms, const), 1, _WORD) for form in forms for terms, const in form.words]
 
 
-def plan(tracker: Tracker, after: dict[int, Value], compared: Comparison | None) -> Plan:
+def plan(tracker: Tracker, changed: dict[int, tuple[Value, Value]], compared: Comparison | None) -> Plan:
     """What a guard can do for a loop.
 
-    ``after`` are the registers that the loop changes, at the end of a turn; ``compared`` is the condition
-    for another turn, if there is one.
+    ``changed`` are the registers that the loop changes: before it, and at the end of a turn; ``compared``
+    is the condition for another turn, if there is one.
     """
+    # Registers that start alike and go on alike are one.
+    first: dict[tuple[Value, Value], int] = {}
+    alias: dict[Term, Term] = {reg: first.setdefault(values, reg) for reg, values in changed.items()}
+    if len(first) < len(alias):
+        tracker.rename(alias)
+    after = {reg: values[1] for reg, values in changed.items() if alias[reg] == reg}
     steps: dict[int, int] = {}
     conditions: dict[int, list[Access]] = {}
     for reg, value in after.items():
@@ -297,4 +323,8 @@ def plan(tracker: Tracker, after: dict[int, Value], compared: Comparison | None)
         if reg in used:
             needs += conditions[reg]
     sure = {reg: step for reg, step in steps.items() if reg in used or not conditions[reg]}
+    for reg in changed:
+        same = first[changed[reg]]
+        if same in sure:
+            sure[reg] = sure[same]
     return Plan(frozenset(hoisted), bounds(needs, steps) or [], sure, test)

@@ -14,7 +14,7 @@ jumps back and subprograms reads nothing of it. Lengths are below 2**47; the bud
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from skep.isa import Insn
 from skep.isa import opcodes as op
@@ -43,6 +43,16 @@ _LENGTH: Final = f"i64 range(i64 0, {1 << 47})"
 _ABI: Final = f"ptr %ctx, {_LENGTH} %ctx_len, ptr %pkt, {_LENGTH} %pkt_len, ptr noalias %state"
 
 
+class Lowered(NamedTuple):
+    """A program's IR, and what the choice of an optimisation level wants to know of it."""
+
+    text: str
+    #: instructions, counted in each function that has them
+    size: int
+    #: LLVM's loop vectoriser or inliner may find something
+    rewarding: bool
+
+
 def lower(
     insns: Sequence[Insn],
     *,
@@ -66,6 +76,30 @@ def lower(
         DecodeError: code that needs a kernel (see docs/machine.md).
         CompileError: subprograms that share code without bounds.
     """
+    return analyse(
+        insns,
+        name=name,
+        helpers=helpers,
+        checks=checks,
+        budget=budget,
+        blind=blind,
+        attributes=attributes,
+        declarations=declarations,
+    ).text
+
+
+def analyse(
+    insns: Sequence[Insn],
+    *,
+    name: str = "prog",
+    helpers: Sequence[int] = (),
+    checks: bool = True,
+    budget: bool = True,
+    blind: bool = False,
+    attributes: str = "",
+    declarations: bool = True,
+) -> Lowered:
+    """`lower`, with what the choice of an optimisation level wants to know."""
     cfg.refuse_foreign(insns)
     starts = cfg.subprogram_starts(insns)
     blocks = cfg.blocks_of(insns, starts)
@@ -88,6 +122,7 @@ def lower(
     linkage = "internal " if "internal" in attributes.split() else ""
     rest = " ".join(word for word in attributes.split() if word != "internal")
     parts = []
+    rewarding = len(functions) > 1
     for key, function in functions.items():
         emitter = FunctionEmitter(plan, key)
         if function.is_main:
@@ -104,9 +139,11 @@ def lower(
                 f"define internal fastcc {result_type(plan, key)} @{function.name}({signature}) nounwind "
             )
         parts.append(emitter.text())
+        rewarding = rewarding or emitter.rewarding()
     if declarations:
         parts.append(DECLARATIONS)
-    return "".join(parts)
+    size = sum(block.end - block.start for f in functions.values() for block in f.blocks.values())
+    return Lowered("".join(parts), size, rewarding)
 
 
 def _functions(

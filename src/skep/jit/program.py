@@ -8,20 +8,24 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from skep.errors import CompileError, ExecutionError, LinkError
 from skep.isa import Insn, encode
 from skep.jit import body
 from skep.llvm import cache, native
 
+if TYPE_CHECKING:
+    from skep.jit.lower import Lowered
+
 #: Instructions that a run may execute by default, in the coin of docs/machine.md.
 DEFAULT_BUDGET: Final = 1 << 32
 MAX_BUDGET: Final = (1 << 63) - 1
 
-#: From so many slots on a program is compiled without LLVM's loop and call-graph passes, which grow faster
-#: than the program.
-QUICK_FROM: Final = 20_000
+#: Sizes, in instructions, at which a cheaper optimisation level is chosen (see `skep.llvm.LEVELS`).
+BASIC_TO: Final = 1_000
+LARGE_FROM: Final = 6_000
+LEAST_FROM: Final = 20_000
 
 Helper = Callable[[int, int, int, int, int], int] | int
 
@@ -223,20 +227,22 @@ def compile(
         except LinkError:
             pass  # made by an older linker's rules, or refused memory: the second try will tell
     from skep.isa.validate import validate
-    from skep.jit.lower import lower
+    from skep.jit.lower import analyse
     from skep.llvm import compile_native
 
     validate(insns)
-    text = lower(insns, name=_SYMBOL, helpers=numbers, checks=checks, budget=budget, blind=blind)
-    obj = compile_native(text, level=level or choose_level(insns), isolate=isolate)
+    lowered = analyse(insns, name=_SYMBOL, helpers=numbers, checks=checks, budget=budget, blind=blind)
+    obj = compile_native(lowered.text, level=level or choose_level(lowered), isolate=isolate)
     program = NativeProgram(native.load(obj), helpers)
     if use_cache:
         cache.store("jit", obj, *key)
     return program
 
 
-def choose_level(insns: Sequence[Insn]) -> str:
-    """The optimisation level for a program: O1, cheaper ones for large programs and those without loops."""
-    if len(insns) >= QUICK_FROM:
-        return "quick"
-    return "O1"
+def choose_level(lowered: Lowered) -> str:
+    """The optimisation level for a program: LLVM's O1 where it pays, cheaper ones by size."""
+    if lowered.size >= LEAST_FROM:
+        return "least"
+    if lowered.rewarding and lowered.size < LARGE_FROM:
+        return "O1"
+    return "basic" if lowered.size < BASIC_TO else "large"

@@ -9,7 +9,24 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # typing itself costs the child several milliseconds
+if TYPE_CHECKING:
+    from typing import Any
+
+_START = ("always_inliner", "sroa", "simplify_cfg")
+
+#: The levels that are not LLVM's own, as passes. O1's loop and call-graph passes cost three times as
+#: much as all of "basic", and find little in code without vectorisable loops and calls; the combiner's
+#: cost grows faster than a block, so "large" does without it.
+PASSES = {
+    "least": _START,
+    "quick": (*_START, "instruction_combine", "simplify_cfg"),
+    "large": (*_START, "new_gvn", "simplify_cfg"),
+    "basic": (*_START, "instruction_combine", "loop_rotate", "new_gvn", "simplify_cfg"),
+}
+#: Optimisation level of the code generator: 0 keeps registers in memory, but is linear.
+CODEGEN = {"least": 0, "quick": 1, "large": 2, "basic": 2, "O1": 2, "O2": 2}
 
 
 class Refused(Exception):
@@ -32,47 +49,42 @@ class Backend:
         self._target = llvm.Target.from_triple(self._triple)
         self._cpu: str = llvm.get_host_cpu_name()
         self._features: str = llvm.get_host_cpu_features().flatten()
+        self._machines: dict[int, Any] = {}
 
     def compile(self, ir: str, level: str) -> bytes:
         """The object of the module ``ir`` (PIC, small code model), optimised at ``level``."""
         llvm = self._llvm
-        machine = self._target.create_target_machine(
-            cpu=self._cpu,
-            features=self._features,
-            opt={"quick": 1, "straight": 1, "O1": 2, "O2": 2}[level],
-            reloc="pic",
-            codemodel="small",
-        )
         try:
             module = llvm.parse_assembly(ir)
             module.verify()
         except RuntimeError as error:
             raise Refused(" ".join(str(error).split())) from None
+        machine = self._machine(CODEGEN[level])
         module.triple = self._triple
         module.data_layout = str(machine.target_data)
         options = llvm.create_pipeline_tuning_options(speed_level=2 if level == "O2" else 1)
         options.loop_vectorization = True
         options.slp_vectorization = level == "O2"
         builder = llvm.create_pass_builder(machine, options)
-        if level in ("O1", "O2"):
+        passes = PASSES.get(level)
+        if passes is None:
             manager = builder.getModulePassManager()
         else:
             manager = llvm.create_new_module_pass_manager()
-            if level == "quick":
-                manager.add_sroa_pass()
-                manager.add_instruction_combine_pass()
-                manager.add_simplify_cfg_pass()
-            else:
-                # Code without loops or calls: what O1 has for loops and call graphs finds nothing there.
-                manager.add_sroa_pass()
-                manager.add_simplify_cfg_pass()
-                manager.add_instruction_combine_pass()
-                manager.add_new_gvn_pass()
-                manager.add_dead_store_elimination_pass()
-                manager.add_simplify_cfg_pass()
+            for name in passes:
+                getattr(manager, f"add_{name}_pass")()
         manager.run(module, builder)
         code: bytes = machine.emit_object(module)
         return code
+
+    def _machine(self, codegen: int) -> Any:
+        """The target machine for an optimisation level of the code generator, made once."""
+        machine = self._machines.get(codegen)
+        if machine is None:
+            machine = self._machines[codegen] = self._target.create_target_machine(
+                cpu=self._cpu, features=self._features, opt=codegen, reloc="pic", codemodel="small"
+            )
+        return machine
 
 
 @functools.cache

@@ -12,9 +12,10 @@ from skep.llvm import host
 if TYPE_CHECKING:
     from skep.llvm.backend import Backend
 
-#: quick: three passes, fast to compile. straight: for code without loops. O1, O2: LLVM's own
-#: pipelines, both with the loop vectoriser.
-LEVELS = ("quick", "straight", "O1", "O2")
+#: O1 and O2: LLVM's own pipelines, both with the loop vectoriser. The others are a few passes each: basic for
+#: code without vectorisable loops, large for thousands of instructions, quick for a fast first run; least
+#: compiles in linear time to code that is several times slower.
+LEVELS = ("least", "quick", "large", "basic", "O1", "O2")
 
 
 def available() -> bool:
