@@ -177,9 +177,10 @@ def test_ancillary_data() -> None:
         ([(0x02, 0, 0, 16)], r"M\[16\]", 0),
         ([(0x05, 0, 0, 5)], "outside the program", 0),
         ([(0x05, 0, 0, 0xFFFFFFFE)], "outside the program", 0),
-        ([(0x25, 3, 3, 0)], "outside the program", 0),
+        ([(0x4D, 3, 3, 0)], "outside the program", 0),
         ([(0x00, 0, 0, 0)], "past its last", 1),
         ([(0x15, 3, 3, 0)], "past its last|outside", None),
+        ([(0x25, 3, 3, 0)], "past its last|outside", None),
         ([], "past its last", 0),
     ],
 )
