@@ -59,4 +59,5 @@ def test_capstone_text_assembles_to_the_same_bytes() -> None:
             text = ours(found[0].mnemonic, found[0].op_str)
             assert assemble(text) == insns, (text, re.sub(r"\s+", " ", found[0].op_str))
             compared += 1
+    print(f"compared {compared} instructions")
     assert compared > 2000

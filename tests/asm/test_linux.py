@@ -54,6 +54,7 @@ def test_text_equals_the_verifier_log() -> None:
             assert linux.text(program, len(START) + 1) == theirs, slots
             compared.add(opcode)
             count += 1
+    print(f"compared {count} instructions of {len(compared)} opcodes")
     assert count > 800 and len(compared) > 90
 
 
@@ -69,6 +70,7 @@ def test_helper_names_equal_the_kernel_log() -> None:
         if theirs and "unknown#" not in theirs and number < len(linux.HELPERS):
             assert linux.text(program, len(START)) == theirs
             compared += 1
+    print(f"compared {compared} helpers")
     assert compared > 150
 
 
@@ -122,4 +124,5 @@ def test_listing_equals_bpftool(tmp_path: Path) -> None:
             if not new.search(ours):
                 assert ours == theirs
                 compared += 1
+    print(f"compared {compared} instructions")
     assert compared > 1000

@@ -74,6 +74,7 @@ def _compare(program: list[Insn], alu32: bool, folder: Path, least: int) -> None
         if not unknown_to_llvm(program[slot], alu32):
             assert ours == theirs, program[slot]
             compared += 1
+    print(f"compared {compared} instructions")
     assert compared > 0.95 * least
 
 
@@ -101,6 +102,7 @@ def test_bytes_of_what_llvm_writes(tmp_path: Path) -> None:
     raw = tmp_path / "code.bin"
     subprocess.run([copy, "-O", "binary", "--only-section=.text", made, raw], check=True)
     assert encode(assemble("\n".join(lines))) == raw.read_bytes()
+    print(f"compared {len(lines)} instructions")
     assert len(lines) > 3500
 
 

@@ -338,6 +338,7 @@ def test_what_is_said_is_so(cooked: bool, optimised: bool) -> None:
                             assert found.group(2) == socket.inet_ntoa(insn[3].to_bytes(4, "big"))
                         tests += 1
         named += sum(1 for phrase in said if (m := LOAD.fullmatch(phrase)) and m.group(1) in every)
+    print(f"checked {loads} loads and {tests} tests")
     assert loads > 3000 and tests > 2000 and named > 80
 
 

@@ -136,4 +136,5 @@ def test_the_kernel_agrees_on_single_instructions() -> None:
             form = next((line for line in log.splitlines() if FORM.search(line)), None) if fd < 0 else None
             assert (refused is None) == (form is None), (insn, refused, log[-300:])
             legal += refused is None
+    print(f"{legal} legal instructions")
     assert legal > 400  # the comparison is worth something only if both sides of it occur
