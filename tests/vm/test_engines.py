@@ -224,7 +224,7 @@ def test_stopped_programs_end_alike() -> None:
         program = programs.Generator(seed, kernel=False).program(12)
         ctx, packet = inputs(program)
         insns = program.insns()
-        at = rng.choice([pc for pc in range(27, len(insns)) if _between(insns, pc)])
+        at = rng.choice([pc for pc in range(31, len(insns)) if _between(insns, pc)])
         insns = spliced(insns, at, sabotage(rng, at))
         budget = rng.choice((0, 10, 100, 1000, BUDGET))
         expected = interpreted(insns, ctx, packet, budget)
