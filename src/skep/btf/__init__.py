@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skep.btf.build import BtfBuilder as BtfBuilder
     from skep.btf.cdump import c_dump as c_dump
-    from skep.btf.dedup import dedup as dedup
+    from skep.btf.duplicates import dedup as dedup
     from skep.btf.ext import BtfExt as BtfExt
     from skep.btf.ext import CoreRelo as CoreRelo
     from skep.btf.ext import FuncInfo as FuncInfo
@@ -28,7 +28,7 @@ _HOMES = {
     "FuncInfo": "skep.btf.ext",
     "LineInfo": "skep.btf.ext",
     "c_dump": "skep.btf.cdump",
-    "dedup": "skep.btf.dedup",
+    "dedup": "skep.btf.duplicates",
     "py_dump": "skep.btf.pydump",
     "raw_dump": "skep.btf.rawdump",
     "raw_json": "skep.btf.rawdump",

@@ -107,18 +107,18 @@ class BtfExt:
     ) -> BtfExt:
         """Decode the section ``data``, whose strings are in ``btf``. Raises BtfError when it is damaged."""
         reader = _Reader(memoryview(data).cast("B"), btf, os.fspath(path) if path else btf.path, origin)
-        names = btf.strings
+        name = reader.name
         self = cls(order=reader.order)
         for section, rows in reader.part(8, 8, "function records"):
             self.funcs[section] = [FuncInfo(at, type_id) for at, type_id in rows]
         for section, rows in reader.part(16, 16, "line records"):
             self.lines[section] = [
-                LineInfo(at, names[file], names[text], where >> 10, where & 0x3FF)
+                LineInfo(at, name(file), name(text), where >> 10, where & 0x3FF)
                 for at, file, text, where in rows
             ]
         for section, rows in reader.part(24, 16, "CO-RE records"):
             self.relos[section] = [
-                CoreRelo(at, type_id, names[access], kind) for at, type_id, access, kind in rows
+                CoreRelo(at, type_id, name(access), kind) for at, type_id, access, kind in rows
             ]
         return self
 
@@ -193,6 +193,13 @@ class _Reader:
     def _bad(self, reason: str, offset: int) -> BtfError:
         return BtfError(reason, path=self._path, offset=self._origin + offset)
 
+    def name(self, offset: int) -> str:
+        """The string at ``offset`` of the BTF's strings."""
+        try:
+            return self._names[offset]
+        except BtfError as error:
+            raise self._bad(f"a record's string: {error.reason}", 0) from None
+
     def part(self, field: int, size: int, what: str) -> Iterator[tuple[str, list[tuple[int, ...]]]]:
         """(section, rows) of the part whose place is at byte ``field`` of the header."""
         if field + 8 > self._length:  # before Linux 5.4 the header ended here
@@ -216,5 +223,5 @@ class _Reader:
             stop = at + 8 + count * row
             if stop > end:
                 raise self._bad(f"{what} claim {count} rows where {(end - at - 8) // row} fit", at + 4)
-            yield self._names[name], list(layout.iter_unpack(self._raw[at + 8 : stop]))
+            yield self.name(name), list(layout.iter_unpack(self._raw[at + 8 : stop]))
             at = stop

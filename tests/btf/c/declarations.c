@@ -9,7 +9,9 @@ typedef enum both_e { BOTH_A } both_e;
 typedef void (*signal_t(int, void (*)(int)))(int);
 typedef int variadic(const char *, ...);
 typedef struct tree *tree_t;
-typedef tree_t (*visit_t)(tree_t, visit_t *);
+struct visitor;
+typedef tree_t (*visit_t)(tree_t, struct visitor *);
+struct visitor { visit_t visit; struct visitor *outer; };
 struct tree { tree_t left, right; visit_t visit; int (*cmp)(const struct tree *, const struct tree *); };
 struct hash { struct { struct tree t; } *p; struct hash *(*lookup)(struct hash *, anon_t *); };
 struct table {
@@ -39,10 +41,10 @@ struct DECL("s") tagged { int TAG("user") *p; int TAG("a") TAG("b") *const *q; i
 struct tagged use_tagged DECL("v");
 DECL("f") __attribute__((noinline)) int tagged_fn(int a DECL("p")) { return a; }
 #endif
-struct table use_table; struct hash use_hash; tree_t use_tree;
+struct visitor use_visitor; struct table use_table; struct hash use_hash; tree_t use_tree;
 static int hidden = 4;
 extern int outside;
 __attribute__((noinline)) static int quiet(struct hash *h, int n) { return n + hidden; }
-__attribute__((noinline)) int loud(struct hash *h, visit_t v, ...) { return quiet(h, 3) + use_table.kind; }
+__attribute__((noinline)) int loud(struct hash *h, visit_t v) { return quiet(h, 3) + use_table.kind; }
 __attribute__((section("socket"))) int prog(void *ctx) { return loud(ctx, 0); }
 char _license[] __attribute__((section("license"))) = "GPL";

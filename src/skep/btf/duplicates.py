@@ -24,6 +24,7 @@ from skep.btf.types import Type, references, with_references
 
 _COMPARED_DEPTH: Final = 16
 _OUTLINE_DEPTH: Final = 6
+_MOST_COMPARISONS: Final = 1_000_000
 _UNKNOWN: Final = -1
 _BUSY: Final = -2
 _ENUMS: Final = (t.ENUM, t.ENUM64)
@@ -39,7 +40,7 @@ def dedup(source: BtfBuilder | Btf, *, guess_forwards: bool = True) -> tuple[Btf
     ``guess_forwards=False`` leaves out pass 3, as libbpf did before 1.1.
 
     Types keep the order of their first appearance; those of a base stay as they are. Raises BtfError for
-    references out of range and for references that form a loop.
+    references out of range, for references that form a loop, and for graphs made to be hard to compare.
     """
     work = _Dedup(source)
     work.primitives()
@@ -113,6 +114,7 @@ class _Dedup:
         self._outlines: dict[int, tuple[Any, ...]] = {}
         self._assumed: dict[int, int] = {}  # canonical id -> candidate taken to be equal
         self._touches_base = False
+        self._comparisons = 0
         self._populate()
 
     def _populate(self) -> None:
@@ -178,6 +180,8 @@ class _Dedup:
                 continue
             same_shape = self._shapes.setdefault(self._key(value), [])
             for other in same_shape:
+                if self._comparisons > _MOST_COMPARISONS + 100 * len(self.types):
+                    self.source.fail(id, f"{len(same_shape)} types of its shape take too long to compare")
                 if self._equivalent(id, other):
                     self._adopt()
                     if not self._touches_base:
@@ -194,6 +198,7 @@ class _Dedup:
         todo = [(candidate, canonical)]
         while todo:
             one, other = todo.pop()
+            self._comparisons += 1
             if self._resolve(one) == self._resolve(other):
                 continue
             other = self._forward_target(other)
