@@ -76,6 +76,7 @@ def test_errors_are_a_line_and_a_caret(tmp_path: Path) -> None:
     assert lines[1:] == ["r0 += w1", "      ^^"]
     assert out.read_bytes() == b"old" and sorted(os.listdir(tmp_path)) == ["bad.s", "out.bin"]
     assert b"multiple of 8" in skep("disasm", stdin=b"1234567", status=1).stderr
+    assert b"ELF object" in skep("disasm", stdin=b"\x7fELF" + bytes(60), status=1).stderr
     assert b"hex digits" in skep("disasm", "--hex", stdin=b"95 zz", status=1).stderr
     assert b"one hex digit" in skep("disasm", "--hex", stdin=b"95 0", status=1).stderr
     assert b"No such file" in skep("asm", tmp_path / "none", status=1).stderr

@@ -53,7 +53,17 @@ def _read(file: str, hexadecimal: bool) -> bytes:
     else:
         with open(file, "rb") as stream:
             data = stream.read()
-    return from_hex(data, None if file == "-" else file) if hexadecimal else data
+    name = None if file == "-" else file
+    if hexadecimal:
+        return from_hex(data, name)
+    if data[:4] == b"\x7fELF":  # no legal instruction begins so
+        from skep.errors import DecodeError
+
+        reason = (
+            "an ELF object, not raw bytecode; cut its section out with `llvm-objcopy -O binary -j SECTION`"
+        )
+        raise DecodeError(reason, path=name, offset=0)
+    return data
 
 
 def from_hex(data: bytes, file: str | None) -> bytes:
