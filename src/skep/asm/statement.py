@@ -90,8 +90,14 @@ _SWAPS: Final = {
 def statement(line: Line, out: Emitter, hint: int | None = None) -> None:
     """Emit one instruction. ``hint`` is the opcode a listing wrote before it, which settles what the words
     leave open (`r1 = 0x5` may be a move or a 64-bit load)."""
-    word = line.token.text.lower()
-    if line.skip("exit"):
+    if (reg := is_register(line.token)) is not None:
+        line.take()
+        _assign(line, out, reg, hint)
+    elif line.token.text == "*":
+        _store(line, out)
+    elif line.skip("if"):
+        _branch(line, out)
+    elif line.skip("exit"):
         out.emit(Insn(op.EXIT))
     elif line.skip("goto"):
         out.emit(Insn(op.JA, off=target(line, out, "off")))
@@ -99,8 +105,6 @@ def statement(line: Line, out: Emitter, hint: int | None = None) -> None:
         out.emit(Insn(op.GOTOL, imm=target(line, out, "imm")))
     elif line.skip("may_goto"):
         out.emit(Insn(op.MAY_GOTO, off=target(line, out, "off")))
-    elif line.skip("if"):
-        _branch(line, out)
     elif line.skip("call"):
         call(line, out, hint)
     elif line.skip("callx"):
@@ -111,11 +115,6 @@ def statement(line: Line, out: Emitter, hint: int | None = None) -> None:
         _store_release(line, out)
     elif line.skip("ld_pseudo"):
         _ld_pseudo(line, out)
-    elif word == "*":
-        _store(line, out)
-    elif (reg := is_register(line.token)) is not None:
-        line.take()
-        _assign(line, out, reg, hint)
     else:
         line.fail(f"expected an instruction, found {line.found()}")
 
