@@ -256,7 +256,12 @@ class Simplifier(Numbering):
             if stmt[0] == NOP:
                 index += 1
                 continue
-            rest = [s for s in live[index + 1 :] if s[0] != NOP]
+            rest: list[list[int]] = []  # the next four: no pattern is longer
+            for at in range(index + 1, len(live)):
+                if live[at][0] != NOP:
+                    rest.append(live[at])
+                    if len(rest) == 4:
+                        break
             if not rest:
                 break
             last = rest[0]
