@@ -105,6 +105,9 @@ def _child(home: str, level: str) -> int:
     text = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not text:
         os._exit(0)
+    first = text.partition("\n")[0]
+    if first.startswith("; level "):
+        level = first[8:]  # an early child learns its level with the text
     try:
         code = backend.compile(text, level)
     except Refused as error:

@@ -26,7 +26,7 @@ class Early:
         CompileError: the process cannot be started.
     """
 
-    def __init__(self, level: str = "O1") -> None:
+    def __init__(self) -> None:
         home = host.llvmlite_home()
         if home is None:
             raise MissingDependency("compiling to native code", extra="llvm")
@@ -39,7 +39,7 @@ class Early:
             self._object, self._errors, read_end, self._text = fds
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", script, home, level],
+                [sys.executable, "-I", "-S", script, home, "basic"],
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, read_end, 0),
@@ -53,9 +53,9 @@ class Early:
             raise CompileError(f"the compiler process could not start: {error.strerror}") from None
         os.close(read_end)
 
-    def compile(self, ir: str, *, timeout: float = 120.0) -> bytes:
+    def compile(self, ir: str, *, level: str = "O1", timeout: float = 120.0) -> bytes:
         """The object of the module ``ir``; see `skep.llvm.compile_native`."""
-        view = memoryview(ir.encode("utf-8", "surrogatepass"))
+        view = memoryview(f"; level {level}\n{ir}".encode("utf-8", "surrogatepass"))
         try:
             while view:
                 view = view[os.write(self._text, view) :]

@@ -22,14 +22,15 @@ _CTX_BYTES = 192  # sizeof(struct __sk_buff)
 _BUDGET = 1 << 32  # what jumps back may cost (protochain)
 
 
-def module(filter_ir: str, *, swapped: bool, name: str = "filter") -> str:
+def module(filter_ir: str, *, swapped: bool, inline: bool = True, name: str = "filter") -> str:
     """IR text of the scan module.
 
     ``filter_ir`` (`skep.jit.lower` with its declarations) defines
     ``i64 @name(ptr ctx, i64 ctx_len, ptr pkt, i64 pkt_len, ptr state)``; ``swapped``: the record headers are
-    not in this machine's byte order.
+    not in this machine's byte order; ``inline`` puts the filter into both functions, which pays unless it
+    is large.
     """
-    return "\n".join([filter_ir, _DECLARATIONS, _match(name), _scan(swapped)])
+    return "\n".join([filter_ir, _DECLARATIONS, _match(name, inline), _scan(swapped)])
 
 
 _DECLARATIONS = """declare i32 @llvm.umin.i32(i32, i32)
@@ -37,11 +38,11 @@ declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 """
 
 
-def _match(name: str) -> str:
+def _match(name: str, inline: bool) -> str:
     # A filter that was stopped (its budget is used up) has not matched; loop-free ones cannot be, and
     # both the state and the test of its second word vanish.
     return f"""
-define internal i64 @judge(ptr %pkt, i64 %caplen, i32 %wirelen) alwaysinline {{
+define internal i64 @judge(ptr %pkt, i64 %caplen, i32 %wirelen) {"alwaysinline" if inline else "noinline"} {{
   %ctx = alloca [{_CTX_BYTES} x i8], align 8
   %state = alloca [3 x i64], align 8
   call void @llvm.memset.p0.i64(ptr align 8 %ctx, i8 0, i64 {_CTX_BYTES}, i1 false)
