@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from skep.filter.ir import Block, Stmt
 from skep.filter.optimise.graph import atom_defined, atoms_used
+from skep.filter.optimise.relations import shorten
 from skep.isa.classic import (
     BPF_ALU,
     BPF_DIV,
@@ -56,7 +57,7 @@ class _Questions:
     ``load`` numbers the statements that make the tested value; equal statements have equal numbers.
     """
 
-    __slots__ = ("code", "jf", "jt", "k", "load", "loads", "needed", "root", "trapping")
+    __slots__ = ("code", "dropped", "jf", "jt", "k", "load", "loads", "needed", "root", "trapping")
 
     def __init__(self) -> None:
         self.code: list[int] = []
@@ -66,6 +67,7 @@ class _Questions:
         self.load: list[int] = []
         self.loads: list[list[Stmt]] = []
         self.trapping: set[int] = set()
+        self.dropped = 0  # atoms that blocks set for themselves, which `shorten` found they need not
         self.needed = False  # whether blocks read what the root's statements set
         self.root = 0
 
@@ -91,9 +93,12 @@ class _Questions:
         self.jf = [number[id(block.jf)] if block.jf is not None else -1 for block in blocks]
         known: dict[object, int] = {}
         load = self.load
-        for block in blocks:
+        for place, block in enumerate(blocks):
             stmts = block.stmts
             key: object
+            if len(stmts) > 5:
+                stmts, self.code[place], self.k[place], dropped = shorten(stmts, block.code, block.k)
+                self.dropped |= dropped
             if len(stmts) == 1:
                 only = stmts[0]
                 key = only.code << 32 | only.k
@@ -108,8 +113,7 @@ class _Questions:
 
     def _pure(self, blocks: list[Block]) -> bool:
         """Whether no block reads what another one sets, the root's own words excepted."""
-        used = defined = 0
-        rooted = 0
+        used, defined, rooted = 0, self.dropped, 0
         for number, stmts in enumerate(self.loads):
             use, defs = _uses(stmts)
             used |= use
