@@ -26,7 +26,6 @@ from skep.filter.optimise.graph import (
     nodes_of,
 )
 from skep.filter.optimise.intern import intern, settle_root
-from skep.filter.optimise.large import optimise_large
 from skep.filter.optimise.simplify import Simplifier
 
 #: graphs up to this size come out as libpcap's listings
@@ -44,6 +43,8 @@ def optimise(root: Block) -> Block:
         FilterSyntaxError: arithmetic on constants divides by zero or shifts by more than 31 bits.
     """
     if _exceeds(root, EXACT_BLOCKS):
+        from skep.filter.optimise.large import optimise_large
+
         return optimise_large(root) or root
     nodes = nodes_of(root)
     if any(code & 7 == 5 for node in nodes for code, _ in node.stmts):
