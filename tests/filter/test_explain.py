@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 import socket
+from collections.abc import Sequence
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -300,13 +301,33 @@ TEST = re.compile(r"(.+?) (?:is|are) (?!in |at |greater|not )(.+)")
 @pytest.mark.parametrize("optimised", [True, False])
 @pytest.mark.parametrize("cooked", [False, True])
 def test_what_is_said_is_so(cooked: bool, optimised: bool) -> None:
+    _check(EXPRESSIONS, cooked, optimised)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("optimised", [True, False])
+def test_what_is_said_of_combinations_is_so(optimised: bool) -> None:
+    """Joins of many paths, where most is easily said too much."""
+    rng = random.Random(corpus.SEED)
+    found: list[str] = []
+    while len(found) < 30:
+        parts = [
+            f"{rng.choice(('', '', 'not '))}({rng.choice(EXPRESSIONS)})" for _ in range(rng.choice((2, 3)))
+        ]
+        expression = f" {rng.choice(('and', 'or'))} ".join(parts)
+        if libpcap.compile(expression).insns:
+            found.append(expression)
+    _check(found, False, optimised)
+
+
+def _check(expressions: Sequence[str], cooked: bool, optimised: bool) -> None:
     print(f"SKEP_SEED={corpus.SEED}")
     rng = random.Random(corpus.SEED)
     packets = [bytes(_packet(rng, cooked)) for _ in range(120)]
     every = {name for data in packets for name in _fields(data, cooked)}
     linktype = 113 if cooked else 1
     loads = tests = named = 0
-    for expression in EXPRESSIONS:
+    for expression in expressions:
         if cooked and "vlan" in expression:
             continue
         program = libpcap.compile(expression, linktype, optimize=optimised).insns
