@@ -264,6 +264,11 @@ def test_what_only_a_kernel_has(insn: Insn, message: str) -> None:
         Machine([*ld_imm64(1, 3, op.BPF_PSEUDO_MAP_FD), Insn(op.EXIT)])
 
 
+def test_numbers_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DecodeError, match="does not fit"):
+        Machine([Insn(op.BPF_ALU64 | op.BPF_MOV, 0, imm=0xFFFFFFFF), Insn(op.EXIT)])
+
+
 # --- the budget ----------------------------------------------------------------------------------
 
 

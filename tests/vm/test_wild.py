@@ -101,7 +101,7 @@ def _insn(rng: random.Random, opcode: int, pc: int, count: int) -> Insn:
     if mode != op.BPF_ATOMIC:
         return Insn(opcode, base, src, off)
     operation = rng.choice(ATOMICS)
-    off += rng.random() < 0.1
+    off = min(off + (rng.random() < 0.1), 0x7FFF)
     if operation == op.BPF_LOAD_ACQ:
         return Insn(opcode, dst, base, off, operation)
     return Insn(opcode, base, src, off, operation)

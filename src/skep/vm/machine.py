@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from skep.errors import DecodeError, ExecutionError
-from skep.isa import Insn, imm64, validate
+from skep.isa import Insn, encode, imm64, validate
 from skep.isa import opcodes as op
 from skep.vm.meaning import (
     CTX_BASE,
@@ -86,9 +86,11 @@ class Machine:
         """Decode ``insns``.
 
         Raises:
-            DecodeError: the code is not legal, or names what only a kernel has (maps, kfuncs, arenas).
+            DecodeError: the code is not legal, a field does not fit its bits, or it names what only a
+                kernel has (maps, kfuncs, arenas).
         """
         validate(insns)
+        encode(insns)  # numbers that no instruction can hold would run, but nowhere else
         self.insns = tuple(insns)
         self.helpers = dict(helpers or {})
         self.registers = [0] * 11
