@@ -1,0 +1,1 @@
+"""`skep filter` against tcpdump on a large generated capture."""
