@@ -22,17 +22,10 @@ TURNS: Final = 11
 REGISTERS: Final = 12
 
 #: How a block ends.
-FALL, JUMP, BRANCH, EXIT, MAY, SWITCH = range(6)
+FALL, JUMP, BRANCH, EXIT, MAY = range(5)
 
 #: More instructions than this, counted once for each function that reaches them, are refused.
 MAX_EMITTED: Final = 2_000_000
-
-_CONDITIONAL: Final = frozenset(
-    cls | operation | source
-    for cls in (op.BPF_JMP, op.BPF_JMP32)
-    for operation in (*range(op.BPF_JEQ, op.BPF_JSGE + 1, 0x10), *range(op.BPF_JLT, op.BPF_JSLE + 1, 0x10))
-    for source in (op.BPF_K, op.BPF_X)
-)
 
 
 class Block:
@@ -42,7 +35,7 @@ class Block:
     successors' starts: for BRANCH and MAY the taken one first.
     """
 
-    __slots__ = ("at", "cases", "end", "kind", "start", "targets")
+    __slots__ = ("at", "end", "kind", "start", "targets")
 
     def __init__(self, start: int, end: int, kind: int, at: int, targets: tuple[int, ...]) -> None:
         self.start = start
@@ -50,8 +43,6 @@ class Block:
         self.kind = kind
         self.at = at
         self.targets = targets
-        #: SWITCH: (values of the register, target) pairs; the last of ``targets`` is the default
-        self.cases: list[tuple[list[int], int]] = []
 
 
 class Function:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from skep.isa import opcodes as op
 from skep.jit import guard, kinds, loops
-from skep.jit.body import Value, signed
+from skep.jit.body import Value
 from skep.jit.cfg import BRANCH, BUDGET, EXIT, FALL, JUMP, MAY, REGISTERS, TURNS, Block
 from skep.jit.insns import Instructions, Plan, parameters, result_type, results
 from skep.jit.memory import STACK, STRIDE, Facts
@@ -351,15 +351,13 @@ class FunctionEmitter(Instructions):
         elif kind == BRANCH:
             condition = self._condition(self.plan.insns[block.at])
             self._fork(block, condition)
-        elif kind == MAY:
+        else:
             body = self.body
             left = self.regs[TURNS]
             condition = body.op(f"icmp eq i64 {left}, 0")
             taken = list(self.regs)
             self.regs[TURNS] = body.op(f"sub i64 {left}, 1")
             self._fork(block, condition, taken)
-        else:
-            self._switch(block)
 
     def _fork(self, block: Block, condition: str, taken_regs: list[Value] | None = None) -> None:
         """A conditional jump; each side gets a block of its own for what its edge needs."""
@@ -389,30 +387,6 @@ class FunctionEmitter(Instructions):
         self.regs, self.memory.facts = regs, facts
         # The fall-through side is never a jump back in the sense of the budget.
         self._jump(self._edge(fall, no), fall)
-
-    def _switch(self, block: Block) -> None:
-        """A tree of comparisons of one register, rebuilt."""
-        body = self.body
-        insn = self.plan.insns[block.at]
-        narrow = insn.opcode & 7 == op.BPF_JMP32
-        value = self._number(insn.dst)
-        bits = 32 if narrow else 64
-        if narrow:
-            value = body.low32(value)
-        default = block.targets[-1]
-        labels = {target: body.fresh_label() for target in block.targets}
-        rows = [
-            f"    i{bits} {signed(number, bits)}, label %{labels[target]}"
-            for numbers, target in block.cases
-            for number in numbers
-        ]
-        body.do(f"switch i{bits} {value}, label %{labels[default]} [")
-        body.lines += rows
-        body.do("]")
-        for target, label in labels.items():
-            body.start(label)
-            goal = self._edge(target, label)
-            body.do(f"br label %{goal}")
 
     def _exit(self) -> None:
         body, regs = self.body, self.regs

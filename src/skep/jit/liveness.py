@@ -11,7 +11,7 @@ from typing import Final
 
 from skep.isa import Insn
 from skep.isa import opcodes as op
-from skep.jit.cfg import BRANCH, BUDGET, EXIT, MAY, SWITCH, TURNS, Function
+from skep.jit.cfg import BRANCH, BUDGET, EXIT, MAY, TURNS, Function
 
 _ARGUMENTS: Final = 0b111110
 _RETURNED: Final = 0b111111
@@ -110,7 +110,7 @@ class Liveness:
                 define |= d
             if block.kind == EXIT:
                 use |= exits & ~define
-            elif block.kind == BRANCH or block.kind == SWITCH:
+            elif block.kind == BRANCH:
                 use |= uses_defs(insns[block.at])[0] & ~define
             elif block.kind == MAY:
                 use |= 1 << TURNS & ~define
@@ -151,7 +151,7 @@ class Liveness:
                 live |= function.live[target]
             if block.kind == EXIT:
                 live |= function.results
-            elif block.kind == BRANCH or block.kind == SWITCH:
+            elif block.kind == BRANCH:
                 live |= uses_defs(self.insns[block.at])[0]
             for pc in range(block.end - 1, start - 1, -1):
                 insn = self.insns[pc]

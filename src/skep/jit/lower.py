@@ -142,7 +142,7 @@ def analyse(
         rewarding = rewarding or emitter.rewarding()
     if declarations:
         parts.append(DECLARATIONS)
-    size = sum(block.end - block.start for f in functions.values() for block in f.blocks.values())
+    size = sum(block.at + 1 - block.start for f in functions.values() for block in f.blocks.values())
     return Lowered("".join(parts), size, rewarding)
 
 

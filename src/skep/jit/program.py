@@ -24,8 +24,8 @@ MAX_BUDGET: Final = (1 << 63) - 1
 
 #: Sizes, in instructions, at which a cheaper optimisation level is chosen (see `skep.llvm.LEVELS`).
 BASIC_TO: Final = 1_000
-LARGE_FROM: Final = 6_000
-LEAST_FROM: Final = 20_000
+LARGE_FROM: Final = 4_000
+LEAST_FROM: Final = 8_000
 
 Helper = Callable[[int, int, int, int, int], int] | int
 
