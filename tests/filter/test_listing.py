@@ -230,3 +230,16 @@ def test_savefiles_have_no_metadata(text: str) -> None:
     with pytest.raises(FilterSyntaxError, match="captures of this link type"):
         compile(text, savefile=True)
     assert compile(text, linktype=276, savefile=True).insns
+
+
+@pytest.mark.parametrize("netmask", [0xFFFFFF00, 0xFFFF0000, 0xFFFFFFFF - 1, 0, 0xFF00FF00])
+@pytest.mark.parametrize("linktype", [1, 12, 105, 113])
+def test_ip_broadcast(netmask: int, linktype: int) -> None:
+    for text in ("ip broadcast", "not ip broadcast and udp", "ip broadcast or broadcast"):
+        theirs = libpcap.compile(text, linktype, optimize=False, netmask=netmask).insns
+        try:
+            mine = compile(text, linktype=linktype, optimise=False, netmask=netmask).insns
+        except FilterSyntaxError:
+            assert theirs is None
+        else:
+            assert [tuple(insn) for insn in mine] == theirs

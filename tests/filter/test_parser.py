@@ -117,6 +117,15 @@ def test_deep_nesting(depth: int) -> None:
         "\\" * 1_000_000,
         "host 1.2.3.4/" * 70_000,
         "tcp[" * 250_000,
+        "host " + "a" * 1_000_000,
+        "port " + "a" * 1_000_000,
+        "ether host " + "a" * 1_000_000,
+        "host in " + "a" * 1_000_000,
+        "net 1." + "0" * 1_000_000 + "1/8",
+        "llc " + "a" * 1_000_000,
+        "portrange " + "x-" * 500_000 + "1",
+        "ip proto \\" + "a" * 1_000_000,
+        "wlan type " + "a" * 1_000_000,
     ],
 )
 def test_a_megabyte_of_nonsense_is_refused_in_one_line(text: str) -> None:

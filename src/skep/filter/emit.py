@@ -148,8 +148,12 @@ class Offset:
 
 
 def refused(reason: str, hint: str | None = None) -> FilterSyntaxError:
-    """The expression is refused; the parser adds where."""
-    return FilterSyntaxError(reason, hint=hint)
+    """The expression is refused; the parser adds where. Names of any length may be in ``reason``."""
+    return FilterSyntaxError(_clipped(reason), hint=None if hint is None else _clipped(hint))
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:120]}...{text[-60:]}"
 
 
 class Emitter:

@@ -61,15 +61,6 @@ PFSYNC: Final = 246
 LINUX_SLL2: Final = 276
 MATCHING_MAX: Final = 289
 
-#: LINKTYPE_RAW, LINKTYPE_PPP_HDLC's and others' numbers in capture files -> DLT.
-FROM_FILE: Final[Mapping[int, int]] = {
-    100: ATM_RFC1483,
-    101: RAW,
-    102: SLIP_BSDOS,
-    103: PPP_BSDOS,
-    106: ATM_CLIP,
-}
-
 ETHERNETS: Final = frozenset({EN10MB, NETANALYZER, NETANALYZER_TRANSPARENT})
 #: 802.11, with and without a header that the radio driver put in front.
 WIRELESS: Final = frozenset({IEEE802_11, PRISM_HEADER, IEEE802_11_RADIO_AVS, IEEE802_11_RADIO, PPI})
