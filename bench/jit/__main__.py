@@ -72,9 +72,8 @@ def _speed(
         "v3, unchecked": ("v3", {"budget": False, "checks": False}),
     }
     columns = [*variants, *peers[1:]]
-    print(
-        f"\nns a call of the peer ({peers[0]} -O2), and the ratios to it; level {options.level or 'by shape and size'}\n"
-    )
+    level = options.level or "by shape and size"
+    print(f"\nns a call of the peer ({peers[0]} -O2), and the ratios to it; level {level}\n")
     print(f"{'kernel':<10}{'insns':>7}{peers[0]:>11}" + "".join(f"{name:>15}" for name in columns))
     ratios: dict[str, list[float]] = {name: [] for name in columns}
     for name in names:
