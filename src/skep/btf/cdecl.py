@@ -40,10 +40,10 @@ class CText:
             value = self.values[id] = self.graph[id]
         return value
 
-    def spend(self, id: int, limit: int) -> None:
-        """Count one step of work; types wired so that C for them has no end raise BtfError."""
-        self._budget += 1
-        if self._budget > limit:
+    def spend(self, id: int, steps: int = 1) -> None:
+        """Count steps of work; types wired so that C for them has no end raise BtfError."""
+        self._budget += steps
+        if self._budget > self.limit:
             self.graph.fail(id, "its C text is too long: the types expand into each other without end")
 
     # --- names ---------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class CText:
             at = start
         whole, rest = divmod(to - at, width)
         if whole:
-            self.spend(0, self.limit + whole)
+            self.spend(0, whole)
             self.out.append(f"{indent}{word}: {width};" * whole)
         if rest:
             for small, bits in reversed(self._pads):
@@ -160,7 +160,7 @@ class CText:
                     self.out.append(f"{indent}{small}: {rest};")
                     break
 
-    limit = 1 << 22
+    limit = 1 << 20
     """Steps of work allowed in all; raised for large graphs."""
 
     def enum_head(self, id: int, value: Type) -> str:
@@ -218,7 +218,7 @@ class CText:
             chain.append(id)
             if len(chain) > 4096:
                 self.graph.fail(id, "a declaration that is a loop, or more than 4,096 types long")
-        self.spend(id, self.limit)
+        self.spend(id)
         self._depth += 1
         if self._depth > _DEEPEST:
             self.graph.fail(id, f"declarations nested more than {_DEEPEST} deep")

@@ -174,7 +174,7 @@ class CDump:
 
     def _down(self, id: int) -> None:
         self._depth += 1
-        self._c.spend(id, self._c.limit)
+        self._c.spend(id)
         if self._depth > _DEEPEST:
             self._graph.fail(id, f"types nested more than {_DEEPEST} deep")
 

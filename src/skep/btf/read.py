@@ -213,6 +213,10 @@ class Btf(TypeGraph):
                 )
         return self._offsets[index]
 
+    def offset_of(self, id: int) -> int:
+        """Byte offset in `raw` of one of this BTF's own types."""
+        return self._type_start + 4 * self._place(id) - 4
+
     def __getitem__(self, id: int) -> Type:
         """The type with this id. Raises BtfError for an id out of range or a damaged type."""
         if id < self.start_id:
