@@ -235,6 +235,20 @@ class Extern(NamedTuple):
     btf_id: int = 0
 
 
+class BtfEdits:
+    """What the section table and symbols know and the object's types do not; `kernel_btf` writes it in."""
+
+    __slots__ = ("linkages", "offsets", "sizes")
+
+    def __init__(self) -> None:
+        #: DATASEC id -> bytes
+        self.sizes: dict[int, int] = {}
+        #: VAR id -> byte offset in its section
+        self.offsets: dict[int, int] = {}
+        #: VAR or FUNC id -> linkage
+        self.linkages: dict[int, int] = {}
+
+
 class ObjectSpec:
     """Everything an object file holds: programs, functions, maps, types."""
 
@@ -268,8 +282,7 @@ class ObjectSpec:
         self.externs: dict[str, Extern] = {}
         #: the types as the object has them; `skep.obj.kernel_btf` gives what a kernel takes
         self.btf: Btf | None = None
-        #: what the section table knows and the types do not: DATASEC id -> (size, {VAR id: offset})
-        self.btf_edits: dict[int, tuple[int, dict[int, int]]] = {}
+        self.btf_edits = BtfEdits()
 
     def __repr__(self) -> str:
         return f"ObjectSpec({self.name!r}, programs={list(self.programs)}, maps={list(self.maps)})"

@@ -1,0 +1,162 @@
+"""Putting a program together: its subprograms behind it, calls and types relocated.
+
+Subprograms come in the order in which libbpf appends them (each at its first call, then what it calls), so
+that the kernel shows the same program whoever loaded it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from sys import byteorder
+from typing import TYPE_CHECKING, Final
+
+from skep.errors import LinkError, UnresolvedSymbol
+from skep.isa.opcodes import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
+from skep.obj.library import NAMES
+from skep.obj.linked import ExternRef, LinkedProgram, MapRef
+from skep.obj.spec import ObjectSpec, Reloc, SubprogSpec
+from skep.uapi.enums import ProgType
+
+if TYPE_CHECKING:
+    from skep.obj.core import CoreTarget
+
+_LITTLE: Final = byteorder == "little"
+
+
+def link_program(spec: ObjectSpec, name: str, *, target: CoreTarget | None = None) -> LinkedProgram:
+    """Program ``name`` of ``spec`` with everything it calls.
+
+    ``target`` are the types that CO-RE relocations are answered from: the running kernel's by default, read
+    only when a relocation asks. Pass one `CoreTarget` for all programs of an object: it remembers answers.
+    Raises LinkError for a name that is no program, UnresolvedSymbol for a function or variable nobody
+    defines, CoreReloError where libbpf too refuses an object (ambiguous types); a relocation that merely
+    has no answer is recorded in ``failed_relos``.
+    """
+    program = spec.programs.get(name)
+    if program is None:
+        known = ", ".join(spec.programs) or "none"
+        raise LinkError(f"{_where(spec)}: no program {name!r}; there are: {known}")
+    if program.type == ProgType.UNSPEC:
+        raise LinkError(
+            f"{_where(spec)}: program {name!r}: section {program.section!r} says no program type: "
+            f"set spec.programs[{name!r}].type"
+        )
+    return _Linker(spec, LinkedProgram(spec, program), target).run(name)
+
+
+def _where(spec: ObjectSpec) -> str:
+    return spec.path or spec.name or "object"
+
+
+class _Linker:
+    def __init__(self, spec: ObjectSpec, linked: LinkedProgram, target: CoreTarget | None) -> None:
+        self.spec = spec
+        self.linked = linked
+        self.target = target
+        self.at: dict[str, int] = {}
+        self.calls: list[tuple[int, str, int]] = []  # slot, function, pseudo source register
+        self.has_types = spec.btf is not None
+
+    def run(self, name: str) -> LinkedProgram:
+        linked = self.linked
+        pending: list[Iterator[str]] = [self.append(name)]
+        while pending:
+            for called in pending[-1]:
+                if called not in self.at:
+                    pending.append(self.append(called))
+                    break
+            else:
+                pending.pop()
+        code = linked.code
+        for slot, function, pseudo in self.calls:
+            struct.pack_into("=i", code, 8 * slot + 4, self.at[function] - slot - 1)
+            at = 8 * slot + 1
+            code[at] = code[at] & 0x0F | pseudo << 4 if _LITTLE else code[at] & 0xF0 | pseudo
+        self.check_records()
+        return linked
+
+    def append(self, key: str) -> Iterator[str]:
+        """Put a function at the end; gives the functions that it refers to, in order."""
+        linked = self.linked
+        base = self.at[key] = len(linked.code) // 8
+        linked.subprogs.append((base, key))
+        function = self.spec.functions.get(key)
+        if function is None:
+            self.append_library(key, base)
+            return iter(())
+        linked.code += function.code
+        start = 8 * function.start
+        if self.has_types:
+            linked.func_infos.append((base, function.btf_id))
+            linked.line_infos += [
+                ((row[0] - start) // 8 + base, row[1], row[2], row[3]) for row in function.line_infos
+            ]
+        if function.core_relos:
+            self.relocate_types(function, base)
+        return iter(self.references(function, base))
+
+    def append_library(self, name: str, base: int) -> None:
+        from skep.obj.library import code
+
+        self.linked.code += code(name)
+        if self.spec.btf is not None:
+            from skep.obj.fixed_btf import library_func_id, library_name_offset
+
+            text = library_name_offset(self.spec.btf, name)
+            self.linked.func_infos.append((base, library_func_id(self.spec.btf, name)))
+            self.linked.line_infos.append((base, text, text, 1 << 10))
+
+    def references(self, function: SubprogSpec, base: int) -> list[str]:
+        linked = self.linked
+        called: list[str] = []
+        for pc, kind, symbol, offset in function.relocs:
+            slot = base + pc
+            if kind == "map":
+                linked.map_refs.append(MapRef(slot, symbol))
+            elif kind == "data":
+                linked.map_refs.append(MapRef(slot, symbol, offset))
+            elif kind in ("call", "func"):
+                self.calls.append((slot, symbol, BPF_PSEUDO_CALL if kind == "call" else BPF_PSEUDO_FUNC))
+                called.append(symbol)
+            else:
+                called += self.extern(function, Reloc(slot, kind, symbol, offset))
+        return called
+
+    def extern(self, function: SubprogSpec, reloc: Reloc) -> tuple[str, ...]:
+        extern = self.spec.externs[reloc.symbol]
+        is_call = reloc.kind == "extern_call"
+        if extern.kind == "unknown" and not extern.weak:
+            if is_call and extern.name in NAMES:
+                self.calls.append((reloc.pc, extern.name, BPF_PSEUDO_CALL))
+                return (extern.name,)
+            raise UnresolvedSymbol(
+                f"{_where(self.spec)}: {function.name} uses {extern.name!r}, which is not defined: "
+                "link the object that defines it (skep link), or, if the kernel does, compile with -g"
+            )
+        self.linked.extern_refs.append(ExternRef(reloc.pc, extern.name, is_call))
+        return ()
+
+    def relocate_types(self, function: SubprogSpec, base: int) -> None:
+        btf = self.spec.btf
+        assert btf is not None
+        from skep.obj.core import CoreTarget, relocate
+
+        if self.target is None:
+            self.target = CoreTarget.kernel()
+        where = f"{_where(self.spec)}: {function.name}"
+        self.linked.failed_relos += relocate(
+            self.linked.code, base, function, self.target.resolver(btf), where
+        )
+
+    def check_records(self) -> None:
+        """Leave out records that a kernel would refuse: those of functions must be complete."""
+        linked = self.linked
+        if not all(id for _, id in linked.func_infos):
+            linked.func_infos.clear()
+        lines = linked.line_infos
+        starts = {row[0] for row in lines}
+        if not linked.func_infos or not all(slot in starts for slot, _ in linked.subprogs):
+            lines.clear()
+        elif len(starts) != len(lines):
+            linked.line_infos = [row for i, row in enumerate(lines) if not i or row[0] > lines[i - 1][0]]
