@@ -13,6 +13,7 @@ expression asks for they do not.
 
 from __future__ import annotations
 
+from skep.errors import FilterSyntaxError
 from skep.filter.ir import Block, walk
 from skep.filter.optimise.branches import pull_up, thread
 from skep.filter.optimise.graph import (
@@ -27,6 +28,7 @@ from skep.filter.optimise.graph import (
 )
 from skep.filter.optimise.intern import intern, settle_root
 from skep.filter.optimise.simplify import Simplifier
+from skep.isa.classic import BPF_JMP
 
 #: graphs up to this size come out as libpcap's listings
 EXACT_BLOCKS = 400
@@ -46,10 +48,19 @@ def optimise(root: Block) -> Block:
         from skep.filter.optimise.large import optimise_large
 
         return optimise_large(root) or root
-    nodes = nodes_of(root)
-    if any(code & 7 == 5 for node in nodes for code, _ in node.stmts):
+    if any(stmt.code & 7 == BPF_JMP for block in walk(root) for stmt in block.stmts):
         return root
-    numbering = Simplifier(atoms_of(nodes))
+    try:
+        return _exact(root)
+    except FilterSyntaxError:
+        # libpcap may have dropped what is refused here, by dropping a division that had to stay.
+        _exact(root, careless=True)
+        return _exact(root, patient=True)
+
+
+def _exact(root: Block, careless: bool = False, patient: bool = False) -> Block:
+    nodes = nodes_of(root)
+    numbering = Simplifier(atoms_of(nodes), careless, patient)
     _loop(nodes[0], nodes, numbering, alter=False)
     _loop(nodes[0], nodes, numbering, alter=True)
     intern(nodes[0])

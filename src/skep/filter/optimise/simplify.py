@@ -50,9 +50,18 @@ _ZERO_WHEN_A_IS_ZERO = frozenset({c.BPF_MUL, c.BPF_AND, c.BPF_LSH, c.BPF_RSH})
 
 
 class Simplifier(Numbering):
-    """Visits nodes, from the root on."""
+    """Visits nodes, from the root on.
 
-    __slots__ = ()
+    ``careless``: divisions that may be by zero are dropped as libpcap drops them. ``patient``: a division
+    by a constant zero is left in the code, where it rejects, instead of being refused.
+    """
+
+    __slots__ = ("careless", "patient")
+
+    def __init__(self, atoms: int, careless: bool = False, patient: bool = False) -> None:
+        super().__init__(atoms)
+        self.careless = careless
+        self.patient = patient
 
     def visit(self, node: Node, alter: bool) -> None:
         """Work out the values a node leaves, simplify it, and set up its operand for `branches`."""
@@ -88,7 +97,7 @@ class Simplifier(Numbering):
             # ``val`` stays as libpcap has it; ``tru`` tells what is really there now.
             node.tru = list(entry_tru)
             self.run(node.stmts, node.tru)
-        node.traps = self.traps(node)
+        node.traps = frozenset() if self.careless else self.traps(node)
         self._operand(node)
 
     def _operand(self, node: Node) -> None:
@@ -202,6 +211,8 @@ class Simplifier(Numbering):
                 val[A] = tru[A] = self.const(0)
                 return True
             if op in DIVISIONS:
+                if self.patient:
+                    return False
                 raise by_zero(op)
         known = self._known(val[A], tru[A])
         if known is None:
@@ -213,14 +224,16 @@ class Simplifier(Numbering):
         """Arithmetic with X; whether it was done for good."""
         op = stmt[0] & 0xF0
         a, x = self._known(val[A], tru[A]), self._known(val[X], tru[X])
+        if x == 0 and op in DIVISIONS:
+            if self.patient:
+                return False
+            raise by_zero(op)
         if x is not None:
             if a is not None:
                 self._fold(stmt, op, a, x, val, tru)
                 return True
             if (op == c.BPF_LSH or op == c.BPF_RSH) and x > 31:
                 raise FilterSyntaxError("shift by more than 31 bits")
-            if op in DIVISIONS and x == 0:
-                raise by_zero(op)
             stmt[:] = c.BPF_ALU | c.BPF_K | op, x
             self.mark()
             return False
@@ -408,6 +421,8 @@ class Simplifier(Numbering):
 
     def _may_trap(self, node: Node, stmt: list[int]) -> bool:
         code = stmt[0]
+        if self.careless:
+            return False
         if code & 7 != c.BPF_ALU or not code & c.BPF_X or code & 0xF0 not in DIVISIONS:
             return False
         row = list(node.entry_tru)
