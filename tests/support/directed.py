@@ -361,7 +361,8 @@ def compare(
     """The first packet on which two programs disagree, None when they agree on all that were tried.
 
     ``left`` is the reference. Packets on which it reads outside the packet (or a word never set) are left
-    out unless ``cut``: optimised code may do without such a load. With ``cut`` truncated packets are tried as well.
+    out unless ``cut``: optimised code may do without such a load. With ``cut`` truncated packets are tried
+    as well.
     """
     verdict_left, verdict_right = run_left(left), run_right(right)
     for whole in packets([left, right], number, limit):
