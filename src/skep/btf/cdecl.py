@@ -7,10 +7,11 @@ would not pad by itself, ``packed`` where offsets cannot come about otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from skep.btf import types as t
-from skep.btf.graph import TypeGraph
+from skep.btf.graph import Decoded, TypeGraph
 from skep.btf.types import Type
 from skep.errors import BtfError
 
@@ -25,20 +26,15 @@ class CText:
     def __init__(self, graph: TypeGraph) -> None:
         self.graph = graph
         self.out: list[str] = []
-        self.values: dict[int, Type] = {}
+        self.value: Callable[[int], Type] = (
+            graph.values.__getitem__ if isinstance(graph, Decoded) else graph.__getitem__
+        )
         self._tags: dict[str, int] = {}  # struct, union and enum tags: name -> times used
         self._idents: dict[str, int] = {}  # typedefs and enumerators share a namespace
         self._names: dict[int, str] = {}
         self._pads = (("long", graph.ptr_size * 8), ("int", 32), ("short", 16), ("char", 8))
         self._depth = 0
         self._budget = 0
-
-    def value(self, id: int) -> Type:
-        """The type, decoded once."""
-        value = self.values.get(id)
-        if value is None:
-            value = self.values[id] = self.graph[id]
-        return value
 
     def spend(self, id: int, steps: int = 1) -> None:
         """Count steps of work; types wired so that C for them has no end raise BtfError."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from skep.btf import types as t
 from skep.btf.cdecl import CText
-from skep.btf.graph import TypeGraph
+from skep.btf.graph import Decoded, TypeGraph
 from skep.btf.types import references
 
 _NOT: Final = 0
@@ -54,7 +54,7 @@ def c_dump(btf: TypeGraph, ids: Iterable[int] | None = None) -> str:
     themselves or are nested beyond reason.
     """
     dump = CDump(btf)
-    for id in range(1, len(btf)) if ids is None else ids:
+    for id in range(1, len(dump)) if ids is None else ids:
         dump.add(id)
     return PROLOGUE + dump.text() + EPILOGUE
 
@@ -63,6 +63,7 @@ class CDump:
     """A header in the making: `add` types, then take the `text`."""
 
     def __init__(self, graph: TypeGraph) -> None:
+        graph = Decoded(graph)
         self._c = CText(graph)
         self._graph = graph
         count = len(graph)
@@ -77,9 +78,13 @@ class CDump:
         value = self._c.value
         for id in range(1, count):
             for reference in references(value(id)):
-                if reference >= count:
+                if not 0 <= reference < count:
                     graph.fail(id, f"names type {reference}, of {count - 1}")
                 self._referenced[reference] = 1
+
+    def __len__(self) -> int:
+        """One more than the last id."""
+        return len(self._ordered)
 
     def add(self, id: int) -> None:
         """Define type ``id`` and everything that must come before it."""

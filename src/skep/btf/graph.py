@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
@@ -289,3 +290,34 @@ class TypeGraph:
                     if hit is not None:
                         return hit[0], member[2] + hit[1]
         return None
+
+
+class Decoded(TypeGraph):
+    """All types of another graph, decoded once: for work that looks at each many times."""
+
+    def __init__(self, source: TypeGraph) -> None:
+        self.path = source.path
+        # A million tuples without a cycle among them: collecting while they are made costs a third more.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self.values: list[Type] = list(source)
+        finally:
+            if collecting:
+                gc.enable()
+        self._source = source
+        self._ptr_size = source.ptr_size
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, id: int) -> Type:
+        return self.values[id] if 0 <= id < len(self.values) else self._source[id]
+
+    def ids_named(self, name: str) -> Iterator[int]:
+        """Ids of the types called ``name``, ascending."""
+        return self._source.ids_named(name)
+
+    def fail(self, id: int, reason: str) -> NoReturn:
+        """Raise a BtfError about type ``id``."""
+        self._source.fail(id, reason)

@@ -215,7 +215,8 @@ class Btf(TypeGraph):
 
     def offset_of(self, id: int) -> int:
         """Byte offset in `raw` of one of this BTF's own types."""
-        return self._type_start + 4 * self._place(id) - 4
+        offset: int = self._type_start + 4 * self._place(id) - 4
+        return offset
 
     def __getitem__(self, id: int) -> Type:
         """The type with this id. Raises BtfError for an id out of range or a damaged type."""
