@@ -6,7 +6,7 @@ once, so values need no bookkeeping beyond the low halves that are known already
 
 from __future__ import annotations
 
-from secrets import randbits
+import os
 from typing import Any
 
 Value = int | str
@@ -76,7 +76,7 @@ class Body:
         number = signed(number)
         if not self.blind:
             return number
-        mask = signed(randbits(64))
+        mask = signed(int.from_bytes(os.urandom(8), "little"))
         hidden = self.op(f'call i64 asm "", "=r,0"(i64 {signed(number ^ mask)})')
         return self.op(f"xor i64 {hidden}, {mask}")
 
