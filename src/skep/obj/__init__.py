@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from skep.obj.linked import FailedRelo as FailedRelo
     from skep.obj.linked import LinkedProgram as LinkedProgram
     from skep.obj.linked import MapRef as MapRef
-    from skep.obj.read import read as read
+    from skep.obj.reader import read as read
     from skep.obj.spec import Extern as Extern
     from skep.obj.spec import MapSpec as MapSpec
     from skep.obj.spec import ObjectSpec as ObjectSpec
@@ -42,7 +42,7 @@ _HOMES = {
     "fill_kconfig": "skep.obj.kconfig",
     "kernel_btf": "skep.obj.fixed_btf",
     "link_program": "skep.obj.link",
-    "read": "skep.obj.read",
+    "read": "skep.obj.reader",
 }
 
 __all__ = list(_HOMES)
