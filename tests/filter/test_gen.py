@@ -12,6 +12,7 @@ import pytest
 
 from skep.errors import FilterSyntaxError
 from skep.filter import compile
+from skep.filter.check import check
 from skep.isa.classic import SKF_AD_OFF, SKF_AD_VLAN_TAG, SKF_AD_VLAN_TAG_PRESENT, ClassicInsn
 from tests.support import libpcap
 from tests.support.directed import compare
@@ -326,6 +327,32 @@ def test_vxlan(six: bool) -> None:
     assert matches("vxlan 42 and vlan 7 and tcp port 443", tagged)
     with pytest.raises(FilterSyntaxError, match="16777215"):
         compile("vxlan 16777216")
+
+
+@pytest.mark.parametrize("qos", [False, True])
+def test_tunnels_over_wireless(qos: bool) -> None:
+    """The outer header's length is computed, not the inner one's as in libpcap 1.10.3."""
+    control = bytes.fromhex("8800" if qos else "0800")
+    wlan = control + bytes(22) + bytes(2 if qos else 0) + bytes.fromhex("aaaa03000000")
+    radiotap = bytes.fromhex("0000080000000000")
+    inner = ether(0x800, ip4("9.9.9.9", "8.8.8.8", 6, ports(5, 443)))
+    for header, linktype in ((b"", 105), (radiotap, 127)):
+        for frame, word in ((geneve(7, 0x6558, inner), "geneve 7"), (vxlan(7, inner), "vxlan 7")):
+            packet = header + wlan + frame[12:]
+            assert matches(f"{word} and tcp port 443 and ether src 2:0:0:0:0:2", packet, linktype)
+            assert not matches(f"{word} and udp", packet, linktype)
+        session = bytes.fromhex("8864 11 00 0005 0030 0021") + ip4("9.9.9.9", "8.8.8.8", 6, ports(5, 443))
+        assert matches("pppoes 5 and tcp port 443", header + wlan + session, linktype)
+        assert not matches("pppoes 5 and ip6", header + wlan + session, linktype)
+
+
+def test_a_tunnel_that_is_not_there_sets_nothing() -> None:
+    """Scratch words are set on every way to them: Linux takes no other programs."""
+    for text in ("vxlan or ip", "not vxlan and tcp port 80", "vlan 5 and vxlan 3 or udp"):
+        for live in (False, True):
+            for optimise in (False, True):
+                check(compile(text, live=live, optimise=optimise).insns, "linux")
+    assert matches("vxlan or tcp port 80", ether(0x800, ip4("1.1.1.1", "2.2.2.2", 6, ports(1, 80))))
 
 
 def test_live_vlan_metadata() -> None:

@@ -19,18 +19,19 @@ from tests.support.oracles import absent, tool
 
 TABLE = Path(__file__).with_name("expressions.txt")
 
-#: Where we differ on purpose: libpcap 1.10.3 takes the dollar sign of an ARCNET address for a digit.
-ON_PURPOSE = {
-    (linktype, text)
-    for linktype in (7, 129)
-    for text in (
-        "link host $05",
-        "link src $5",
-        "link dst $ff",
-        "link src or dst $10",
-        "ip and link src $01",
-    )
-}
+#: 802.11 and pflog: headers whose length is computed first.
+VARIABLE = frozenset({105, 117, 119, 127, 163, 192})
+
+
+def on_purpose(linktype: int, text: str) -> bool:
+    """Where we differ because libpcap 1.10.3 is wrong whatever the packet.
+
+    It takes the dollar sign of an ARCNET address for a digit, and computes the wrong header's length where a
+    tunnel's headers are within ones of variable length.
+    """
+    if linktype in (7, 129):
+        return "$" in text
+    return linktype in VARIABLE and ("geneve" in text or "pppoes" in text)
 
 
 @pytest.fixture(autouse=True)
@@ -93,14 +94,18 @@ def test_table(linktype: int, optimise: bool) -> None:
         text: problem
         for number, text in table()
         if number == linktype
-        and (number, text) not in ON_PURPOSE
+        and not on_purpose(number, text)
         and (problem := verdict(text, linktype, optimise))
     }
     assert not wrong
 
 
-@pytest.mark.parametrize(("linktype", "text"), sorted(ON_PURPOSE))
+@pytest.mark.parametrize(
+    ("linktype", "text"),
+    [(7, "link host $05"), (129, "link src $5"), (105, "geneve and ip"), (127, "pppoes and ip")],
+)
 def test_what_differs_on_purpose_still_does(linktype: int, text: str) -> None:
+    assert on_purpose(linktype, text)
     assert verdict(text, linktype, True) is not None
 
 
@@ -139,6 +144,8 @@ def test_random_expressions_unoptimised() -> None:
     for turn in range(4000):
         text = source.soup() if turn % 10 == 9 else source.one()
         linktype = some_linktype(rng)
+        if on_purpose(linktype, text):
+            continue
         problem = verdict(text, linktype, False)
         assert problem is None, (number, linktype, text, problem)
         outcomes["refused" if libpcap.compile(text, linktype, optimize=False).insns is None else "equal"] += 1
@@ -155,7 +162,7 @@ def test_random_expressions_optimised() -> None:
         text, linktype = source.expression(rng.choice((0, 1, 2))), some_linktype(rng)
         raw, _ = ours(text, linktype, False)
         mine, _ = ours(text, linktype, True)
-        if raw is None:
+        if raw is None or on_purpose(linktype, text):
             continue
         if verdict(text, linktype, True) is None:
             outcomes["equal"] += 1

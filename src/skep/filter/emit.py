@@ -192,11 +192,17 @@ class Emitter:
         self.outermost_linkhdr = header.copy()
         self.type_at = Offset(layout.type)
         self.payload = Offset(layout.payload, linktype in lt.WIRELESS or linktype == lt.PFLOG)
+        # The outermost headers' own, whatever tunnels put in their place later.
+        self.outer_linkhdr = self.linkhdr
+        self.outer_payload = self.payload
+        self.outer_type_at = self.type_at
         self.net = layout.net
         self.net_nosnap = layout.net_nosnap
         self.atm = linktype == lt.SUNATM
         self.in_overlay = False  # behind geneve or vxlan: the inner packet may have no Ethernet header
         self.vlan_in_metadata = False
+        #: Scratch registers that must be 0 where nothing has set them.
+        self.zeroed: list[int] = []
         self.labels = 0
         self.vlans = 0
         self._used = [False] * BPF_MEMWORDS

@@ -44,42 +44,44 @@ _IEEE80211_IN_PPI: Final = 0x69000000  # DLT 105, little-endian in the header
 
 
 def prepend(g: Emitter, cond: Cond) -> Cond:
-    """``cond`` with what its offsets need in front."""
-    if g.payload.reg != -1 and g.linkhdr.variable and g.linkhdr.reg == -1:
-        g.linkhdr.reg = g.alloc()
+    """``cond`` with what its offsets need in front.
+
+    The lengths are those of the outermost headers. libpcap computes the innermost's: behind `geneve` or
+    `pppoes` over 802.11 or pflog it reads scratch words that nothing has set.
+    """
+    header, payload = g.outer_linkhdr, g.outer_payload
+    if payload.reg != -1 and header.variable and header.reg == -1:
+        header.reg = g.alloc()
     first = cond.head
     stmts: list[Stmt] = []
     if g.outermost in lt.WIRELESS:
         g.fixed = g.fixed or g.outermost == lt.PRISM_HEADER
-        if g.linkhdr.reg != -1:
+        if header.reg != -1:
             stmts = _radio_header(g)
         stmts = _wlan_header(g, stmts, first.stmts[0])
-    elif g.outermost == lt.PFLOG and g.payload.reg != -1:
+    elif g.outermost == lt.PFLOG and payload.reg != -1:
         # The first byte is the length, without its padding to four bytes.
         stmts = [
             Stmt(LD_ABS | BPF_B, 0),
             Stmt(ADD_K, 3),
             Stmt(AND_K, 0xFFFFFFFC),
-            Stmt(BPF_ST, g.payload.reg),
+            Stmt(BPF_ST, payload.reg),
             Stmt(TAX),
         ]
     if not stmts and g.vlan_in_metadata:
-        for place in (g.payload, g.type_at):
-            if place.reg == -1:
-                place.reg = g.alloc()
-        stmts = [Stmt(LD_IMM, 0), Stmt(BPF_ST, g.payload.reg), Stmt(BPF_ST, g.type_at.reg)]
+        stmts = [Stmt(LD_IMM, 0), Stmt(BPF_ST, payload.reg), Stmt(BPF_ST, g.outer_type_at.reg)]
+    if g.zeroed:
+        stmts = [Stmt(LD_IMM, 0), *(Stmt(BPF_ST, reg) for reg in g.zeroed), *stmts]
     if stmts:
         first.stmts = stmts + first.stmts
-    if g.linktype == lt.PPI:
+    if g.outermost == lt.PPI:
         cond = both(test([Stmt(LD_ABS | BPF_W, 4)], JEQ, _IEEE80211_IN_PPI), cond)
     return cond
 
 
 def _radio_header(g: Emitter) -> list[Stmt]:
     """X and the register = length of what precedes the 802.11 header."""
-    store = [Stmt(BPF_ST, g.linkhdr.reg), Stmt(TAX)]
-    if g.outermost == lt.IEEE802_11:
-        return []
+    store = [Stmt(BPF_ST, g.outer_linkhdr.reg), Stmt(TAX)]
     if g.outermost == lt.IEEE802_11_RADIO_AVS:
         return [Stmt(LD_ABS | BPF_W, 4), *store]
     if g.outermost == lt.PRISM_HEADER:
@@ -108,7 +110,7 @@ def _radio_header(g: Emitter) -> list[Stmt]:
 
 def _wlan_header(g: Emitter, stmts: list[Stmt], then: Stmt) -> list[Stmt]:
     """The register = start of the payload: 24 bytes on, 26 for QoS data, padded where radiotap says so."""
-    reg = g.payload.reg
+    reg = g.outer_payload.reg
     if reg == -1:
         return stmts
     g.fixed = True
@@ -133,7 +135,7 @@ def _wlan_header(g: Emitter, stmts: list[Stmt], then: Stmt) -> list[Stmt]:
         Stmt(ADD_K, 2),
         Stmt(BPF_ST, reg),
     )
-    if g.linktype != lt.IEEE802_11_RADIO:
+    if g.outermost != lt.IEEE802_11_RADIO:
         qos.jf = then
         return stmts
     # radiotap's flags field, when present and not displaced by further bitmaps, tells of padding;

@@ -231,9 +231,10 @@ def vxlan(g: Emitter, vni: int | None) -> Cond:
     """VXLAN (RFC 7348) over UDP port 4789; behind it is an Ethernet frame. libpcap 1.10 has no such word."""
     cond = _udp_tunnel(g, _VXLAN_PORT, vni, "VXLAN", (0x08, 0x08))
     reg = g.alloc()
+    # In `vxlan or ip` the second word then looks at the outer packet.
+    g.zeroed.append(reg)
     stmts = [Stmt(ADD_K, g.payload.const + g.net + 16 & MASK32), Stmt(BPF_ST, reg)]
     enter(g, lt.EN10MB, Offset(0, True, reg))
-    g.fixed = True
     g.type_at = Offset(12, True, reg)
     g.payload = Offset(14, True, reg)
     g.net, g.net_nosnap = 0, 3
