@@ -352,6 +352,16 @@ def test_a_tunnel_that_is_not_there_sets_nothing() -> None:
         for live in (False, True):
             for optimise in (False, True):
                 check(compile(text, live=live, optimise=optimise).insns, "linux")
+    for text in (
+        "geneve or tcp port 80",
+        "not geneve 5 and arp or geneve and ip",
+        "geneve and tcp or vlan 7",
+    ):
+        check(compile(text, live=True).insns, "linux")
+    assert matches(
+        "geneve or tcp port 80", ether(0x800, ip4("1.1.1.1", "2.2.2.2", 6, ports(1, 80))), live=True
+    )
+    assert compile("geneve and ip", live=True).insns == compile("geneve and ip").insns
     assert matches("vxlan or tcp port 80", ether(0x800, ip4("1.1.1.1", "2.2.2.2", 6, ports(1, 80))))
 
 

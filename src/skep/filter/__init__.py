@@ -115,4 +115,22 @@ def _code(expression: str, emitter: Emitter, snaplen: int, optimise: bool) -> li
                 column=0,
                 end_column=len(expression),
             )
-    return linearise(root)
+    insns = linearise(root)
+    if emitter.live and emitter.unset:
+        insns = _attachable(insns, emitter.unset)
+    return insns
+
+
+def _attachable(insns: list[ClassicInsn], unset: dict[int, int]) -> list[ClassicInsn]:
+    """Linux takes no program that may read a scratch word it has not set, such as `geneve or arp`: there the
+    words are set first, so that what follows `or` looks at the outer packet."""
+    from skep.errors import VerifierError
+    from skep.filter.check import check
+    from skep.isa.classic import BPF_IMM, BPF_LD, BPF_ST
+
+    try:
+        check(insns, "linux")
+    except VerifierError:
+        for reg, value in unset.items():
+            insns = [ClassicInsn(BPF_LD | BPF_IMM, 0, 0, value), ClassicInsn(BPF_ST, 0, 0, reg), *insns]
+    return insns

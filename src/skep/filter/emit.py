@@ -203,6 +203,8 @@ class Emitter:
         self.vlan_in_metadata = False
         #: Scratch registers that must be 0 where nothing has set them.
         self.zeroed: list[int] = []
+        #: Scratch registers that only some ways through the program set, and what they should hold on others.
+        self.unset: dict[int, int] = {}
         self.labels = 0
         self.vlans = 0
         self._used = [False] * BPF_MEMWORDS

@@ -197,6 +197,7 @@ def geneve(g: Emitter, vni: int | None) -> Cond:
         Stmt(TAX),
         Stmt(ADD_K, 2),
     ]
+    outer = g.type_at.const, g.linkhdr.const, g.payload.const + g.net
     g.type_at = Offset(0, True, g.alloc())
     stmts += (
         Stmt(BPF_ST, g.type_at.reg),
@@ -209,6 +210,8 @@ def geneve(g: Emitter, vni: int | None) -> Cond:
     enter(g, lt.EN10MB, Offset(0, True, g.alloc()))
     g.fixed = True
     g.payload = Offset(0, True, g.alloc())
+    for place, const in zip((g.type_at, g.linkhdr, g.payload), outer, strict=True):
+        g.unset[place.reg] = const & MASK32
     store_payload = Stmt(BPF_STX, g.payload.reg)
     ethernet = Stmt(_TXA)
     stmts += (
