@@ -65,6 +65,8 @@ class Backend:
         options = llvm.create_pipeline_tuning_options(speed_level=2 if level == "O2" else 1)
         options.loop_vectorization = True
         options.slp_vectorization = level == "O2"
+        # Whoever made the bytecode has unrolled what is worth it; the vectoriser's remainders are not.
+        options.loop_unrolling = level == "O2"
         builder = llvm.create_pass_builder(machine, options)
         passes = PASSES.get(level)
         if passes is None:
