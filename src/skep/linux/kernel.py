@@ -506,8 +506,11 @@ class LinuxKernel:
 
     def munmap(self, view: memoryview) -> None:
         mapped = self._mapped.pop(id(view))
-        view.release()
-        mapped.close()
+        try:
+            view.release()
+            mapped.close()
+        except BufferError:
+            pass  # someone still looks at it (a NumPy array over a batch): it goes with the last of them
 
     def poll(self, fds: dict[int, int], timeout_ms: int) -> list[tuple[int, int]]:
         poller = select.poll()

@@ -1,0 +1,356 @@
+"""Ring buffers, read from their memory in batches.
+
+The kernel writes records behind each other: four bytes of length (with a busy and a discard bit), four of
+its own, the data, padded to eight. It maps the data twice in a row, so that no record ever wraps. Where
+records have one length, a batch of them is checked by one comparison and decoded by one
+`struct.iter_unpack`: no Python code runs for a single event.
+
+Every wake-up costs a program more than a microsecond. Let it write without (BPF_RB_NO_WAKEUP) until
+``bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA)`` has reached a batch, and then with BPF_RB_FORCE_WAKEUP;
+the reader's timeout picks up what waits below that.
+"""
+
+from __future__ import annotations
+
+import errno
+from _thread import allocate_lock
+from collections.abc import Callable, Iterator
+from sys import byteorder
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from skep.errors import KernelError, NotSupported
+from skep.kernel.codec import Codec
+
+if TYPE_CHECKING:
+    from skep.kernel.map import Map
+
+_BUSY: Final = 1 << 31
+_DISCARD: Final = 1 << 30
+_HEADER: Final = 8
+_LENGTH: Final = _DISCARD - 1
+_CHUNK: Final = 1 << 18
+_SHORT_RUN: Final = 8
+_ONE_BY_ONE: Final = 256
+_RINGBUF: Final = 27
+_RB_OVERWRITE: Final = 1 << 19
+_POLLIN: Final = 1
+
+
+class Batch:
+    """Records of one length as they lie in the ring, until `release` gives their room back.
+
+    ``view`` holds ``count`` records of ``stride`` bytes: ``header`` bytes of the ring's own, then the
+    ``size`` bytes of the record, then padding.
+    """
+
+    __slots__ = ("_end", "_ring", "count", "header", "size", "stride", "view")
+
+    def __init__(self, ring: RingBuf, view: memoryview, count: int, size: int, stride: int, end: int) -> None:
+        self._ring = ring
+        self.view = view
+        self.count = count
+        self.size = size
+        self.stride = stride
+        self.header = _HEADER
+        self._end = end
+
+    def numpy(self, dtype: Any) -> Any:
+        """The records as a NumPy array that shares the ring's memory; copy what must outlive `release`."""
+        import numpy
+
+        kind = numpy.dtype(dtype)
+        if kind.itemsize > self.size:
+            raise KernelError(errno.EINVAL, f"a dtype of {kind.itemsize} bytes for records of {self.size}")
+        return numpy.ndarray((self.count,), kind, self.view, _HEADER, (self.stride,))
+
+    def release(self) -> None:
+        """Give the room back to the kernel. Arrays over it show new records from then on."""
+        if self._end >= 0:
+            self._ring._consumed(self._end)
+            self._end = -1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class RingBuf:
+    """The reader of a ring buffer map. One reader at a time; closing it leaves the map open.
+
+    Iterating waits for records for ever; `read` takes what is there; `batch` hands out memory. Records
+    shorter than their type are filled up with zeros, longer ones cut. Without a codec they are bytes.
+
+    ``lost``: what counts records that found no room, a callable: the kernel does not count them, the
+    program has to. `lost` is None where nothing does.
+    """
+
+    def __init__(
+        self, map: Map, codec: Codec | None = None, *, lost: Callable[[], int] | None = None
+    ) -> None:
+        if map.type != _RINGBUF:
+            raise KernelError(errno.EINVAL, f"map {map.name} is no ring buffer but {map.type_name}")
+        if map.flags & _RB_OVERWRITE:
+            raise NotSupported(
+                errno.EOPNOTSUPP, "reading a ring buffer in overwrite mode (BPF_F_RB_OVERWRITE)"
+            )
+        self.map = map
+        self.codec = codec
+        self.count = 0
+        self._lost = lost
+        kernel = map.kernel
+        page = page_size()
+        size = map.max_entries
+        self._size = size
+        self._mask = size - 1
+        self._views: list[memoryview] = []
+        try:
+            self._views.append(kernel.mmap(map.fd, page, writable=True))
+            self._views.append(kernel.mmap(map.fd, page + 2 * size, offset=page))
+        except BaseException:
+            self.close()
+            raise
+        self._consumer = self._views[0].cast("Q")
+        producer = self._views[1]
+        self._producer = producer[:8].cast("Q")
+        self._data = producer[page:]
+        self._words = self._data.cast("I")
+        self._fence = allocate_lock()
+
+    # --- reading -------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> int | None:
+        """Records lost for want of room, as far as the program counts them."""
+        return None if self._lost is None else self._lost()
+
+    @property
+    def available(self) -> int:
+        """Bytes waiting, headers included."""
+        return self._producer[0] - self._consumer[0]
+
+    def read(self, limit: int = 0) -> list[Any]:
+        """All records that are there now, or the first ``limit``; an empty list when there are none."""
+        out: list[Any] = []
+        while True:
+            want = limit - len(out) if limit else 0
+            before = len(out)
+            start = self._consumer[0]
+            end = self._read_chunk(start, out, want)
+            if end == start:
+                break
+            self._consumed(end)
+            self.count += len(out) - before
+            if limit and len(out) >= limit:
+                break
+        return out
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there is a record, or ``timeout`` seconds have passed (None: for ever)."""
+        if self._ready():
+            return True
+        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        self.map.kernel.poll({self.map.fd: _POLLIN}, milliseconds)
+        return self._ready()
+
+    def events(self, timeout: float | None = None) -> Iterator[Any]:
+        """Records as they come; ends when none came for ``timeout`` seconds."""
+        while self.wait(timeout):
+            yield from self.read()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.events()
+
+    def batch(self, timeout: float | None = 0) -> Batch | None:
+        """A run of records of one length, without a copy; None when none came within ``timeout`` seconds.
+
+        Release each before the next.
+        """
+        while True:
+            if not self.wait(timeout):
+                return None
+            start = self._consumer[0]
+            available = self._checked(start)
+            length, count, stride = self._run(start & self._mask, available)
+            if count:
+                at = start & self._mask
+                self.count += count
+                end = start + count * stride
+                return Batch(self, self._data[at : at + count * stride], count, length, stride, end)
+            # Nothing but a discarded record at the front: step over it.
+            self._consumed(start + stride)
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _ready(self) -> bool:
+        start = self._consumer[0]
+        return self._producer[0] != start and not self._words[(start & self._mask) >> 2] & _BUSY
+
+    def _order(self) -> None:
+        """Keep reads before and after in order: taking a lock is a barrier on every processor."""
+        with self._fence:
+            pass
+
+    def _consumed(self, position: int) -> None:
+        self._order()
+        self._consumer[0] = position
+        # The kernel wakes a reader that has caught up: it must see this before the next look at its end.
+        self._order()
+
+    def _checked(self, start: int) -> int:
+        """Bytes waiting after ``start``."""
+        available: int = self._producer[0] - start
+        self._order()
+        if not 0 <= available <= self._size:
+            raise KernelError(errno.EPROTO, f"ring buffer {self.map.name}: {available} bytes in {self._size}")
+        return available
+
+    def _run(self, at: int, available: int) -> tuple[int, int, int]:
+        """(length, count, stride) of the run of finished records at byte ``at``.
+
+        Count 0: the first one is unfinished (stride 0) or discarded (its stride).
+        """
+        words = self._words
+        if available < _HEADER:
+            return 0, 0, 0
+        head = words[at >> 2]
+        if head & _BUSY:
+            return 0, 0, 0
+        length = head & _LENGTH
+        stride = (length + 15) & ~7
+        if head & _DISCARD:
+            return length, 0, stride
+        count = available // stride
+        if count > 1:
+            count = _same(words, at >> 2, stride >> 2, count, head)
+        self._order()
+        return length, count, stride
+
+    def _read_chunk(self, start: int, out: list[Any], limit: int) -> int:
+        """Append records to ``out``; the position reached."""
+        available = min(self._checked(start), _CHUNK) if not self._big(start) else self._checked(start)
+        position, stop = start, start + available
+        codec = self.codec
+        while position < stop:
+            at = position & self._mask
+            length, count, stride = self._run(at, stop - position)
+            if not stride:
+                break
+            if count < _SHORT_RUN:
+                before = position
+                position = self._one_by_one(position, stop, out, limit)
+                if position == before or (limit and len(out) >= limit):
+                    break
+                continue
+            if limit:
+                count = min(count, limit)
+            part = self._data[at : at + count * stride]
+            if codec is None:
+                out += [bytes(part[i : i + length]) for i in range(_HEADER, count * stride, stride)]
+            elif length >= codec.size:
+                out += codec.decode_many(part, skip=_HEADER, stride=stride)
+            else:
+                fill = bytes(codec.size - length)
+                starts = range(_HEADER, count * stride, stride)
+                out += [codec.decode(bytes(part[i : i + length]) + fill) for i in starts]
+            position += count * stride
+            if limit and len(out) >= limit:
+                break
+        return position
+
+    def _big(self, start: int) -> bool:
+        """Whether the record at ``start`` alone is larger than a chunk."""
+        return self._words[(start & self._mask) >> 2] & _LENGTH >= _CHUNK - _HEADER
+
+    def _one_by_one(self, position: int, stop: int, out: list[Any], limit: int) -> int:
+        words, data, mask, codec = self._words, self._data, self._mask, self.codec
+        size = codec.size if codec is not None else 0
+        for _ in range(_ONE_BY_ONE):
+            if position >= stop or (limit and len(out) >= limit):
+                break
+            at = position & mask
+            head = words[at >> 2]
+            if head & _BUSY:
+                break
+            self._order()
+            length = head & _LENGTH
+            if position + ((length + 15) & ~7) > stop:
+                break
+            if not head & _DISCARD:
+                record = data[at + _HEADER : at + _HEADER + length]
+                if codec is None:
+                    out.append(bytes(record))
+                elif length >= size:
+                    out.append(codec.decode(record))
+                else:
+                    out.append(codec.decode(bytes(record) + bytes(size - length)))
+            position += (length + 15) & ~7
+        return position
+
+    # --- closing -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        for name in ("_words", "_data", "_producer", "_consumer"):
+            view = getattr(self, name, None)
+            if view is not None:
+                delattr(self, name)
+                view.release()
+        while self._views:
+            self.map.kernel.munmap(self._views.pop())
+
+    def fileno(self) -> int:
+        return self.map.fd
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_views", None):
+            self.close()
+
+
+def _same(words: memoryview, at: int, step: int, count: int, head: int) -> int:
+    """How many of ``count`` headers, ``step`` words apart from word ``at`` on, are ``head``."""
+    one = head.to_bytes(4, byteorder)
+    # Most runs are long or very short: look at a few before comparing all.
+    if words[at + step] != head:
+        return 1
+    found = words[at : at + count * step : step].tobytes()
+    if found == one * count:
+        return count
+    low, high = 1, count  # the first low headers agree, not all of the first high do
+    while high - low > 1:
+        middle = (low + high) // 2
+        if found[4 * low : 4 * middle] == one * (middle - low):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def page_size() -> int:
+    import mmap
+
+    return mmap.PAGESIZE
+
+
+def wait_any(rings: list[RingBuf], timeout: float | None = None) -> list[RingBuf]:
+    """Those of several rings that have records, once one has or ``timeout`` seconds have passed."""
+    ready = [ring for ring in rings if ring._ready()]
+    if ready or not rings:
+        return ready
+    milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
+    rings[0].map.kernel.poll({ring.map.fd: _POLLIN for ring in rings}, milliseconds)
+    return [ring for ring in rings if ring._ready()]
