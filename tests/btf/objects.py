@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import re
 import subprocess
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from tests.support import oracles
 SOURCES = sorted((Path(__file__).parent / "c").glob("*.c"))
 NAMES = [path.stem for path in SOURCES]
 KERNEL = Path("/sys/kernel/btf/vmlinux")
-_MODES = re.compile(r" __attribute__\(\(mode\((?:byte|word)\)\)\)")
 
 
 def compiled(name: str, folder: Path, *flags: str, target: str = "bpfel") -> Path:
@@ -54,11 +52,6 @@ def bpftool_knows_modes() -> bool:
         return "mode(byte)" in bpftool("btf", "dump", "file", path, "format", "c")
     finally:
         path.unlink()
-
-
-def without_modes(text: str) -> str:
-    """C text as a bpftool that does not know enum modes prints it."""
-    return text if bpftool_knows_modes() else _MODES.sub("", text)
 
 
 def load_btf(data: bytes) -> str:

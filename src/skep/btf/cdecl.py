@@ -23,8 +23,9 @@ _THROUGH: Final = frozenset((t.PTR, t.VOLATILE, t.CONST, t.RESTRICT, t.FUNC_PROT
 class CText:
     """Writes C for the types of a graph; remembers the names it has given out."""
 
-    def __init__(self, graph: TypeGraph) -> None:
+    def __init__(self, graph: TypeGraph, *, enum_modes: bool = True) -> None:
         self.graph = graph
+        self._enum_modes = enum_modes
         self.out: list[str] = []
         self.value: Callable[[int], Type] = (
             graph.values.__getitem__ if isinstance(graph, Decoded) else graph.__getitem__
@@ -177,6 +178,8 @@ class CText:
         for name, number in values:
             out.append(f"{indent}{self._another(self._idents, name)} = {number}{suffix},")
         out.append("\n" + "\t" * level + "}")
+        if not self._enum_modes:
+            return
         if value[2] == 1:
             out.append(" __attribute__((mode(byte)))")
         elif (

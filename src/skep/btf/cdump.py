@@ -47,13 +47,15 @@ _ALIASES: Final = {
 }
 
 
-def c_dump(btf: TypeGraph, ids: Iterable[int] | None = None) -> str:
+def c_dump(btf: TypeGraph, ids: Iterable[int] | None = None, *, enum_modes: bool = True) -> str:
     """A C header that defines the types ``ids`` (all by default) and what they need.
 
-    Compiles with clang and GCC; equals bpftool 7.1's (libbpf 1.1's). Raises BtfError for types that contain
-    themselves or are nested beyond reason.
+    Compiles to the layout BTF describes, and equals what bpftool 7.1 and libbpf 1.1 print. Older ones (Linux
+    6.1's among them) leave out ``mode(byte)`` on one-byte enums, which makes structs with such members too
+    large: ``enum_modes=False`` does as they do. Raises BtfError for types that contain themselves or are
+    nested beyond reason.
     """
-    dump = CDump(btf)
+    dump = CDump(btf, enum_modes=enum_modes)
     for id in range(1, len(dump)) if ids is None else ids:
         dump.add(id)
     return PROLOGUE + dump.text() + EPILOGUE
@@ -62,9 +64,9 @@ def c_dump(btf: TypeGraph, ids: Iterable[int] | None = None) -> str:
 class CDump:
     """A header in the making: `add` types, then take the `text`."""
 
-    def __init__(self, graph: TypeGraph) -> None:
+    def __init__(self, graph: TypeGraph, *, enum_modes: bool = True) -> None:
         graph = Decoded(graph)
-        self._c = CText(graph)
+        self._c = CText(graph, enum_modes=enum_modes)
         self._graph = graph
         count = len(graph)
         self._c.limit += 64 * count
