@@ -33,7 +33,9 @@ def compiled(
     command = [oracles.tool(f"clang-{clang}"), "-O2", "-target", "bpf", f"-mcpu={cpu}", f"-I{C}", *flags]
     command += ["-g"] if debug else []
     out = out / f"{path.stem}.o" if out.is_dir() else out
-    done = subprocess.run([*command, "-Wno-everything", "-c", path, "-o", out], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "-Wno-everything", "-c", path, "-o", out], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return out
 
@@ -125,7 +127,11 @@ def prog_load(kernel: LinuxKernel, linked: obj.LinkedProgram, btf: int = 0, **at
     if linked.spec.type == 26:  # TRACING
         from skep.btf import Btf
 
-        name = f"btf_trace_{linked.spec.attach_to}" if linked.spec.hook.startswith("tp_btf") else linked.spec.attach_to
+        name = (
+            f"btf_trace_{linked.spec.attach_to}"
+            if linked.spec.hook.startswith("tp_btf")
+            else linked.spec.attach_to
+        )
         attr["attach_btf_id"] = Btf.kernel().require(name)
     return kernel.prog_load(
         int(linked.spec.type),

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "disasm": ("skep.cli.disasm", "list bytecode as text"),
     "exec": ("skep.cli.exec", "run raw bytecode once and print r0"),
     "filter": ("skep.cli.filter", "compile tcpdump expressions; filter captures and live interfaces"),
+    "link": ("skep.cli.link", "link BPF objects into one"),
 }
 
 

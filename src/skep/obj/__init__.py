@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skep.obj.spec import ProgramSpec as ProgramSpec
     from skep.obj.spec import Reloc as Reloc
     from skep.obj.spec import SubprogSpec as SubprogSpec
+    from skep.obj.static import static_link as static_link
 
 _HOMES = {
     "CoreTarget": "skep.obj.core",
@@ -43,6 +44,7 @@ _HOMES = {
     "kernel_btf": "skep.obj.fixed_btf",
     "link_program": "skep.obj.link",
     "read": "skep.obj.reader",
+    "static_link": "skep.obj.static",
 }
 
 __all__ = list(_HOMES)

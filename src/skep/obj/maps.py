@@ -13,6 +13,7 @@ from skep.uapi.enums import MapType
 
 if TYPE_CHECKING:
     from skep.btf import Btf
+    from skep.btf.graph import TypeGraph
 
 SECTION: Final = ".maps"
 _MAPS_OF_MAPS: Final = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
@@ -53,7 +54,7 @@ def collect(source: Source) -> None:
                 f"{source.where}: map {var.name!r} is extern: link the object that defines it (skep link)"
             )
         offset = edits.offsets.get(row.type, row.offset)
-        made, values_at = _define(source, btf, var.name, var.type)
+        made, values_at = define(source.where, btf, var.name, var.type)
         made.section = SECTION
         made.btf_id = row.type
         if var.name in source.spec.maps:
@@ -73,11 +74,14 @@ def _static_offset(source: Source, section: int, name: str, offset: int) -> int:
     return offset
 
 
-def _define(source: Source, btf: Btf, name: str, type_id: int, depth: int = 0) -> tuple[MapSpec, int]:
-    """The map that a struct of this type declares, and the byte where its ``values`` start (-1: none)."""
+def define(where: str, btf: TypeGraph, name: str, type_id: int, depth: int = 0) -> tuple[MapSpec, int]:
+    """The map that a struct of this type declares, and the byte where its ``values`` start (-1: none).
+
+    Raises LinkError, naming ``where`` and the map, for a declaration that says no map.
+    """
 
     def wrong(reason: str) -> LinkError:
-        return LinkError(f"{source.where}: map {name!r}: {reason}")
+        return LinkError(f"{where}: map {name!r}: {reason}")
 
     id = btf.resolve(type_id)
     struct = btf[id]
@@ -110,7 +114,7 @@ def _define(source: Source, btf: Btf, name: str, type_id: int, depth: int = 0) -
                 raise wrong(f"values is {btf.describe(member_type)}: an array is needed")
             pointer = btf[btf.resolve(element.type)]
             if kind in _MAPS_OF_MAPS and isinstance(pointer, t.Ptr):
-                inner, _ = _define(source, btf, f"{name}.inner", pointer.type, depth + 1)
+                inner, _ = define(where, btf, f"{name}.inner", pointer.type, depth + 1)
             elif kind != MapType.PROG_ARRAY:
                 raise wrong("values belongs to maps of maps and program arrays, and comes last")
         else:
@@ -146,7 +150,7 @@ def _agree(wrong: type[LinkError] | object, sizes: dict[str, int], field: str, s
     sizes[field] = size
 
 
-def _number(btf: Btf, type_id: int, *, wide: bool) -> int:
+def _number(btf: TypeGraph, type_id: int, *, wide: bool) -> int:
     """``__uint(x, N)`` is a pointer to an array of N; ``__ulong(x, N)`` an enum with one value N."""
     value = btf[btf.resolve(type_id)]
     if isinstance(value, t.Ptr):
