@@ -15,6 +15,8 @@ _VALUES: Final = (
     frozenset((t.INT, t.PTR, t.ARRAY, t.STRUCT, t.UNION, t.ENUM, t.ENUM64, t.FLOAT, t.TYPEDEF)) | t.MODIFIERS
 )
 
+_CHAIN: Final = t.MODIFIERS | {t.TYPEDEF, t.ARRAY}
+
 
 def check(btf: Btf) -> None:
     """Raise BtfError for the first thing that is wrong (rules: Linux kernel/bpf/btf.c, but for names)."""
@@ -26,7 +28,8 @@ def check(btf: Btf) -> None:
             if reference >= count:
                 btf.fail(id, f"names type {reference}, of {count - 1}")
         _CHECKS.get(value[0], _nothing)(btf, id, value, kinds)
-    _no_loops(btf, count)
+    _no_loops(btf, count, _by_value)
+    _no_loops(btf, count, _by_reference)
     for id in range(btf.start_id, count):
         if kinds[id] in (t.STRUCT, t.UNION, t.ARRAY):
             btf.size_of(id)
@@ -89,42 +92,37 @@ _CHECKS: Final[dict[int, Callable[[Btf, int, Type, bytes], None]]] = {
 }
 
 
-def _no_loops(btf: Btf, count: int) -> None:
-    """Refuse a type that contains itself, or a chain of references that never ends at a named type.
+def _by_value(btf: Btf, id: int) -> list[int]:
+    """What type ``id`` holds by value: its size is theirs."""
+    value = btf[id]
+    if value[0] in (t.STRUCT, t.UNION):
+        return [member[1] for member in value[3]]
+    return [value[2]] if value[0] in _CHAIN else []
 
-    Pointers to structs may loop; what may not is a chain of modifiers, typedefs, pointers and arrays alone,
-    and a struct inside itself by value.
-    """
+
+def _by_reference(btf: Btf, id: int) -> list[int]:
+    """What type ``id`` stands for or points to, up to the next struct or function: C needs an end to it."""
+    value = btf[id]
+    return [value[2]] if value[0] in _CHAIN or value[0] == t.PTR else []
+
+
+def _no_loops(btf: Btf, count: int, inside: Callable[[Btf, int], list[int]]) -> None:
+    """Refuse a type that ``inside`` leads back to."""
     done = bytearray(count)  # 0 not seen, 1 on the path, 2 free of loops
     for root in range(btf.start_id, count):
         if done[root]:
             continue
-        path = [(root, iter(_inside(btf, root)))]
+        path = [(root, iter(inside(btf, root)))]
         done[root] = 1
         while path:
             id, rest = path[-1]
             for next_id in rest:
                 if done[next_id] == 1:
-                    btf.fail(next_id, "contains itself")
+                    btf.fail(next_id, f"{btf.describe(next_id)} leads back to itself")
                 if done[next_id] == 0:
                     done[next_id] = 1
-                    path.append((next_id, iter(_inside(btf, next_id))))
+                    path.append((next_id, iter(inside(btf, next_id))))
                     break
             else:
                 done[id] = 2
                 path.pop()
-
-
-def _inside(btf: Btf, id: int) -> list[int]:
-    """What type ``id`` cannot be without: what it holds by value, or the chain it stands for."""
-    value = btf[id]
-    kind = value[0]
-    if kind in (t.STRUCT, t.UNION):
-        return [member[1] for member in value[3] if btf.kind_of(member[1]) != t.PTR]
-    if kind == t.ARRAY:
-        return [value[2]]
-    if kind in t.MODIFIERS or kind == t.TYPEDEF:
-        return [value[2]]
-    if kind == t.PTR:
-        return [value[2]] if btf.kind_of(value[2]) not in (t.STRUCT, t.UNION, t.FUNC_PROTO, t.FWD) else []
-    return []
