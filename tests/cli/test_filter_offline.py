@@ -138,6 +138,39 @@ def test_standard_input_and_output(tmp_path: Path, packing: str) -> None:
     assert (redirected.returncode, redirected.stdout) == (0, answer.output), redirected.stderr
 
 
+def test_a_pipe_in_odd_pieces(tmp_path: Path) -> None:
+    """Records straddle reads, and some are larger than the pipe's buffer."""
+    rng = random.Random(pcapfiles.SEED)
+    packets = pcapfiles.records(300)
+    packets[100:100] = [(1_700_000_001, 5, rng.randbytes(262_144), 262_144) for _ in range(9)]
+    data = pcapfiles.capture(packets, order=">")
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "skep",
+        "filter",
+        "-r",
+        "-",
+        "-w",
+        str(out),
+        "less 300 or greater 200000",
+    ]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdin is not None
+    at = 0
+    while at < len(data):
+        step = rng.choice((1, 7, 100, 5000, 70_000, 400_000))
+        child.stdin.write(data[at : at + step])
+        child.stdin.flush()
+        at += step
+    _, err = child.communicate(timeout=60)
+    kept = [packet for packet in packets if packet[3] <= 300 or packet[3] >= 200_000]
+    order = "<" if sys.byteorder == "little" else ">"
+    assert child.returncode == 0, err
+    assert out.read_bytes() == pcapfiles.capture(kept, order=order)
+
+
 def test_a_pipe_cut_short(tmp_path: Path) -> None:
     packets = pcapfiles.records(500)
     data = pcapfiles.capture(packets)

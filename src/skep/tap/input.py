@@ -19,7 +19,7 @@ TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from skep.capture import Block, Packet, Reader
+    from skep.capture import Block, Packet, Reader, Stream
     from skep.errors import SkepError
     from skep.tap.native import ScanCode
     from skep.tap.scan import Sink
@@ -174,13 +174,11 @@ class Input:
         assert code is not None
         if limit is not None and limit <= 0:
             return
-        scan = BufferScan(
-            code,
-            layout,
-            mode=mode,
-            divisor=1 if nano or layout.units == 10**6 else 1000,
-            limit=limit,
-        )
+        divisor = 1 if nano or layout.units == 10**6 else 1000
+        if stream.raw and self._reader().compression is None:
+            self._pipe(code, stream, mode, sink, divisor, limit)
+            return
+        scan = BufferScan(code, layout, mode=mode, divisor=divisor, limit=limit)
         offset = 0
         try:
             for batch in stream:
@@ -242,6 +240,32 @@ class Input:
                         break
         finally:
             self._hand(sink, gathered)
+
+    def _pipe(
+        self, code: ScanCode, stream: Stream, mode: int, sink: Sink | None, divisor: int, limit: int | None
+    ) -> None:
+        """A plain pcap file from something that cannot be mapped."""
+        from skep.tap.layout import Status
+        from skep.tap.streams import PipeScan
+
+        # The reader may have read ahead; what it has is the stream's first batch.
+        first = next(iter(stream), None)
+        start = first.records if first is not None else b""
+        layout = stream.layout
+        scan = PipeScan(code, layout, self.fd, start, stream.offset, mode=mode, divisor=divisor, limit=limit)
+        try:
+            while scan.status not in (Status.BAD, Status.LIMIT):
+                out = scan.step()
+                if out is None:
+                    break
+                if sink is not None and out:
+                    sink(memoryview(out))
+            if scan.tail:
+                error = stream.error(scan.tail[: layout.record_header], len(scan.tail), scan.offset)
+                if error is not None:
+                    raise error
+        finally:
+            self.seen, self.matched = scan.seen, scan.matched
 
     def _mixed(self) -> SkepError:
         from skep.errors import CaptureError

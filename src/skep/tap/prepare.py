@@ -30,6 +30,9 @@ NAME_FILES = ("/etc/hosts", "/etc/services", "/etc/protocols", "/etc/networks", 
 #: tenth to a half as much and its code scans a capture only a quarter slower.
 _BASIC_TO = 400
 
+#: More are not compiled: LLVM would take half a minute and a quarter of a gigabyte.
+_NATIVE_TO = 50_000
+
 
 class Recipe:
     """What the user asked for: the expression and the compiler's options."""
@@ -223,6 +226,8 @@ def native(
     found = cache.lookup("tap-program", REVISION, order, packed)
     if found is not None and (code := _load(found)) is not None:
         return code, found, ""
+    if len(insns) > _NATIVE_TO:
+        return None, b"", f"{len(insns)} instructions are too many to compile (at most {_NATIVE_TO})"
     try:
         text = module_text(insns, swapped=swapped)
         level = "basic" if len(insns) <= _BASIC_TO else "least"
