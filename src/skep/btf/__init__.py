@@ -5,9 +5,10 @@ The names are loaded when first used: a program that reads one struct needs neit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # `typing` costs more than the rest: start-up counts, here and below
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.btf.build import BtfBuilder as BtfBuilder
     from skep.btf.cdump import c_dump as c_dump
     from skep.btf.duplicates import dedup as dedup

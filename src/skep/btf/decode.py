@@ -6,9 +6,6 @@ offsets to strings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
-
 from skep.btf.strings import Strings
 from skep.btf.types import (
     Array,
@@ -38,8 +35,14 @@ from skep.btf.types import (
 )
 from skep.errors import BtfError
 
-Words = Any  # a memoryview of format "I": typeshed has no name for it that indexes to int
-Decoder = Callable[[Words, int, Strings], Type]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    Words = Any  # a memoryview of format "I": typeshed has no name for one that indexes to int
+    Decoder = Callable[[Words, int, Strings], Type]
+
 
 SIZES: Final = (
     (0, 0),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from typing import Final, NoReturn
 
 from skep.btf import types as t
 from skep.btf.types import Composite, EnumValue, Func, FuncProto, Member, Type
 from skep.errors import BtfError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final, NoReturn
 
 _MAX_SIZE: Final = 0xFFFFFFFF
 _MAX_NESTING: Final = 200

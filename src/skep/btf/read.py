@@ -10,11 +10,8 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
 from itertools import repeat
-from typing import Any, Final, NoReturn
 
 from skep.btf import decode
 from skep.btf.graph import TypeGraph
@@ -22,6 +19,11 @@ from skep.btf.strings import Strings
 from skep.btf.types import KIND_NAMES, LAST_KIND, Type, Void
 from skep.elf.source import file_bytes
 from skep.errors import BtfError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final, NoReturn
 
 MAGIC: Final = 0xEB9F
 KERNEL: Final = "/sys/kernel/btf/vmlinux"
@@ -132,6 +134,8 @@ class Btf(TypeGraph):
         if self.order == _NATIVE:
             self._words = types.cast("I")
         else:
+            from array import array
+
             swapped = array("I")
             swapped.frombytes(types)
             swapped.byteswap()

@@ -6,9 +6,16 @@ kinds never compare equal, and values hash and compare at the speed of tuples. T
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from operator import itemgetter
-from typing import Any, ClassVar, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, ClassVar, Final
+
+    _Tuple = tuple[Any, ...]
+else:
+    _Tuple = tuple
 
 VOID: Final = 0
 INT: Final = 1
@@ -70,7 +77,7 @@ def item(index: int) -> Any:
     return property(itemgetter(index))
 
 
-class Value(tuple[Any, ...]):
+class Value(_Tuple):
     """A tuple with named items."""
 
     __slots__ = ()

@@ -5,9 +5,10 @@ The names are loaded when first used: reading BTF that is no ELF file needs none
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # `typing` costs more than all of skep.btf: start-up counts
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.elf.read import Elf as Elf
     from skep.elf.read import Relocation as Relocation
     from skep.elf.read import Section as Section
