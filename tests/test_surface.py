@@ -8,7 +8,7 @@ import sys
 import skep
 
 #: Adding a name is a decision: write it here too.
-SURFACE = ["Filter", "SkepError", "__version__"]
+SURFACE = ["Filter", "SkepError", "__version__", "load"]
 
 #: Modules that make start-up slow or belong to the compiler.
 HEAVY = ["llvmlite", "numpy", "rich", "dataclasses", "inspect", "ast", "asyncio", "typing_extensions"]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from skep.errors import SkepError as SkepError
+    from skep.loading import load as load
     from skep.tap import Filter as Filter
 
 __version__ = "0.1.0"
@@ -17,9 +18,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "Filter": "skep.tap",
     "SkepError": "skep.errors",
+    "load": "skep.loading",
 }
 
-__all__ = ["Filter", "SkepError", "__version__"]
+__all__ = ["Filter", "SkepError", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

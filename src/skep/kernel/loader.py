@@ -1,0 +1,384 @@
+"""From a spec to handles: types, maps, programs, in that order, or nothing at all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from skep.errors import KernelError, LinkError
+from skep.kernel import mapload
+from skep.kernel.codec import Codec
+from skep.kernel.map import Map
+from skep.kernel.object import Object
+from skep.kernel.program import Program
+from skep.kernel.protocol import Kernel
+from skep.kernel.typed import Codecs
+from skep.obj.linked import FUNC_INFO_BYTES, LINE_INFO_BYTES
+from skep.obj.spec import PIN_BY_NAME
+from skep.uapi.enums import MapType as T
+from skep.uapi.enums import ProgType
+
+if TYPE_CHECKING:
+    from skep.kernel.externs import ExternTable
+    from skep.obj import CoreTarget, LinkedProgram
+    from skep.obj.spec import MapSpec, ObjectSpec, ProgramSpec
+
+BPFFS: Final = "/sys/fs/bpf"
+_KCONFIG: Final = ".kconfig"
+_SLEEPABLE: Final = 16
+_XDP_HAS_FRAGS: Final = 32
+_OF_MAPS: Final = (T.ARRAY_OF_MAPS, T.HASH_OF_MAPS)
+
+
+class Loader:
+    """Loads one object into one kernel.
+
+    Args:
+        programs: names of those to load; by default all but those whose section says ``SEC("?…")``.
+        variables: first values of global variables, by name.
+        max_entries: sizes of maps, by name, instead of those in the object.
+        reuse: maps to take instead of making new ones, by name; they stay the caller's.
+        targets: what a program attaches to, by its name: a kernel function, or for freplace a `Program`.
+        pin_root: where maps that ask for it are pinned, and looked for, by name.
+        types: the kernel's types for CO-RE, when they are not the running kernel's own.
+        log_level: 1 or 2 keeps the verifier's log of each program in `Program.log`.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        spec: ObjectSpec,
+        *,
+        programs: Iterable[str] | None = None,
+        variables: Mapping[str, Any] | None = None,
+        max_entries: Mapping[str, int] | None = None,
+        reuse: Mapping[str, Map] | None = None,
+        targets: Mapping[str, str | Program] | None = None,
+        pin_root: str = BPFFS,
+        types: CoreTarget | None = None,
+        log_level: int = 0,
+    ) -> None:
+        self.kernel = kernel
+        self.spec = spec
+        self.wanted = None if programs is None else list(programs)
+        self.reuse = dict(reuse or {})
+        self.targets = dict(targets or {})
+        self.pin_root = pin_root
+        self.log_level = log_level
+        self._types = types
+        self._externs: ExternTable | None = None
+        self._btf_fd = -1
+        self._codecs: Codecs | None = None
+        for name in (*(self.wanted or ()), *self.targets):
+            if name not in spec.programs:
+                raise self._no_such("program", name, spec.programs)
+        for name in (*(max_entries or ()), *self.reuse):
+            if name not in spec.maps:
+                raise self._no_such("map", name, spec.maps)
+        for name, count in (max_entries or {}).items():
+            spec.maps[name].max_entries = count
+        if variables:
+            from skep.kernel.globals import set_variables
+
+            set_variables(spec, dict(variables))
+
+    def _no_such(self, what: str, name: str, known: Iterable[str]) -> LinkError:
+        where = self.spec.path or self.spec.name or "object"
+        return LinkError(f"{where}: no {what} {name!r}; there are: {', '.join(known) or 'none'}")
+
+    @property
+    def types(self) -> CoreTarget:
+        if self._types is None:
+            from skep.obj import CoreTarget
+
+            self._types = CoreTarget.kernel()
+        return self._types
+
+    @property
+    def externs(self) -> ExternTable:
+        if self._externs is None:
+            from skep.kernel.externs import ExternTable
+
+            self._externs = ExternTable(self.kernel, self.spec, self.types)
+        return self._externs
+
+    # --- the whole -----------------------------------------------------------------------------
+
+    def load(self) -> Object:
+        """The object, loaded. On any error everything made so far is closed, pins made are removed."""
+        with ExitStack() as undo:
+            made = Object(self.kernel, self.spec)
+            undo.callback(made.close)
+            with ExitStack() as after:
+                after.callback(self._close)
+                chosen = self._chosen()
+                self._load_btf()
+                self._make_maps(made, undo)
+                self._load_programs(made, chosen)
+                self._fill_maps(made)
+            undo.pop_all()
+        return made
+
+    def _close(self) -> None:
+        if self._externs is not None:
+            self._externs.close()
+        if self._btf_fd >= 0:
+            self.kernel.close(self._btf_fd)
+            self._btf_fd = -1
+
+    def _chosen(self) -> list[ProgramSpec]:
+        specs = self.spec.programs
+        if self.wanted is not None:
+            return [specs[name] for name in self.wanted]
+        return [spec for spec in specs.values() if spec.autoload]
+
+    # --- types ---------------------------------------------------------------------------------
+
+    def _load_btf(self) -> None:
+        btf = self.spec.btf
+        if btf is None:
+            return
+        self._codecs = Codecs(btf)
+        from sys import byteorder
+
+        if btf.order != ("<" if byteorder == "little" else ">"):
+            return  # types of the other byte order: no kernel here takes them
+        from skep.kernel import btfload
+        from skep.obj import kernel_btf
+
+        try:
+            self._btf_fd = btfload.load(self.kernel, kernel_btf(self.spec))
+        except KernelError as error:
+            # Programs and maps do without, except those that cannot, and then the kernel says so.
+            if error.errno in (errno.EPERM, errno.ENOSYS):
+                raise
+
+    # --- maps ----------------------------------------------------------------------------------
+
+    def _make_maps(self, made: Object, undo: ExitStack) -> None:
+        if _KCONFIG in self.spec.maps and _KCONFIG not in self.reuse:
+            from skep.obj import fill_kconfig
+
+            fill_kconfig(self.spec, has=_virtual_kconfig(self.kernel))
+        for name, spec in self.spec.maps.items():
+            if name in self.reuse:
+                given = self.reuse[name]
+                mapload.check_same(self.kernel, spec, given.fd, "the map given")
+                made._add_map(name, self._handle(spec, self.kernel.dup(given.fd)))
+                continue
+            path = mapload.pin_path(self.pin_root, spec)
+            fd = mapload.pinned(self.kernel, spec, path)
+            if fd is not None:
+                made._add_map(name, self._handle(spec, fd))
+                continue
+            handle = self._handle(spec, self._create(spec))
+            made._add_map(name, handle)
+            if spec.data is not None and spec.type != T.STRUCT_OPS:
+                self._first_data(spec, handle)
+            if spec.pinning == PIN_BY_NAME:
+                handle.pin(path)
+                undo.callback(_unlink, path)
+
+    def _create(self, spec: MapSpec) -> int:
+        if spec.type != T.STRUCT_OPS:
+            return mapload.create(self.kernel, spec, self._btf_fd)
+        from skep.kernel.struct_ops import StructOps
+
+        ops = StructOps(self.spec, spec, self.types)
+        size = spec.value_size
+        spec.value_size = ops.size
+        try:
+            return mapload.create(self.kernel, spec, self._btf_fd, struct_type=ops.value_type)
+        finally:
+            spec.value_size = size
+
+    def _handle(self, spec: MapSpec, fd: int) -> Map:
+        shape = mapload.Shape(self.kernel, spec)
+        try:
+            return Map(
+                self.kernel,
+                fd,
+                shape.type,
+                shape.key_size,
+                shape.value_size,
+                shape.max_entries,
+                shape.flags,
+                name=spec.name,
+                key=self._codec(spec.key_type_id),
+                value=self._codec(spec.value_type_id) if spec.data is None else None,
+                inner=(self._codec(spec.inner.key_type_id), self._codec(spec.inner.value_type_id))
+                if spec.inner is not None
+                else (None, None),
+            )
+        except BaseException:
+            self.kernel.close(fd)
+            raise
+
+    def _codec(self, type_id: int) -> Codec | None:
+        if not type_id or self._codecs is None:
+            return None
+        return self._codecs.of(type_id)
+
+    def _first_data(self, spec: MapSpec, handle: Map) -> None:
+        data = spec.data
+        if data is not None and data.strip(b"\0"):
+            handle.raw[bytes(4)] = bytes(data)
+        if spec.section.startswith(".rodata") or spec.section == _KCONFIG:
+            try:
+                handle.freeze()
+            except KernelError as error:
+                # Before 5.2 nothing can be frozen; the programs still cannot write to it.
+                if error.errno in (errno.EPERM, errno.ENOMEM):
+                    raise
+
+    def _fill_maps(self, made: Object) -> None:
+        """Put what the object's declarations say into maps of maps and of programs, and into struct_ops."""
+        for name, spec in self.spec.maps.items():
+            handle = made.maps[name]
+            if spec.type == T.STRUCT_OPS:
+                from skep.kernel.struct_ops import StructOps
+
+                handle_value = StructOps(self.spec, spec, self.types).value(made.programs)
+                made._struct_ops[name] = handle_value
+                continue
+            if name in self.reuse:
+                continue
+            for slot, target in spec.contents.items():
+                if spec.type in _OF_MAPS:
+                    handle[slot] = made.maps[target]
+                elif target in made.programs:
+                    handle[slot] = made.programs[target]
+
+    # --- programs ------------------------------------------------------------------------------
+
+    def _load_programs(self, made: Object, chosen: list[ProgramSpec]) -> None:
+        for spec in chosen:
+            made._add_program(spec.name, self._load_program(made, spec))
+
+    def _load_program(self, made: Object, spec: ProgramSpec) -> Program:
+        from skep.obj import link_program
+
+        # The types are only looked at when a relocation asks for them; one target serves all programs.
+        linked = link_program(self.spec, spec.name, target=self.types if self._needs_types() else None)
+        for ref in linked.map_refs:
+            linked.set_map(ref, made.maps[ref.map].fd)
+        fd_array: tuple[int, ...] = ()
+        if linked.extern_refs:
+            kconfig = made.maps.get(_KCONFIG)
+            fd_array = self.externs.fill(linked, kconfig.fd if kconfig is not None else -1)
+        attr = self._attr(spec)
+        try:
+            fd, log = self._prog_load(spec, linked, attr, fd_array)
+        except KernelError as error:
+            from skep.kernel.refusal import of_program
+
+            raise of_program(self.kernel, linked, error) from error.__cause__
+        return Program(self.kernel, fd, spec, log=log)
+
+    def _needs_types(self) -> bool:
+        return self._types is not None or any(f.core_relos for f in self.spec.functions.values())
+
+    def _attr(self, spec: ProgramSpec) -> dict[str, Any]:
+        attr: dict[str, Any] = {}
+        if spec.type == ProgType.KPROBE and self.kernel.version < (5, 0):
+            major, minor = self.kernel.version
+            attr["kern_version"] = self.spec.version or major << 16 | minor << 8
+        from skep.kernel.targets import attach_attr, needs_target
+
+        if needs_target(spec):
+            attr |= attach_attr(spec, self.externs, self.targets.get(spec.name))
+        elif spec.type == ProgType.STRUCT_OPS:
+            from skep.kernel.struct_ops import member_of
+
+            attr |= member_of(self.spec, spec, self.types)
+        return attr
+
+    def _prog_load(
+        self, spec: ProgramSpec, linked: LinkedProgram, attr: dict[str, Any], fd_array: tuple[int, ...]
+    ) -> tuple[int, str]:
+        flags = spec.flags
+        if spec.sleepable:
+            flags |= _SLEEPABLE
+        attach_type = int(spec.attach_type) if spec.attach_type is not None else 0
+        info: dict[str, Any] = {}
+        if self._btf_fd >= 0 and linked.func_infos:
+            info = {
+                "prog_btf_fd": self._btf_fd,
+                "func_info": linked.func_info(),
+                "func_info_rec_size": FUNC_INFO_BYTES,
+                "line_info": linked.line_info(),
+                "line_info_rec_size": LINE_INFO_BYTES,
+            }
+
+        def load(expected: int, more: dict[str, Any]) -> tuple[int, str]:
+            return self.kernel.prog_load(
+                spec.type,
+                bytes(linked.code),
+                self.spec.license,
+                name=spec.name,
+                log_level=self.log_level,
+                fd_array=fd_array,
+                prog_flags=flags,
+                **{"expected_attach_type": expected, **attr, **more},
+            )
+
+        try:
+            return load(attach_type, info)
+        except KernelError as error:
+            if error.errno not in (errno.EINVAL, errno.E2BIG) or _verified(error.log):
+                raise
+            first = error
+        # Refused before a single instruction was looked at: leave out what older kernels do not know.
+        if attach_type and self._optional(spec):
+            try:
+                return load(0, info)
+            except KernelError:
+                pass
+        if info and not _needs_info(linked):
+            try:
+                return load(attach_type, {})
+            except KernelError:
+                pass
+        raise first
+
+    @staticmethod
+    def _optional(spec: ProgramSpec) -> bool:
+        from skep.obj.sections import lookup
+
+        meaning = lookup(spec.section)
+        return meaning is not None and "optional" in meaning.flags
+
+
+def _verified(log: str) -> bool:
+    return "processed " in log and "processed 0 insns" not in log
+
+
+def _needs_info(linked: LinkedProgram) -> bool:
+    """Callbacks and global functions are known by their types only."""
+    return len(linked.subprogs) > 1
+
+
+def _virtual_kconfig(kernel: Kernel) -> list[str]:
+    has: list[str] = []
+    if kernel.version >= (5, 15):
+        has.append("LINUX_HAS_BPF_COOKIE")
+    try:
+        with open("/proc/kallsyms", "rb") as file:
+            text = file.read()
+    except OSError:
+        return has
+    if b"_sys_bpf\n" in text and any(b" __" + arch + b"_sys_bpf\n" in text for arch in _WRAPPED):
+        has.append("LINUX_HAS_SYSCALL_WRAPPER")
+    return has
+
+
+_WRAPPED: Final = (b"x64", b"arm64", b"s390x", b"riscv", b"powerpc")
+
+
+def _unlink(path: str) -> None:
+    import os
+
+    with suppress(OSError):
+        os.unlink(path)

@@ -1,0 +1,103 @@
+"""Why a kernel refused: what it lacks, or what its verifier found."""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import TYPE_CHECKING, Final
+
+from skep.errors import KernelError, NotSupported, SkepError, VerifierError
+from skep.kernel import probes
+from skep.kernel.protocol import Kernel
+from skep.uapi.enums import SINCE, MapType
+
+if TYPE_CHECKING:
+    from skep.obj import LinkedProgram
+    from skep.obj.spec import MapSpec
+
+_POISON: Final = "195896080"
+_POISON_KFUNC: Final = 2002000000
+_LAST_INSN: Final = re.compile(r"^(?:from \d+ to )?(\d+): \([0-9a-f]{2}\)", re.M)
+_HELPER: Final = re.compile(r"(?:unknown func|invalid func|cannot use helper) ([a-z0-9_]+)#(\d+)")
+
+
+def of_map(kernel: Kernel, spec: MapSpec, error: KernelError) -> SkepError:
+    """The error for a map that could not be created."""
+    kind = spec.type
+    early = error.errno in (errno.EINVAL, errno.EOPNOTSUPP, 524)
+    if (
+        isinstance(kind, MapType)
+        and early
+        and not probes.known_since(kernel, kind.c_name)
+        and not probes.map_type(kernel, kind)
+    ):
+        return NotSupported(
+            error.errno or 0, f"map {spec.name}: {kind.c_name}", since=SINCE.get(kind.c_name), cmd=error.cmd
+        )
+    name = kind.name.lower() if isinstance(kind, MapType) else f"type {kind}"
+    shape = f"{name}, key {spec.key_size}, value {spec.value_size}, max_entries {spec.max_entries}"
+    if spec.flags:
+        shape += f", flags {spec.flags:#x}"
+    error.reason = f"map {spec.name} ({shape}): {error.reason}"
+    return error
+
+
+def of_program(kernel: Kernel, linked: LinkedProgram, error: KernelError) -> SkepError:
+    """The error for a program that could not be loaded."""
+    spec, log = linked.spec, error.log
+    kind = spec.type
+    early = not log or "processed 0 insns" in log
+    if early and error.errno in (errno.EINVAL, errno.EOPNOTSUPP) and not probes.prog_type(kernel, kind):
+        names = [kind.c_name, *([spec.attach_type.c_name] if spec.attach_type is not None else [])]
+        for name in names:
+            if not probes.known_since(kernel, name):
+                return NotSupported(
+                    error.errno or 0, f"program {spec.name}: {name}", since=SINCE.get(name), cmd=error.cmd
+                )
+    if _POISON in log and linked.failed_relos:
+        where = spec.name
+        pcs = [int(found) for found in _LAST_INSN.findall(log)]
+        last = pcs[-1] if pcs else -1
+        failed = next((f for f in linked.failed_relos if f.pc == last), linked.failed_relos[0])
+        made: SkepError = failed.error(where)
+        made.__cause__ = error
+        return made
+    found = _HELPER.search(log)
+    if found:
+        name = found[1] if found[1] != "unknown" else f"helper {found[2]}"
+        since = _helper_since(int(found[2]))
+        if since is not None and not _has(kernel, since):
+            return NotSupported(error.errno or 0, f"program {spec.name}: {name}", since=since, cmd=error.cmd)
+    if error.errno in (errno.EPERM, errno.ENOSYS, errno.ENOMEM) or not log.strip():
+        error.reason = f"program {spec.name}: {error.reason}"
+        return error
+    return _verifier(spec.name, error)
+
+
+def _helper_since(number: int) -> str | None:
+    from skep.uapi.helpers import helpers
+
+    known = helpers().get(number)
+    return known.since if known is not None else None
+
+
+def _has(kernel: Kernel, since: str) -> bool:
+    major, _, minor = since.partition(".")
+    return kernel.version >= (int(major), int(minor or 0))
+
+
+def _verifier(name: str, error: KernelError) -> VerifierError:
+    log = error.log
+    pcs = _LAST_INSN.findall(log)
+    sources = [line[2:].strip() for line in log.splitlines() if line.startswith("; ")]
+    source = sources[-1] if sources else None
+    told = error.reason.partition(": ")[2] or error.reason
+    made = VerifierError(
+        f"program {name}: {told}",
+        insn=int(pcs[-1]) if pcs else None,
+        source=source,
+        log=log,
+        hint=f"at: {source}" if source else None,
+    )
+    made.__cause__ = error
+    return made
