@@ -200,3 +200,18 @@ def test_depth_and_growth_are_bounded(data: bytes) -> None:
     everything(data)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 400 << 10  # KiB
+
+
+def test_overlapping_long_names_are_refused() -> None:
+    """Thousands of types whose names all run to the end of one long string."""
+    builder = BtfBuilder()
+    count = 5_000
+    for _ in range(count):
+        builder.add(t.Fwd("x" * 60_000))
+    data = bytearray(builder.build())
+    for index in range(count):
+        data[24 + 12 * index : 28 + 12 * index] = (index + 1).to_bytes(4, "little")
+    btf = Btf(bytes(data))
+    with pytest.raises(BtfError, match="too many long ones that overlap"):
+        list(btf)
+    assert everything(bytes(data)) > 5

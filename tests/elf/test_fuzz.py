@@ -111,3 +111,19 @@ def test_random_bytes_after_the_magic(tmp_path: Path) -> None:
         path.write_bytes(b"\x7fELF\x02\x01\x01" + rng.randbytes(rng.randrange(200)))
         with contextlib.suppress(ElfError):
             Elf.open(path)
+
+
+def test_overlapping_long_names_are_refused() -> None:
+    """Thousands of symbols whose names all run to the end of one large string table."""
+    builder = ElfBuilder()
+    builder.symbol("x" * 300_000)
+    for _ in range(3_000):
+        builder.symbol("y")
+    data = bytearray(builder.build())
+    symtab = Elf(data).symtab
+    assert symtab is not None
+    for index in range(2, 3_000):
+        at = symtab.offset + index * c.SYM_SIZE
+        data[at : at + 4] = index.to_bytes(4, "little")
+    with pytest.raises(ElfError, match="long names that overlap"):
+        _ = Elf(data).symbols

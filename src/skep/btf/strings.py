@@ -13,6 +13,8 @@ _WINDOW: Final = 1 << 16
 _OVERLAP: Final = 512
 _LONGEST: Final = 1 << 16
 _KEPT: Final = 512
+_LONG_NAME: Final = 1024
+_LONG_NAMES: Final = 1 << 20
 
 
 class Strings(dict[int, str]):
@@ -21,13 +23,14 @@ class Strings(dict[int, str]):
     ``start`` is the offset of the first byte: split BTF counts on from its base's strings.
     """
 
-    __slots__ = ("_base", "_path", "_windows", "end", "origin", "raw", "start")
+    __slots__ = ("_base", "_long_names", "_path", "_windows", "end", "origin", "raw", "start")
 
     def __init__(self, raw: memoryview, base: Strings | None, path: str | None, origin: int) -> None:
         super().__init__()
         self.raw = raw
         self._base = base
         self._path = path
+        self._long_names = 0
         self._windows: dict[int, bytes] = {}
         self.origin = origin  # in the file, for messages
         self.start: int = base.end if base is not None else 0
@@ -46,6 +49,8 @@ class Strings(dict[int, str]):
             text = window[low:end].decode("utf-8", "surrogateescape")
             if end - low <= _KEPT:
                 self[offset] = text
+            elif end - low > _LONG_NAME:
+                self._count_long(end - low, offset)
             return text
         return self._long(at, offset)
 
@@ -72,7 +77,18 @@ class Strings(dict[int, str]):
             raise BtfError(
                 f"the name at offset {offset} is {reason}", path=self._path, offset=self.origin + at
             )
+        self._count_long(end, offset)
         return text[:end].decode("utf-8", "surrogateescape")
+
+    def _count_long(self, size: int, offset: int) -> None:
+        """Long names may overlap only so far: a few megabytes could otherwise spell out terabytes."""
+        self._long_names += size
+        if self._long_names > 8 * len(self.raw) + _LONG_NAMES:
+            raise BtfError(
+                f"the name at offset {offset} is one of too many long ones that overlap",
+                path=self._path,
+                offset=self.origin,
+            )
 
     def offsets_of(self, name: str) -> Iterator[int]:
         """Offsets of strings that are exactly ``name``, ascending; not those that end another string."""

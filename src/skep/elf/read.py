@@ -13,6 +13,10 @@ from skep.elf.source import file_bytes
 from skep.errors import ElfError
 
 _MAGIC: Final = b"\x7fELF"
+_LONG_NAME: Final = 1024
+_LONG_NAMES: Final = 1 << 20
+"""Names longer than the first may overlap in the string table only so far: a few megabytes of file could
+otherwise spell out terabytes of names."""
 
 
 class Section:
@@ -136,6 +140,7 @@ class Elf:
     ) -> None:
         self.path = None if path is None else os.fspath(path)
         self.raw = memoryview(data).cast("B").toreadonly()
+        self._long_names = 0  # bytes of them decoded so far
         self._read_header()
         self._read_sections()
 
@@ -291,6 +296,10 @@ class Elf:
                 f"{len(table)} bytes)",
                 offset,
             )
+        if end - start > _LONG_NAME:
+            self._long_names += end - start
+            if self._long_names > 8 * len(self.raw) + _LONG_NAMES:
+                raise self.error(f"{what}: long names that overlap, more than this file can mean", offset)
         return table[start:end].decode("utf-8", "surrogateescape")
 
     # --- symbols -------------------------------------------------------------------------------
