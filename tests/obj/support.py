@@ -86,7 +86,9 @@ def by_name(code: bytes, maps: dict[int, str]) -> list[tuple[Any, ...]]:
 
 
 @contextlib.contextmanager
-def load(spec: obj.ObjectSpec, *names: str, **attr: int) -> Iterator[Loaded]:
+def load(
+    spec: obj.ObjectSpec, *names: str, target: obj.CoreTarget | None = None, **attr: int
+) -> Iterator[Loaded]:
     """Create the maps of ``spec`` and load its programs (those ``names``, or all)."""
     kernel = LinuxKernel()
     loaded = Loaded(kernel)
@@ -101,7 +103,7 @@ def load(spec: obj.ObjectSpec, *names: str, **attr: int) -> Iterator[Loaded]:
             fds.append(fd)
             if made.data is not None:
                 kernel.map_update_elem(fd, bytes(4), bytes(made.data))
-        target = obj.CoreTarget.kernel()
+        target = target or obj.CoreTarget.kernel()
         for name in names or [n for n, p in spec.programs.items() if p.autoload]:
             linked = obj.link_program(spec, name, target=target)
             for ref in linked.map_refs:

@@ -9,29 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
 from skep.errors import BtfError, CoreReloError
-from skep.obj.core_match import match
+from skep.obj.core_cache import Answer, AnswerFile, Key, kernel_identity
 from skep.obj.core_patch import POISON, Patch, patch
-from skep.obj.core_spec import (
-    ENUM_EXISTS,
-    FIELD_EXISTS,
-    TYPE_ID_LOCAL,
-    TYPE_KINDS,
-    Spec,
-    describe,
-    essential,
-    kind_name,
-    parse,
-    same_kind,
-)
-from skep.obj.core_value import answer, compare_sizes
 from skep.obj.linked import FailedRelo
 
 if TYPE_CHECKING:
     from skep.btf import Btf
+    from skep.obj.core_spec import Spec
     from skep.obj.spec import SubprogSpec
 
 _SYSFS: Final = "/sys/kernel/btf"
@@ -49,6 +37,8 @@ class CoreTarget:
         self._btf = btf
         self._modules = modules
         self._module_btfs: list[Btf] | None = None
+        #: what answers may be kept on disk under; b"": they are not
+        self.identity = b""
         self._flavours: dict[Btf, dict[str, list[str]]] = {}
         self._resolvers: dict[Btf, Resolver] = {}
 
@@ -58,6 +48,7 @@ class CoreTarget:
         from skep.btf.read import Btf
 
         self = cls(Btf.kernel)
+        self.identity = kernel_identity()
         self._modules = lambda: _modules(self.btf)
         return self
 
@@ -94,6 +85,8 @@ class CoreTarget:
         return found
 
     def _search(self, btf: Btf, local: t.Type) -> list[tuple[Btf, int]]:
+        from skep.obj.core_spec import essential, same_kind
+
         name = essential(local.name)
         names = [name, *self._flavours_of(btf).get(name, ())]
         ids = {id for wanted in names for id in btf.ids_named(wanted) if id >= btf.start_id}
@@ -108,6 +101,8 @@ class CoreTarget:
 
 def _flavours(strings: bytes) -> dict[str, list[str]]:
     """Essential name -> the names in a string section that are flavours of it."""
+    from skep.obj.core_spec import essential
+
     found: dict[str, list[str]] = {}
     at = strings.find(b"___")
     while at >= 0:
@@ -141,41 +136,52 @@ def _modules(base: Btf) -> list[Btf]:
     return found
 
 
-class Answer(NamedTuple):
-    """What to write for one relocation, and for a failed one, why."""
-
-    patch: Patch
-    reason: str
-    spec: Spec
-
-
 class Resolver:
     """Answers for one object's types against one target's."""
 
     def __init__(self, local: Btf, target: CoreTarget) -> None:
         self.local = local
         self.target = target
-        self._answers: dict[tuple[int, int, int], Answer] = {}
         self._candidates: dict[int, list[tuple[Btf, int]]] = {}
+        self._file = AnswerFile(local, target.identity)
+        self._answers = self._file.load()
+        self._is_new = False
 
-    def resolve(self, type_id: int, access_at: int, kind: int, where: str) -> Answer:
-        """The answer to a relocation of ``kind`` of ``type_id`` at the access string at that offset."""
-        key = (type_id, access_at, kind)
+    def resolve(self, key: Key, where: str) -> Answer:
+        """The answer to relocation ``key``: type id, offset of the access string, kind.
+
+        Raises CoreReloError, naming ``where``, where libbpf too refuses the object.
+        """
         known = self._answers.get(key)
         if known is None:
-            spec = parse(self.local, type_id, self.local.strings[access_at], kind, where)
-            known = self._answers[key] = self._resolve(spec, where)
+            known = self._answers[key] = self._resolve(key, where)
+            self._is_new = True
         return known
 
-    def _resolve(self, spec: Spec, where: str) -> Answer:
+    def keep(self) -> None:
+        """Store new answers for the next process."""
+        if self._is_new:
+            self._is_new = False
+            self._file.save(self._answers)
+
+    def spec(self, key: Key, where: str) -> Spec:
+        """What relocation ``key`` speaks of."""
+        from skep.obj.core_spec import parse
+
+        return parse(self.local, key[0], self.local.strings[key[1]], key[2], where)
+
+    def _resolve(self, key: Key, where: str) -> Answer:
+        from skep.obj import core_spec
+        from skep.obj.core_match import match
+        from skep.obj.core_value import answer, compare_sizes
+
+        spec = self.spec(key, where)
+        what = core_spec.describe(spec)
         local_type = self.local[spec.root]
-        if spec.kind == TYPE_ID_LOCAL:
-            return Answer(Patch(spec.root, spec.root, validate=False), "", spec)
+        if spec.kind == core_spec.TYPE_ID_LOCAL:
+            return Patch(spec.root, spec.root, validate=False), what, ""
         if not local_type.name:
-            raise CoreReloError(
-                f"{where}: {kind_name(spec.kind)} of {self.local.describe(spec.root)}: "
-                "types without a name have no counterpart to be found"
-            )
+            raise CoreReloError(f"{where}: {what}: types without a name have no counterpart to be found")
         candidates = self._candidates.get(spec.root)
         if candidates is None:
             candidates = self._candidates[spec.root] = self.target.candidates(local_type)
@@ -183,44 +189,36 @@ class Resolver:
         chosen: Patch | None = None
         chosen_spec: Spec | None = None
         fitting: list[tuple[Btf, int]] = []
-        reason = f"the target has no {self.local.describe(spec.root).split('___')[0]}"
+        reason = f"the target has no {core_spec.essential(self.local.describe(spec.root))}"
         for btf, id in candidates:
             found = match(spec, btf, id)
             if isinstance(found, str):
                 reason = found
                 continue
-            made = _patch_of(spec, found, original)
+            new = answer(spec, found)
+            made = Patch(
+                original.value,
+                new.value,
+                original.validate,
+                original.size,
+                new.size,
+                compare_sizes(spec.btf, original, btf, new),
+            )
             if chosen is None or chosen_spec is None:
                 chosen, chosen_spec = made, found
             elif found.bit_offset != chosen_spec.bit_offset or made.new != chosen.new:
                 raise CoreReloError(
-                    f"{where}: {describe(spec)}: the target's types {chosen_spec.root} and {found.root} give "
+                    f"{where}: {what}: the target's types {chosen_spec.root} and {found.root} give "
                     f"different answers ({chosen.new} and {made.new})"
                 )
             fitting.append((btf, id))
         if fitting:
             self._candidates[spec.root] = fitting
         if chosen is not None:
-            return Answer(chosen, chosen.reason, spec)
-        if spec.kind in (FIELD_EXISTS, ENUM_EXISTS) or spec.kind in TYPE_KINDS:
-            return Answer(Patch(original.value, 0, validate=original.validate), "", spec)
-        return Answer(POISON, reason, spec)
-
-
-def _patch_of(spec: Spec, found: Spec, original: object) -> Patch:
-    from skep.obj.core_value import Value
-
-    assert isinstance(original, Value)
-    new = answer(spec, found)
-    reason = compare_sizes(spec.btf, original, found.btf, new)
-    return Patch(
-        original.value,
-        new.value,
-        validate=original.validate,
-        old_size=original.size,
-        new_size=new.size,
-        reason=reason,
-    )
+            return chosen, what, chosen.reason
+        if spec.kind in core_spec.ANSWER_WITHOUT:
+            return Patch(original.value, 0, original.validate), what, ""
+        return POISON, what, reason
 
 
 def relocate(
@@ -232,14 +230,25 @@ def relocate(
     """
     failed: list[FailedRelo] = []
     start = 8 * function.start
-    for offset, type_id, access_at, kind in function.core_relos:
+    for offset, *rest in function.core_relos:
         if offset % 8:
             raise CoreReloError(f"{where}: a relocation at byte {offset}, which is inside an instruction")
+        key = (rest[0], rest[1], rest[2])
         slot = base + (offset - start) // 8
-        found = resolver.resolve(type_id, access_at, kind, where)
-        reason = patch(code, slot, found.patch, where, found.spec)
+        change, what, why = resolver.resolve(key, where)
+
+        def named(slot: int = slot, key: Key = key, what: str = what) -> str:
+            return f"{where}: insn {slot}, {kind_name(key[2])} of {what}"
+
+        reason = patch(code, slot, change, named)
         if reason is not None:
-            failed.append(
-                FailedRelo(slot, kind_name(kind), describe(found.spec), function.name, found.reason or reason)
-            )
+            failed.append(FailedRelo(slot, kind_name(key[2]), what, function.name, why or reason))
+    resolver.keep()
     return failed
+
+
+def kind_name(kind: int) -> str:
+    """The relocation's kind as LLVM and libbpf call it."""
+    from skep.obj import core_spec
+
+    return core_spec.kind_name(kind)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from sys import byteorder
 from typing import Final, NamedTuple
 
 from skep.errors import CoreReloError
 from skep.isa import opcodes as op
-from skep.obj.core_spec import Spec, describe, kind_name
 
 _INSN: Final = struct.Struct("=BBhi")
 _U64: Final = (1 << 64) - 1
@@ -35,15 +35,15 @@ class Patch(NamedTuple):
 POISON: Final = Patch(0, 0, poison=True)
 
 
-def patch(code: bytearray, slot: int, change: Patch, where: str, spec: Spec) -> str | None:
+def patch(code: bytearray, slot: int, change: Patch, what: Callable[[], str]) -> str | None:
     """Change the instruction at ``slot``; a reason when it was made invalid instead.
 
-    Raises CoreReloError for an instruction that does not hold what the compiler recorded.
+    Raises CoreReloError, naming ``what()``, for an instruction that does not hold what the compiler recorded.
     """
     at = 8 * slot
 
     def wrong(reason: str) -> CoreReloError:
-        return CoreReloError(f"{where}: insn {slot}, {kind_name(spec.kind)} of {describe(spec)}: {reason}")
+        return CoreReloError(f"{what()}: {reason}")
 
     if at + 8 > len(code):
         raise wrong("it lies outside the program")

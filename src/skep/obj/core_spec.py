@@ -28,6 +28,8 @@ FIELD_KINDS: Final = frozenset(
     (FIELD_OFFSET, FIELD_SIZE, FIELD_EXISTS, FIELD_SIGNED, FIELD_LSHIFT, FIELD_RSHIFT)
 )
 TYPE_KINDS: Final = frozenset((TYPE_ID_LOCAL, TYPE_ID_TARGET, TYPE_EXISTS, TYPE_SIZE, TYPE_MATCHES))
+ANSWER_WITHOUT: Final = TYPE_KINDS | {FIELD_EXISTS, ENUM_EXISTS}
+"""Kinds whose answer is 0 where the target has no counterpart."""
 _NAMES: Final = (
     "field_byte_offset",
     "field_byte_size",

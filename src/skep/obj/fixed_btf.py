@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
 from skep.obj.externs import KSYMS
-from skep.obj.library import NAMES
+from skep.obj.spec import LIBRARY as NAMES
 
 if TYPE_CHECKING:
     from skep.btf import Btf
@@ -64,7 +64,12 @@ def kernel_btf(spec: ObjectSpec) -> bytes:
     for id in {*edits.sizes, *_sections(btf, edits.offsets)}:
         if id not in ksyms:
             _place_variables(raw, btf, id, edits.offsets)
-    needs_more = any(extern.kind == "unknown" and extern.name in NAMES for extern in spec.externs.values())
+    unknown = [extern.name for extern in spec.externs.values() if extern.kind == "unknown"]
+    needs_more = bool(unknown)
+    for name in unknown:
+        for id in btf.ids_named(name):
+            if btf.kind_of(id) == t.FUNC:
+                _define_function(raw, btf, id)
     for id in ksyms:
         if btf.kind_of(id) == t.DATASEC:
             needs_more = True
@@ -96,18 +101,11 @@ def _pretend_ksyms(raw: bytearray, btf: Btf, id: int) -> None:
     order = btf.order
     first = len(btf)
     int_id, dummy_id = first + 2, first + 3
-    dummy_name = btf.strings.end + _strings().index(f"\0{_DUMMY}\0".encode()) + 1
     rows: list[int] = []
     for number, (type_id, _, _) in enumerate(btf[id][3]):
         at = btf.offset_of(type_id)
-        value = btf[type_id]
-        if value[0] == t.FUNC:
-            info = struct.unpack_from(order + "I", raw, at + 4)[0]
-            struct.pack_into(order + "I", raw, at + 4, info & ~0xFFFF | t.LINKAGE_GLOBAL)
-            proto = btf.offset_of(value[2])
-            for index, (name, param_type) in enumerate(btf[value[2]][3]):
-                if param_type and not name:
-                    struct.pack_into(order + "I", raw, proto + 12 + 8 * index, dummy_name)
+        if btf.kind_of(type_id) == t.FUNC:
+            _define_function(raw, btf, type_id)
             type_id = dummy_id
         else:
             struct.pack_into(order + "II", raw, at + 8, int_id, t.LINKAGE_GLOBAL)
@@ -115,6 +113,20 @@ def _pretend_ksyms(raw: bytearray, btf: Btf, id: int) -> None:
     at = btf.offset_of(id)
     struct.pack_into(order + "I", raw, at + 8, 4 * len(btf[id][3]))
     struct.pack_into(f"{order}{len(rows)}I", raw, at + 12, *rows)
+
+
+def _define_function(raw: bytearray, btf: Btf, id: int) -> None:
+    """Make a declared function a global one with names for its parameters: no kernel takes others."""
+    order = btf.order
+    at = btf.offset_of(id)
+    (info,) = struct.unpack_from(order + "I", raw, at + 4)
+    struct.pack_into(order + "I", raw, at + 4, info & ~0xFFFF | t.LINKAGE_GLOBAL)
+    dummy = btf.strings.end + _strings().index(f"\0{_DUMMY}\0".encode()) + 1
+    value = btf[id]
+    proto = btf.offset_of(value[2])
+    for index, (name, type_id) in enumerate(btf[value[2]][3]):
+        if type_id and not name:
+            struct.pack_into(order + "I", raw, proto + 12 + 8 * index, dummy)
 
 
 def _strings() -> bytes:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from skep.errors import LinkError, UnresolvedSymbol
 from skep.isa.opcodes import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
-from skep.obj.library import NAMES
 from skep.obj.linked import ExternRef, LinkedProgram, MapRef
+from skep.obj.spec import LIBRARY as NAMES
 from skep.obj.spec import ObjectSpec, Reloc, SubprogSpec
 from skep.uapi.enums import ProgType
 
@@ -97,14 +97,15 @@ class _Linker:
         return iter(self.references(function, base))
 
     def append_library(self, name: str, base: int) -> None:
-        from skep.obj.library import code
+        from skep.obj.library import DISCARDED, code
 
         self.linked.code += code(name)
         if self.spec.btf is not None:
             from skep.obj.fixed_btf import library_func_id, library_name_offset
 
-            text = library_name_offset(self.spec.btf, name)
-            self.linked.func_infos.append((base, library_func_id(self.spec.btf, name)))
+            plain = name.removesuffix(DISCARDED)
+            text = library_name_offset(self.spec.btf, plain)
+            self.linked.func_infos.append((base, library_func_id(self.spec.btf, plain)))
             self.linked.line_infos.append((base, text, text, 1 << 10))
 
     def references(self, function: SubprogSpec, base: int) -> list[str]:
@@ -128,8 +129,12 @@ class _Linker:
         is_call = reloc.kind == "extern_call"
         if extern.kind == "unknown" and not extern.weak:
             if is_call and extern.name in NAMES:
-                self.calls.append((reloc.pc, extern.name, BPF_PSEUDO_CALL))
-                return (extern.name,)
+                from skep.obj.library import variant
+
+                base = self.at[function.name]
+                chosen = variant(extern.name, function.insns, reloc.pc - base)
+                self.calls.append((reloc.pc, chosen, BPF_PSEUDO_CALL))
+                return (chosen,)
             raise UnresolvedSymbol(
                 f"{_where(self.spec)}: {function.name} uses {extern.name!r}, which is not defined: "
                 "link the object that defines it (skep link), or, if the kernel does, compile with -g"
