@@ -1,0 +1,103 @@
+"""Programs on perf events: by bpf_link (Linux 5.15), before that by ioctl. Cookies need the link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from skep.errors import KernelError
+from skep.linux.links.common import FixedLink, absent, lacks
+from skep.uapi.enums import AttachType
+
+if TYPE_CHECKING:
+    from skep.kernel.program import Program
+    from skep.kernel.protocol import Kernel
+
+_ENABLE: Final = 0x2400
+_DISABLE: Final = 0x2401
+_SET_BPF: Final = 0x40042408
+
+PERF_FLAG_FD_CLOEXEC: Final = 8
+
+
+class PerfLink(FixedLink):
+    """A program on a perf event. ``fd`` is the link's, or without one (``kind`` "perf") the event's."""
+
+    __slots__ = ("_after", "event_fd")
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        fd: int,
+        event_fd: int,
+        *,
+        kind: str,
+        target: str,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(kernel, fd, kind=kind, target=target)
+        self.event_fd = event_fd
+        self._after = after
+
+    def pin(self, path: str) -> None:
+        if self.fd == self.event_fd:
+            raise absent("pinning a perf event's program", "5.15")
+        super().pin(path)
+
+    def detach(self) -> None:
+        if self.fd != self.event_fd:
+            super().detach()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        event, self.event_fd = self.event_fd, -1
+        after, self._after = self._after, None
+        try:
+            if event >= 0 and event != self._fd:
+                self.kernel.close(event)
+            super().close()
+        finally:
+            if after is not None:
+                after()
+
+
+def attach_event(
+    kernel: Kernel,
+    program: Program,
+    event_fd: int,
+    *,
+    target: str,
+    cookie: int = 0,
+    link: bool | None = None,
+    after: Callable[[], None] | None = None,
+) -> PerfLink:
+    """Put ``program`` on a perf event and start it. Takes the descriptor over, also when it fails.
+
+    ``after`` is called when the link has been closed (and when this fails).
+    """
+    made = -1
+    try:
+        if link is not False:
+            try:
+                made = kernel.link_create(
+                    program.fd, event_fd, AttachType.PERF_EVENT, perf_event__bpf_cookie=cookie
+                )
+            except KernelError as error:
+                if link or not lacks(kernel, error, "5.15"):
+                    raise
+        if made < 0:
+            if cookie:
+                raise absent("cookies (bpf_get_attach_cookie)", "5.15")
+            kernel.perf_event_ioctl(event_fd, _SET_BPF, program.fd)
+        kernel.perf_event_ioctl(event_fd, _ENABLE, 0)
+    except BaseException:
+        if made >= 0:
+            kernel.close(made)
+        kernel.close(event_fd)
+        if after is not None:
+            after()
+        raise
+    if made < 0:
+        return PerfLink(kernel, event_fd, event_fd, kind="perf", target=target, after=after)
+    return PerfLink(kernel, made, event_fd, kind="bpf_link", target=target, after=after)

@@ -1,0 +1,218 @@
+"""USDT: probes that programs carry themselves, described by notes (.note.stapsdt, SystemTap's layout).
+
+Attaching places a uprobe at every site of PROVIDER:NAME and raises the probe's semaphore. Programs built
+with <bpf/usdt.bpf.h> read arguments through two maps, `__bpf_usdt_specs` (number -> where the arguments
+are) and before cookies `__bpf_usdt_ip_to_spec_id`; pass them as ``specs`` and ``ips``. Without these maps the
+program gets the ``cookie`` itself, and `Site.args` says where the arguments are.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from skep.errors import ElfError, KernelError
+from skep.kernel.link import Link
+from skep.linux.links.common import absent, bad, close_all, group, older
+from skep.linux.links.elfsym import ElfFile, find_binary
+from skep.linux.links.probe import attach_probe
+from skep.linux.links.usdt_args import Arg, pack_spec, parse
+from skep.uapi.attr import INFO
+
+if TYPE_CHECKING:
+    from skep.kernel.program import Program
+    from skep.kernel.protocol import Kernel
+
+_NT_STAPSDT: Final = 3
+_ET_EXEC: Final = 2
+
+
+class Site(NamedTuple):
+    """A place where a probe fires: file offsets of its NOP and its semaphore (0 without), its arguments."""
+
+    provider: str
+    name: str
+    offset: int
+    address: int
+    semaphore: int
+    text: str
+    machine: int
+
+    @property
+    def args(self) -> list[Arg]:
+        """Where the arguments are; FormatError for an operand that a program cannot read."""
+        return parse(self.text, self.machine)
+
+
+def sites(path: str, provider: str | None = None, name: str | None = None) -> list[Site]:
+    """The USDT sites of a binary, those of ``provider`` and ``name`` where given, in the notes' order."""
+    with ElfFile(path) as elf:
+        section = elf.section(".note.stapsdt")
+        if section is None:
+            return []
+        base = elf.section(".stapsdt.base")
+        out = []
+        for provider_, name_, text, numbers in _notes(elf, elf.contents(section), section.offset):
+            if (provider or provider_) != provider_ or (name or name_) != name_:
+                continue
+            # prelink moves sections after the notes were written; the base says by how much
+            shift = base.address - numbers[1] if base is not None and numbers[1] else 0
+            address = numbers[0] + shift
+            semaphore = elf.file_offset(numbers[2] + shift) if numbers[2] else 0
+            out.append(
+                Site(provider_, name_, elf.file_offset(address), address, semaphore, text, elf.machine)
+            )
+        return out
+
+
+def _notes(elf: ElfFile, data: bytes, start: int) -> list[tuple[str, str, str, tuple[int, int, int]]]:
+    """(provider, name, arguments, (address, base, semaphore)) of each note."""
+    out = []
+    word = "QQQ" if elf.wide else "III"
+    at = 0
+    while at + 12 <= len(data):
+        owner_size, size, kind = struct.unpack_from(elf.order + "III", data, at)
+        owner_at = at + 12
+        body_at = owner_at + (owner_size + 3 & ~3)
+        if body_at + size > len(data):
+            raise ElfError("a note runs past its section", path=elf.path, offset=start + at)
+        owner = data[owner_at : owner_at + owner_size].rstrip(b"\0")
+        body = data[body_at : body_at + size]
+        if owner == b"stapsdt" and kind == _NT_STAPSDT:
+            head = struct.calcsize(elf.order + word)
+            parts = body[head:].split(b"\0")
+            if len(body) < head or len(parts) < 3:
+                raise ElfError("a USDT note is too short", path=elf.path, offset=start + at)
+            provider, name, text = (part.decode(errors="replace") for part in parts[:3])
+            address, base, semaphore = struct.unpack_from(elf.order + word, body)
+            out.append((provider, name, text, (address, base, semaphore)))
+        at = body_at + (size + 3 & ~3)
+    return out
+
+
+def attach(
+    kernel: Kernel,
+    program: Program,
+    binary: str | None = None,
+    provider: str | None = None,
+    name: str | None = None,
+    *,
+    pid: int = -1,
+    cookie: int = 0,
+    specs: Any = None,
+    ips: Any = None,
+) -> Link:
+    """Attach to every site of ``provider``:``name`` in ``binary``; by default what the section says.
+
+    Args:
+        binary: a path, or the name of a program or library.
+        pid: one process (0: this one); -1: all.
+        cookie: what bpf_usdt_cookie() gives the program (without ``specs``: bpf_get_attach_cookie()).
+        specs, ips: the maps of <bpf/usdt.bpf.h> (or their descriptors).
+
+    Raises:
+        KernelError: ENOENT, no such probe in the binary.
+        FormatError: with ``specs``, an argument that no program can read.
+        NotSupported: semaphores before Linux 4.20; without cookies (5.15), libraries need ``pid``.
+    """
+    path, provider, name = _names(program, binary, provider, name)
+    found = sites(path, provider, name)
+    if not found:
+        raise KernelError(2, f"{path} has no USDT probe {provider}:{name}")
+    pid = os.getpid() if pid == 0 else pid
+    table = _Specs(kernel, specs, ips) if specs is not None else None
+    links: list[Link] = []
+    target = f"usdt {path}:{provider}:{name}"
+    try:
+        for site in found:
+            mark = cookie
+            if table is not None:
+                number = table.add(pack_spec(site.args, cookie))
+                mark = number
+                if older(kernel, "5.15"):
+                    table.add_address(_absolute(path, site, pid), number)
+                    mark = 0
+            links.append(
+                attach_probe(
+                    kernel,
+                    program,
+                    "uprobe",
+                    path,
+                    site.offset,
+                    ret=False,
+                    target=target,
+                    pid=pid,
+                    cookie=mark,
+                    ref_ctr_offset=site.semaphore,
+                )
+            )
+    except BaseException:
+        close_all(links)
+        raise
+    return group(links, target=target)
+
+
+def _names(
+    program: Program, binary: str | None, provider: str | None, name: str | None
+) -> tuple[str, str, str]:
+    if binary is None or provider is None or name is None:
+        parts = (binary or program.spec.attach_to).rsplit(":", 2)
+        if len(parts) == 3 and provider is None:
+            binary, provider, name = parts
+    if not (binary and provider and name):
+        bad(f"{program.name}: give the probe: attach('/usr/lib/libc.so.6', 'libc', 'setjmp')")
+    return find_binary(binary), provider, name
+
+
+class _Specs:
+    """The maps through which usdt.bpf.h finds out where arguments are."""
+
+    def __init__(self, kernel: Kernel, specs: Any, ips: Any) -> None:
+        self.kernel = kernel
+        self.fd = specs if isinstance(specs, int) else specs.fileno()
+        self.ips = ips if ips is None or isinstance(ips, int) else ips.fileno()
+        info = INFO["bpf_map_info"].unpack(kernel.obj_get_info_by_fd(self.fd, "map"))
+        self.room, self.size = info["max_entries"], info["value_size"]
+
+    def add(self, spec: bytes) -> int:
+        """The number of the slot that holds ``spec``: one that has it already, or the first free one."""
+        assert isinstance(self.room, int) and isinstance(self.size, int)
+        if len(spec) > self.size:
+            bad(f"the map of USDT specs has values of {self.size} bytes, {len(spec)} are needed")
+        spec = spec.ljust(self.size, b"\0")
+        value = bytearray(self.size)
+        for number in range(self.room):
+            self.kernel.map_lookup_elem(self.fd, struct.pack("=I", number), value)
+            if value == spec:
+                return number
+            if not any(value):
+                self.kernel.map_update_elem(self.fd, struct.pack("=I", number), spec)
+                return number
+        raise KernelError(7, f"the map of USDT specs is full ({self.room} entries)")
+
+    def add_address(self, address: int, number: int) -> None:
+        if self.ips is None:
+            raise absent("USDT arguments without the map __bpf_usdt_ip_to_spec_id", "5.15")
+        self.kernel.map_update_elem(self.ips, struct.pack("=q", address), struct.pack("=I", number))
+
+
+def _absolute(path: str, site: Site, pid: int) -> int:
+    """The address of a site in memory: as linked in a fixed executable, else by the process's mappings."""
+    with ElfFile(path) as elf:
+        fixed = elf.kind == _ET_EXEC
+    if fixed:
+        return site.address
+    if pid <= 0:
+        raise absent("USDT arguments in a position-independent binary without pid=", "5.15")
+    real = os.stat(path)
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            fields = line.split()
+            if len(fields) < 6 or int(fields[4]) != real.st_ino:
+                continue
+            first, last = (int(n, 16) for n in fields[0].split("-"))
+            begin = int(fields[2], 16)
+            if begin <= site.offset < begin + last - first:
+                return first + site.offset - begin
+    raise KernelError(2, f"process {pid} has not mapped {path}")
