@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from skep.tap.layout import FIELDS, INDEX_ENTRY, RECORD_HEADER, Mode, Status
 
-_PREFETCH = 4096  # bytes ahead of the record at hand: hides the first touch of a mapped page
+_PREFETCH = range(4096, 4096 + 256, 64)  # bytes ahead of the record at hand: hides first touches
 _POINTERS = frozenset(("base", "out", "copy"))
 _CTX_BYTES = 192  # sizeof(struct __sk_buff)
 _BUDGET = 1 << 32  # what jumps back may cost (protochain)
@@ -76,6 +76,14 @@ def _word(name: str, offset: int, swapped: bool) -> str:
     )
 
 
+def _prefetch() -> str:
+    return "\n".join(
+        f"  %ahead.{distance} = getelementptr i8, ptr %rec, i64 {distance}\n"
+        f"  call void @llvm.prefetch.p0(ptr %ahead.{distance}, i32 0, i32 3, i32 1)"
+        for distance in _PREFETCH
+    )
+
+
 def _put(what: str, offset: int) -> str:
     """Store an i32 or i64 value ("i32 %caplen") at %dst + offset."""
     name = f"{what.split()[1]}.at.{offset}"
@@ -123,10 +131,7 @@ header:
 
 fields:
   %rec = getelementptr inbounds i8, ptr %base, i64 %at
-  %ahead = getelementptr i8, ptr %rec, i64 {_PREFETCH}
-  call void @llvm.prefetch.p0(ptr %ahead, i32 0, i32 3, i32 1)
-  %ahead2 = getelementptr i8, ptr %rec, i64 {_PREFETCH + 64}
-  call void @llvm.prefetch.p0(ptr %ahead2, i32 0, i32 3, i32 1)
+{_prefetch()}
 {_word("caplen", 8, swapped)}
   %insane = icmp ugt i32 %caplen, %max32
   br i1 %insane, label %leave, label %sane
