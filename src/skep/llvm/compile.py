@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from skep.errors import CompileError, MissingDependency
 from skep.llvm import host
 
+TYPE_CHECKING = False  # see skep.llvm.native
 if TYPE_CHECKING:
     from skep.llvm.backend import Backend
 

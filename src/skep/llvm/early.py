@@ -7,13 +7,13 @@ behind the other. Nothing here imports `subprocess`, which would cost more than 
 from __future__ import annotations
 
 import os
-import select
-import signal
 import sys
 
 from skep.errors import CompileError, MissingDependency
 from skep.llvm import host
 from skep.llvm.compile import answer
+
+_SIGKILL = 9
 
 
 class Early:
@@ -76,6 +76,8 @@ class Early:
             self.close()
 
     def _ended(self, timeout: float) -> bool:
+        import select
+
         try:
             watch = os.pidfd_open(self._pid)
         except OSError:
@@ -88,7 +90,7 @@ class Early:
     def close(self) -> None:
         """End the process if it is still there. Closing twice is harmless."""
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, _SIGKILL)
             os.waitpid(self._pid, 0)
             self._pid = 0
         for fd in (self._text, self._object, self._errors):
