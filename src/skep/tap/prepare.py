@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from skep.tap.native import ScanCode
 
 #: Part of every key: must change whenever the text of `skep.tap.scanir` or the layout of an entry does.
-REVISION = b"4"
+REVISION = b"5"
 
 #: Files that expressions take names from; a change of one makes all entries misses.
 NAME_FILES = ("/etc/hosts", "/etc/services", "/etc/protocols", "/etc/networks", "/etc/ethers")
 
 #: Up to so many classic instructions the filter is compiled at level "basic". Beyond, "least" costs a
 #: tenth to a half as much and its code scans a capture only a quarter slower.
-_BASIC_TO = 400
+_BASIC_TO = 1_000
 
 #: More are not compiled: LLVM would take half a minute and a quarter of a gigabyte.
 _NATIVE_TO = 50_000
