@@ -46,10 +46,11 @@ def test_groupings(text: str, same: str) -> None:
     ("text", "column", "end", "reason"),
     [
         ("", None, None, ""),
-        ("tcp prot 80", 4, 8, "'prot' is out of place, expected and or or"),
+        ("tcp prot 80", 4, 8, "'prot' is out of place, expected 'and' or 'or'"),
         ("tcp and", 7, 8, "the expression ends, expected a primitive"),
-        ("(tcp or udp", 11, 12, "the expression ends, expected and, or, or )"),
+        ("(tcp or udp", 11, 12, "the expression ends, expected 'and', 'or' or ')'"),
         ("tcp)", 3, 4, "out of place"),
+        ("ospf", 0, 4, "'ospf' is no word of the filter language a name has host"),
         ("host 10.0.0.300 or tcp", 5, 15, "10.0.0.300 is no IPv4 address"),
         ("tcp and net 10.0.0.1/8", 12, 22, "host bits set"),
         ("tcp or 80", 7, 9, "needs to be told what it is"),
@@ -157,3 +158,22 @@ def test_snaplen() -> None:
 def test_unknown_link_type() -> None:
     with pytest.raises(FilterSyntaxError, match="link type 2 "):
         compile("ip", linktype=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "pointed"),
+    [
+        (
+            "port 80\nor port\n443 or port foo",
+            "line 3 column 13: port 'foo'",
+            "443 or port foo\n            ^^^",
+        ),
+        ("ip\nand\n", "line 2 column 4: the expression ends", "and\n   ^"),
+        ("(tcp\r\nor foo", "line 2 column 4: a name or number needs", "or foo\n   ^^^"),
+    ],
+)
+def test_errors_in_several_lines_tell_the_line(text: str, where: str, pointed: str) -> None:
+    with pytest.raises(FilterSyntaxError) as caught:
+        compile(text)
+    assert str(caught.value).startswith(where)
+    assert caught.value.pointer() == pointed

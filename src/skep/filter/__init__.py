@@ -83,10 +83,30 @@ def compile(
     gc.disable()
     try:
         insns = _code(expression, emitter, snaplen & 0xFFFFFFFF, optimise)
+    except FilterSyntaxError as error:
+        if "\n" in expression and error.source is expression and error.column is not None:
+            raise _by_line(error, expression, error.column) from None
+        raise
     finally:
         if collecting:
             gc.enable()
     return FilterProgram(tuple(insns), linktype, expression, snaplen)
+
+
+def _by_line(error: FilterSyntaxError, expression: str, column: int) -> FilterSyntaxError:
+    """The error with its place as line and column, for an expression of several lines (``-F``)."""
+    column = min(column, len(expression.rstrip()))
+    start = expression.rfind("\n", 0, column) + 1
+    line = expression[start:].partition("\n")[0]
+    end = None if error.end_column is None else min(error.end_column - start, len(line))
+    return FilterSyntaxError(
+        error.reason,
+        source=expression,
+        line=expression.count("\n", 0, start) + 1,
+        column=column - start,
+        end_column=end,
+        hint=error.hint,
+    )
 
 
 def _code(expression: str, emitter: Emitter, snaplen: int, optimise: bool) -> list[ClassicInsn]:

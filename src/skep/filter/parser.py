@@ -149,6 +149,17 @@ class Parser:
             end_column=max(end, start + 1),
         )
 
+    def unknown_word(self) -> FilterSyntaxError:
+        """A name stands where a primitive begins."""
+        start, end = self.tokens.starts[self.at], self.tokens.ends[self.at]
+        return FilterSyntaxError(
+            f"{self.text[start : min(end, start + 40)]!r} is no word of the filter language",
+            source=self.text,
+            column=start,
+            end_column=end,
+            hint="a name has host, net, port or proto before it",
+        )
+
     def take(self, kind: str, expected: str) -> Any:
         """The value of the current token, which must be of this kind; steps over it."""
         if self.tokens.kinds[self.at] != kind:
@@ -223,6 +234,8 @@ class Parser:
                 return _ARITH, arith.length(self.g), NO_QUAL
         elif waits in _TAKES_TERM and kind in PRIMITIVES:
             return _TERM, self._primitive(None), NO_QUAL
+        if kind == NAME and waits in _TAKES_TERM:
+            raise self.unknown_word()
         raise self.unexpected(_EXPECTED[waits])
 
     def _reduce(self, stack: list[_Frame], kind: int, value: Any, qual: Qual) -> Cond | None:
@@ -251,7 +264,7 @@ class Parser:
                     self.at += 1
                     return None
                 else:
-                    raise self.unexpected("and, or, or a closing parenthesis")
+                    raise self.unexpected("'and', 'or' or ')'")
             elif kind == _TERM:
                 if what == "and" or what == "or":
                     value = both(frame.data, value) if what == "and" else either(frame.data, value)
@@ -269,7 +282,7 @@ class Parser:
                 elif what == "start" and token == END:
                     return value  # type: ignore[no-any-return]
                 else:
-                    raise self.unexpected("and or or" if what == "start" else "and, or, or )")
+                    raise self.unexpected("'and' or 'or'" if what == "start" else "'and', 'or' or ')'")
             elif kind == _NUMBER:
                 if token in _PRECEDENCE or token in _RELATIONS:
                     if waits not in _TAKES_ARITH:
