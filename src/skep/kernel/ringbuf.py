@@ -13,6 +13,7 @@ the reader's timeout picks up what waits below that.
 from __future__ import annotations
 
 import errno
+import gc
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from sys import byteorder
@@ -139,18 +140,33 @@ class RingBuf:
     def read(self, limit: int = 0) -> list[Any]:
         """All records that are there now, or the first ``limit``; an empty list when there are none."""
         out: list[Any] = []
-        while True:
-            want = limit - len(out) if limit else 0
-            before = len(out)
-            start = self._consumer[0]
-            end = self._read_chunk(start, out, want)
-            if end == start:
-                break
-            self._consumed(end)
-            self.count += len(out) - before
-            if limit and len(out) >= limit:
-                break
+        # Collecting garbage among a million new values would cost more than making them; none is garbage.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            while True:
+                before = len(out)
+                start = self._consumer[0]
+                end = self._read_chunk(start, out, limit)
+                if end == start:
+                    break
+                self._consumed(end)
+                self.count += len(out) - before
+                if limit and len(out) >= limit:
+                    break
+        finally:
+            if collecting:
+                gc.enable()
         return out
+
+    def batches(self, timeout: float | None = None, *, limit: int = 4096) -> Iterator[list[Any]]:
+        """Lists of up to ``limit`` records, as they come; ends when none came for ``timeout`` seconds.
+
+        The fastest way to typed values: small lists stay in the processor's caches.
+        """
+        while self.wait(timeout):
+            while records := self.read(limit):
+                yield records
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is a record, or ``timeout`` seconds have passed (None: for ever)."""
@@ -162,8 +178,8 @@ class RingBuf:
 
     def events(self, timeout: float | None = None) -> Iterator[Any]:
         """Records as they come; ends when none came for ``timeout`` seconds."""
-        while self.wait(timeout):
-            yield from self.read()
+        for records in self.batches(timeout):
+            yield from records
 
     def __iter__(self) -> Iterator[Any]:
         return self.events()
@@ -250,7 +266,7 @@ class RingBuf:
                     break
                 continue
             if limit:
-                count = min(count, limit)
+                count = min(count, limit - len(out))
             part = self._data[at : at + count * stride]
             if codec is None:
                 out += [bytes(part[i : i + length]) for i in range(_HEADER, count * stride, stride)]

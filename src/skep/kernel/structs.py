@@ -40,22 +40,13 @@ class Field(NamedTuple):
 class StructValue(tuple[Any, ...]):
     """A struct's value. Subclasses are made from BTF, with one attribute for each member.
 
-    Frozen: `_replace` gives a changed copy, to be stored back into the map it came from.
-    Members left out when one is made are zero.
+    Frozen: `_replace` gives a changed copy, to be stored back into the map it came from. New ones are made
+    by calling the codec (`Object.codec`) with the members' values; those left out are zero.
     """
 
     __slots__ = ()
     _codec: ClassVar[StructCodec]
     _fields: ClassVar[tuple[str, ...]] = ()
-
-    def __new__(cls, *args: Any, **fields: Any) -> StructValue:
-        if len(args) > len(cls._fields):
-            raise ValueError(f"{len(args)} values for the {len(cls._fields)} members of {cls.__name__}")
-        given = dict(zip(cls._fields, args, strict=False))
-        for name in fields:
-            if name in given:
-                raise ValueError(f"{cls.__name__}: {name} is given twice")
-        return _new(cls, cls._codec.flat_of(given | fields))
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
@@ -115,8 +106,18 @@ class StructCodec(Codec):
         )
 
     def from_rows(self, rows: Any) -> list[Any]:
-        made = self.value_class
-        return [_new(made, row) for row in rows]
+        # The class has no __new__ of its own, so that this is the quickest way to make many.
+        return list(map(self.value_class, rows))
+
+    def __call__(self, *args: Any, **fields: Any) -> StructValue:
+        """A new value of these members, in order or by name. Raises ValueError for what does not fit."""
+        if len(args) > len(self.by_name):
+            raise ValueError(f"{len(args)} values for the {len(self.by_name)} members of {self.name}")
+        given = dict(zip(self.by_name, args, strict=False))
+        for name in fields:
+            if name in given:
+                raise ValueError(f"{self.name}: {name} is given twice")
+        return _new(self.value_class, self.flat_of(given | fields))
 
     def put(self, value: Any) -> tuple[Any, ...]:
         if isinstance(value, StructValue):

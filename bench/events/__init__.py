@@ -1,0 +1,1 @@
+"""Ring-buffer events delivered to Python."""
