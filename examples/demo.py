@@ -166,12 +166,12 @@ def main() -> int:
         for match in matches[:TOP]:
             page.say(f"{match.number:5}  {summary(bytes(match.packet), match.wirelen, match.linktype)}")
 
-        page.heading("who said most")
         total = sum(match.wirelen for match in matches) or 1
         rows = [
             [who, f"{size:,}", f"{100 * size / total:.0f} %"] for who, size in talks(matches).most_common(TOP)
         ]
         if rows:
+            page.heading("who said most")
             page.table(["hosts", "bytes", "share"], rows)
 
         page.heading("speed")
