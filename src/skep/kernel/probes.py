@@ -41,7 +41,7 @@ _ATTACH: Final = {
     ProgType.CGROUP_SOCKOPT: AttachType.CGROUP_GETSOCKOPT,
     ProgType.SK_LOOKUP: AttachType.SK_LOOKUP,
     ProgType.NETFILTER: AttachType.NETFILTER,
-    ProgType.TRACING: AttachType.TRACE_FENTRY,
+    ProgType.TRACING: AttachType.TRACE_RAW_TP,
     ProgType.LSM: AttachType.LSM_MAC,
 }
 #: types that need a kernel function: a kernel that knows them complains about the id, in its log
@@ -105,7 +105,7 @@ def prog_type(kernel: Kernel, kind: int) -> bool:
             return (
                 error.errno == _ENOTSUPP or "attach_btf_id 1 is not a" in error.log or "Cannot" in error.log
             )
-        return kind in _BY_BTF and "attach_btf_id 1 is not a function" in error.log
+        return kind in _BY_BTF and "attach_btf_id 1 is not a " in error.log
     kernel.close(fd)
     return True
 
