@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from skep.kernel.link import Link
@@ -100,21 +101,20 @@ def attach(
         with in_netns(netns), Netlink() as netlink:
             netlink.request("RTM_DELROUTE", _RTM_DELROUTE, base)
 
+    turns = count(1)
+
     def replace(new: int, _: int) -> None:
+        # The kernel compares routes' programs by name alone: under the same name nothing would change.
+        message = base + _encap(program, new, headroom, f"~{next(turns)}")
         with in_netns(netns), Netlink() as netlink:
-            netlink.request(
-                "RTM_NEWROUTE",
-                _RTM_NEWROUTE,
-                base + _encap(program, new, headroom),
-                NLM_F_CREATE | NLM_F_REPLACE,
-            )
+            netlink.request("RTM_NEWROUTE", _RTM_NEWROUTE, message, NLM_F_CREATE | NLM_F_REPLACE)
 
     target = f"route {destination}"
     return Attachment(kernel, program.fd, kind="netlink", target=target, undo=undo, replace=replace)
 
 
-def _encap(program: Program, fd: int, headroom: int) -> bytes:
-    run = [u32(_PROG_FD, fd), text(_PROG_NAME, program.name)]
+def _encap(program: Program, fd: int, headroom: int, mark: str = "") -> bytes:
+    run = [u32(_PROG_FD, fd), text(_PROG_NAME, program.name + mark)]
     if program.spec.type == ProgType.LWT_SEG6LOCAL:
         what = nest(_RTA_ENCAP, [u32(_SEG6_LOCAL_ACTION, _END_BPF), nest(_SEG6_LOCAL_BPF, run)])
         kind = _ENCAP_SEG6_LOCAL
