@@ -104,6 +104,11 @@ def note_layout(source: Source) -> None:
             symbol = variables.get(var.name)
             if symbol is None:
                 raise LinkError(f"{source.where}: no symbol for variable {var.name!r} of {value.name}")
+            if symbol.value > min(sizes[value.name], 0xFFFFFFFF):
+                raise LinkError(
+                    f"{source.where}: {var.name!r} lies at {symbol.value:#x}, section {value.name} has "
+                    f"{sizes[value.name]:#x} bytes"
+                )
             if unset:
                 edits.offsets[row.type] = symbol.value
             if symbol.visibility in (c.STV_HIDDEN, c.STV_INTERNAL):

@@ -107,6 +107,8 @@ def _pretend_ksyms(raw: bytearray, btf: Btf, id: int) -> None:
         if btf.kind_of(type_id) == t.FUNC:
             _define_function(raw, btf, type_id)
             type_id = dummy_id
+        elif btf.kind_of(type_id) != t.VAR:
+            btf.fail(id, f"section .ksyms holds {btf.describe(type_id)}")
         else:
             struct.pack_into(order + "II", raw, at + 8, int_id, t.LINKAGE_GLOBAL)
         rows += (type_id, 4 * number, 4)
@@ -122,9 +124,12 @@ def _define_function(raw: bytearray, btf: Btf, id: int) -> None:
     (info,) = struct.unpack_from(order + "I", raw, at + 4)
     struct.pack_into(order + "I", raw, at + 4, info & ~0xFFFF | t.LINKAGE_GLOBAL)
     dummy = btf.strings.end + _strings().index(f"\0{_DUMMY}\0".encode()) + 1
-    value = btf[id]
-    proto = btf.offset_of(value[2])
-    for index, (name, type_id) in enumerate(btf[value[2]][3]):
+    proto_id = btf[id][2]
+    declared = btf[proto_id]
+    if not isinstance(declared, t.FuncProto):
+        btf.fail(id, f"a function whose type is {btf.describe(proto_id)}")
+    proto = btf.offset_of(proto_id)
+    for index, (name, type_id) in enumerate(declared.params):
         if type_id and not name:
             struct.pack_into(order + "I", raw, proto + 12 + 8 * index, dummy)
 

@@ -132,6 +132,7 @@ class Input:
             self.btf.check()
             if ext is not None:
                 self.ext = BtfExt.read(ext.data, self.btf, path=path, origin=ext.offset)
+                self._check_records(self.ext, len(self.btf))
         #: section number -> (where it went, at which byte)
         self.placed: dict[int, tuple[OutSection, int]] = {}
         #: sections whose contents another object has already
@@ -146,6 +147,12 @@ class Input:
         self.offsets: dict[int, int] = {}
         if self.btf is not None:
             self._index_types(self.btf)
+
+    def _check_records(self, ext: BtfExt, types: int) -> None:
+        named = [row.type for rows in ext.funcs.values() for row in rows]
+        named += [row.type for rows in ext.relos.values() for row in rows]
+        if max(named, default=0) >= types:
+            raise LinkError(f"{self.path}: .BTF.ext names type {max(named)}, of {types - 1}")
 
     def _find(self, name: str) -> Section | None:
         for index, known in enumerate(self.names):
@@ -177,6 +184,8 @@ class Input:
                     at = variables.get((number, var.name))
                     if at is None:
                         raise LinkError(f"{self.path}: no symbol for variable {var.name!r} of {value.name}")
+                    if at > self.elf.sections[number].size:
+                        raise LinkError(f"{self.path}: variable {var.name!r} lies outside {value.name}")
                     self.offsets[row.type] = at
         for name, id in free.items():
             self.types_of.setdefault(name, (0, id))
