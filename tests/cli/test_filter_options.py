@@ -43,6 +43,10 @@ def test_options_after_filter_are_its() -> None:
     "argv",
     [
         ["-k"],
+        ["-w", "x", "tcp"],
+        ["--count", "tcp"],
+        ["-c", "5", "tcp"],
+        ["--filter", "tcp"],
         ["--nothing"],
         ["-r"],
         ["-c", "none", "-r", "x"],

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,16 +78,6 @@ def _write(file: str | None, data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    if os.path.exists(file) and not os.path.isfile(file):  # a pipe or device cannot be replaced
-        with open(file, "wb") as stream:
-            stream.write(data)
-        return
-    beside = f"{file}.{os.getpid()}.tmp"
-    try:
-        with open(beside, "xb") as stream:
-            stream.write(data)
-        os.replace(beside, file)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
+    from skep.cli.whole import write_whole
+
+    write_whole(file, data)

@@ -11,6 +11,7 @@ from skep.errors import KernelError
 
 SIOCGIFHWADDR = 0x8927
 SIOCGIFMTU = 0x8921
+SIOCGIFNETMASK = 0x891B
 
 EN10MB, RAW, IEEE802_11, PRISM, RADIOTAP, LINUX_SLL, LINUX_SLL2 = 1, 12, 105, 119, 127, 113, 276
 
@@ -61,6 +62,14 @@ class Link:
 def mtu(name: str) -> int:
     """Largest payload of a frame in bytes, without the link-level header."""
     return _ioctl(name, SIOCGIFMTU, "=i")
+
+
+def netmask(name: str) -> int:
+    """Mask of an interface's IPv4 network (0xffffff00 for /24); 0 without an address, as in tcpdump."""
+    try:
+        return socket.ntohl(_ioctl(name, SIOCGIFNETMASK, "=4xI"))
+    except OSError:
+        return 0
 
 
 def _ioctl(name: str, request: int, form: str = "=H") -> int:

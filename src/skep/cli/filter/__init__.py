@@ -21,6 +21,24 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
+def _no_packets(args: Arguments) -> None:
+    """Refuse options that ask for something to be done with packets where none are given."""
+    group = args.groups[0]
+    asked = [
+        name
+        for name, given in (
+            ("-w", group.write is not None),
+            ("-c", group.limit is not None),
+            ("--count", args.flag("count")),
+            ("--stats", args.flag("stats")),
+            ("--filter", len(args.groups) > 1),
+        )
+        if given
+    ]
+    if asked:
+        raise Usage(f"{asked[0]} needs packets: -r FILE reads a capture, -i IFACE an interface")
+
+
 def _dispatch(args: Arguments) -> int:
     inputs = list(args.list("inputs"))
     interface = args.value("interface")
@@ -43,6 +61,8 @@ def _dispatch(args: Arguments) -> int:
         return send(args, sending, interface)
     showing = any(map(args.flag, ("listing", "ebpf", "native", "explain"))) or args.value("graph")
     if showing or (not inputs and not args.list("input_lists") and interface is None):
+        if not showing:
+            _no_packets(args)
         from skep.cli.filter.listing import show
 
         return show(args)

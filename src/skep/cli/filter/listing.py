@@ -44,7 +44,13 @@ def show(args: Arguments) -> int:
     if graph:
         from skep.filter.graph import svg
 
-        _write_whole(graph, svg(insns, linktype))
+        picture = svg(insns, linktype)
+        if graph == "-":
+            sys.stdout.write(picture)
+        else:
+            from skep.cli.whole import write_whole
+
+            write_whole(graph, picture.encode())
     return 0
 
 
@@ -63,10 +69,10 @@ def explained(insns: Sequence[ClassicInsn], linktype: int) -> list[str]:
 
 def _compile(args: Arguments) -> tuple[Sequence[ClassicInsn], int]:
     """(classic code, DLT): for -r's capture, -i's interface, -y's link type or Ethernet."""
-    request = recipe(args)
-    length = snaplen(args.groups[0].snaplen)
     inputs = list(args.list("inputs"))
     interface = args.value("interface")
+    request = recipe(args, interface=interface)
+    length = snaplen(args.groups[0].snaplen)
     if len(inputs) > 1:
         raise Usage("a listing is for one link type: give one -r at most")
     if inputs:
@@ -109,22 +115,6 @@ def _machine_code(insns: Sequence[ClassicInsn]) -> list[str]:
         for address, size, mnemonic, operands in engine.disasm_lite(code.image.code("match"), 0)
         for raw in (code.image.code("match")[address : address + size],)
     ] or [f"; no code at {start:#x}"]
-
-
-def _write_whole(path: str, text: str) -> None:
-    """A file that is complete or not there."""
-    if path == "-":
-        sys.stdout.write(text)
-        return
-    partial = f"{path}.{os.getpid()}.part"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, path)
-    except BaseException:
-        if os.path.exists(partial):
-            os.unlink(partial)
-        raise
 
 
 def link_types() -> int:

@@ -32,7 +32,7 @@ class _Lane:
             raise Usage(f"-Q takes in, out or inout, not {direction!r}")
         self.tap = Tap(
             interface,
-            recipe(args, text),
+            recipe(args, text, interface=interface),
             snaplen=length,
             size=args.number("buffer", _RING_KIB) << 10,
             timeout=5 if args.flag("unbuffered") or args.flag("line_buffered") else 50,

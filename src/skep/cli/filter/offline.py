@@ -180,15 +180,25 @@ class _Job:
 
 
 def not_an_input(write: str, paths: list[str]) -> None:
-    """Refuse to empty a file that is about to be read."""
-    if write == "-":
-        return
+    """Refuse to empty a file that is about to be read, or to read what is being written; "-" on either side
+    may be a file, too (``< FILE``, ``>> FILE``)."""
+    target = _file(write, 1)
     for path in paths:
-        try:
-            if path != "-" and os.path.samefile(path, write) and os.path.isfile(write):
-                raise SkepError(f"{write} is an input: writing to it would empty it first")
-        except OSError:
-            continue
+        if target is not None and _file(path, 0) == target:
+            if write == "-":
+                raise SkepError(f"standard output is the input {path}: what is written would be read again")
+            raise SkepError(f"{write} is an input: writing to it would empty it first")
+
+
+def _file(path: str, standard: int) -> tuple[int, int] | None:
+    """What tells a regular file from all others, None for anything else; "-" is descriptor ``standard``."""
+    from stat import S_ISREG
+
+    try:
+        info = os.fstat(standard) if path == "-" else os.stat(path)
+    except OSError:
+        return None
+    return (info.st_dev, info.st_ino) if S_ISREG(info.st_mode) else None
 
 
 def stats(seen: int, matched: int, size: int, seconds: float) -> None:

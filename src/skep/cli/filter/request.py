@@ -25,12 +25,21 @@ def expression(args: Arguments) -> str:
     return "\n".join(line.partition("#")[0] for line in text.split("\n")).strip()
 
 
-def recipe(args: Arguments, text: str | None = None) -> Recipe:
-    """The recipe for ``text``, by default for the command's own expression."""
+def recipe(args: Arguments, text: str | None = None, *, interface: str | None = None) -> Recipe:
+    """The recipe for ``text``, by default for the command's own expression.
+
+    `ip broadcast` takes the network's mask from ``interface``; without one it is 0, as in tcpdump.
+    """
+    mask = 0
+    if interface is not None:
+        from skep.tap.link import netmask
+
+        mask = netmask(interface)
     return Recipe(
         expression(args) if text is None else text,
         optimise=not args.flag("no_optimise"),
         linktype=linktype(args),
+        netmask=mask,
         scoped_tunnels=bool(args.flag("scoped")),
         ipv6_transport=bool(args.flag("ipv6")),
     )

@@ -1,0 +1,34 @@
+"""Output files that are either the old one or the whole new one."""
+
+from __future__ import annotations
+
+import os
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Write a file beside ``path`` and put it in its place.
+
+    Pipes and devices are written to, links followed.
+
+    Raises:
+        OSError: with ``path`` as its file name.
+    """
+    target = os.path.realpath(path)
+    beside = f"{target}.{os.getpid()}.part"
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb") as stream:  # it cannot be replaced
+                stream.write(data)
+            return
+        try:
+            with open(beside, "xb") as stream:
+                stream.write(data)
+            if os.path.exists(target):
+                os.chmod(beside, os.stat(target).st_mode & 0o7777)
+            os.replace(beside, target)
+        except BaseException:
+            if os.path.exists(beside):
+                os.unlink(beside)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
