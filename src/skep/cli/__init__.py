@@ -25,6 +25,10 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        from skep.cli.standard import repair
+
+        repair()
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in {"-h", "--help", "help"}:
         print(usage(), file=sys.stdout if args else sys.stderr)
@@ -52,14 +56,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(shown, file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader of our output went away; say nothing, and keep the interpreter from trying again.
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        return 1  # the reader of our output went away: say nothing
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"skep {args[0]}: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        _settle()
+
+
+def _settle() -> None:
+    """Keep the interpreter from trying again to write what standard output did not take."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
