@@ -31,12 +31,14 @@ def signed(number: int, bits: int = 64) -> int:
 class Body:
     """Lines of IR, the current label, and the places where the program may be stopped."""
 
-    __slots__ = ("blind", "count", "label", "lines", "low", "traps", "truncated")
+    __slots__ = ("begun", "blind", "count", "label", "lines", "low", "traps", "truncated")
 
     def __init__(self, *, blind: bool = False) -> None:
         #: a list among the lines is filled in later
         self.lines: list[Any] = []
         self.label = ""
+        #: how many lines there were when the current block started
+        self.begun = 0
         self.count = 0
         #: i64 name -> i32 name with its low half (where the i64 was made by zero extension)
         self.low: dict[str, str] = {}
@@ -66,6 +68,7 @@ class Body:
         """Start a basic block."""
         self.lines.append(label + ":")
         self.label = label
+        self.begun = len(self.lines)
 
     def fresh_label(self) -> str:
         self.count += 1

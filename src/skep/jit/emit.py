@@ -7,6 +7,7 @@ Simple loops are emitted twice, see `skep.jit.loops`.
 
 from __future__ import annotations
 
+import sys
 from typing import Final, NamedTuple
 
 from skep.isa import opcodes as op
@@ -23,6 +24,11 @@ _MAX_LOOP: Final = 400
 
 #: LLVM turns loops of a few blocks into straight code to vectorise them.
 _MAX_VECTOR_BLOCKS: Final = 8
+
+#: In programs of so many slots, a block is split after so many lines of IR: selecting instructions takes
+#: LLVM a time that grows faster than a block.
+_SPLIT_FROM: Final = 1_000
+_MAX_LINES: Final = 64
 
 
 class _Edge(NamedTuple):
@@ -256,11 +262,29 @@ class FunctionEmitter(Instructions):
 
     def _instructions(self, block: Block) -> None:
         self.here = block.start
+        # Not in loops that may be vectorised, which want no way out.
+        most = sys.maxsize
+        if len(self.plan.insns) >= _SPLIT_FROM and self.tracker is None and self.fast is None:
+            most = _MAX_LINES
         for pc in range(block.start, block.end):
             insn = self.plan.insns[pc]
             if insn.opcode:
                 self._insn(pc, insn)
+            if len(self.body.lines) - self.body.begun > most:
+                self._split()
         self._leave(block)
+
+    def _split(self) -> None:
+        """Go on in a new block, by a branch that LLVM cannot decide.
+
+        It asks whether the state is at an odd address, another one each time: it never is.
+        """
+        body = self.body
+        never = body.op(f"icmp eq ptr %state, inttoptr (i64 {2 * body.count + 1} to ptr)")
+        label = body.fresh_label()
+        self.unwinds = True
+        body.do(f"br i1 {never}, label %unwind, label %{label}, !prof !7003")
+        body.start(label)
 
     def _note(self, label: str, edge: _Edge) -> None:
         self.edges.setdefault(label, []).append(edge)

@@ -18,12 +18,13 @@ _START = ("always_inliner", "sroa", "simplify_cfg")
 
 #: The levels that are not LLVM's own, as passes. O1's loop and call-graph passes cost three times as
 #: much as all of "basic", and find little in code without vectorisable loops and calls; the combiner's
-#: cost grows faster than a block, so "large" does without it.
+#: cost grows faster than a block, so "large" does without it. Only passes that LLVM's own pipelines use:
+#: new_gvn, for one, fails an assertion on some loops with several entries, and ends the process.
 PASSES = {
     "least": _START,
     "quick": (*_START, "instruction_combine", "simplify_cfg"),
-    "large": (*_START, "new_gvn", "simplify_cfg"),
-    "basic": (*_START, "instruction_combine", "loop_rotate", "new_gvn", "simplify_cfg"),
+    "large": _START,
+    "basic": (*_START, "instruction_combine", "loop_rotate", "simplify_cfg"),
 }
 #: Optimisation level of the code generator: 0 keeps registers in memory, but is linear.
 CODEGEN = {"least": 0, "quick": 1, "large": 2, "basic": 2, "O1": 2, "O2": 2}

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from skep.errors import LinkError
-from skep.llvm.relocate import MACHINES, relocate, stub
+from skep.llvm.relocate import MACHINES, SPREAD, relocate, stub
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm start 5 ms
 if TYPE_CHECKING:
@@ -77,10 +77,14 @@ class Image:
     as long as the function. A context manager; also closed when it is collected.
     """
 
-    __slots__ = ("_base", "_close", "_sizes", "_symbols", "size")
+    __slots__ = ("_base", "_close", "_sizes", "_symbols", "size", "spread")
 
-    def __init__(self, base: int, size: int, symbols: dict[str, int], sizes: dict[str, int]) -> None:
+    def __init__(
+        self, base: int, size: int, symbols: dict[str, int], sizes: dict[str, int], spread: int
+    ) -> None:
         self._base = base
+        #: address of `skep.llvm.relocate.SPREAD`
+        self.spread = spread
         #: bytes of code and constants
         self.size = size
         self._symbols = symbols
@@ -153,7 +157,7 @@ def load(obj: bytes, *, symbols: Mapping[str, int] | None = None) -> Image:
     for symbol in linker.exported():
         names[symbol.name] = base + linker.place[symbol.section] + symbol.value
         sizes[symbol.name] = symbol.size
-    return Image(base, size, names, sizes)
+    return Image(base, size, names, sizes, base + linker.spread)
 
 
 class _Linker:
@@ -233,6 +237,8 @@ class _Linker:
                     image += bytes(16)
         if not image:
             raise self._bad("it has no code")
+        self.spread = len(image)
+        image += SPREAD[self.machine]
         return image
 
     def _is_relro(self, index: int) -> bool:

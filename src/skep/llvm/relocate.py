@@ -92,3 +92,11 @@ def stub(machine: int, address: int) -> bytes:
     if machine == EM_X86_64:
         return b"\xff\x25\x00\x00\x00\x00" + address.to_bytes(8, "little") + b"\xcc\xcc"
     return b"\x50\x00\x00\x58\x00\x02\x1f\xd6" + address.to_bytes(8, "little")
+
+
+#: Code that calls a function of five arguments from one: the argument is the address of six words, the
+#: arguments and then the function's own address.
+SPREAD: Final = {
+    EM_X86_64: bytes.fromhex("488b4728 488b7708 488b5710 488b4f18 4c8b4720 488b3f ffe0"),
+    EM_AARCH64: bytes.fromhex("091440f9 039041a9 018840a9 000040f9 20011fd6"),
+}
