@@ -230,10 +230,16 @@ class ArrayCodec(Codec):
             try:
                 items += self.element.put(item)
             except ValueError as error:
-                raise ValueError(f"[{index}]: {error}") from None
+                raise ValueError(within(f"[{index}]", error)) from None
         if self.packed:
             return (struct.pack("=" + self.element.fmt * self.length, *items),)
         return tuple(items)
+
+
+def within(place: str, error: ValueError) -> str:
+    """What is wrong, and where: places join as in C (``.path[2].y: …``)."""
+    text = str(error)
+    return f"{place}{text}" if text[:1] in (".", "[") else f"{place}: {text}"
 
 
 def check_int(value: Any, low: int, high: int, name: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
 from skep.kernel import batches
-from skep.kernel.codec import Codec, by_size
+from skep.kernel.codec import Codec, by_size, within
 from skep.kernel.handle import Handle
 from skep.kernel.protocol import Buffer, Kernel
 from skep.kernel.ringbuf import page_size
@@ -145,11 +145,7 @@ class Map(Handle, MutableMapping[Any, Any]):
     # --- bytes and values ----------------------------------------------------------------------
 
     def _wrong(self, what: str, error: ValueError) -> KernelError:
-        text = str(error)
-        return KernelError(
-            errno.EINVAL,
-            f"map {self.name or 'without name'}: {what}{text if text[:1] in '.[' else ': ' + text}",
-        )
+        return KernelError(errno.EINVAL, f"map {self.name or 'without name'}: {within(what, error)}")
 
     def encode_key(self, key: Any) -> bytes:
         if not self.key_size:

@@ -6,6 +6,7 @@ import errno
 import struct
 from _thread import allocate_lock
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -165,6 +166,9 @@ class PerfBuffer:
         kernel = self.map.kernel
         while self._rings:
             ring = self._rings.pop()
+            if not self.map.closed:
+                with suppress(KeyError, KernelError):
+                    del self.map[ring.cpu]
             ring.words.release()
             ring.data.release()
             kernel.munmap(ring.view)

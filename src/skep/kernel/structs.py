@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from sys import byteorder
 from typing import Any, ClassVar, Final, NamedTuple
 
-from skep.kernel.codec import Codec, check_int
+from skep.kernel.codec import Codec, check_int, within
 
 try:
     from _collections import _tuplegetter  # type: ignore[import-not-found, unused-ignore]
@@ -153,8 +153,7 @@ class StructCodec(Codec):
             try:
                 _set(field, flat, value)
             except ValueError as error:
-                text = str(error)
-                raise ValueError(f".{name}{text if text[:1] in '.[' else ': ' + text}") from None
+                raise ValueError(within(f".{name}", error)) from None
         return tuple(flat)
 
 

@@ -159,7 +159,7 @@ def _isa_v4(kernel: Kernel) -> bool:
 
 
 def _may_goto(kernel: Kernel) -> bool:
-    return _loads(kernel, _MOV_R0_0 + _insn(0xE5, 0, 0, 0) + _EXIT)
+    return _loads(kernel, _MOV_R0_0 + _insn(0xE5, 0, 1, 0) + _MOV_R0_0 + _EXIT)
 
 
 def _load_acquire(kernel: Kernel) -> bool:

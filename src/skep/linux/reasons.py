@@ -17,6 +17,10 @@ _MEANING: Final[dict[str, dict[int, str]]] = {
         errno.ENOSPC: "the map is full (max_entries)",
         errno.EBUSY: "the element is in use",
     },
+    "BPF_MAP_UPDATE_BATCH": {
+        errno.E2BIG: "the map is full (max_entries), or an index is past its end",
+        errno.ENOSPC: "the map is full (max_entries)",
+    },
     "BPF_MAP_LOOKUP_ELEM": {errno.ENOENT: "no such key"},
     "BPF_MAP_DELETE_ELEM": {
         errno.ENOENT: "no such key",
