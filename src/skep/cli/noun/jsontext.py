@@ -1,0 +1,86 @@
+"""JSON as bpftool writes it, so that outputs can be compared byte by byte.
+
+Compact without spaces, or pretty with bpftool's line breaks. Two slips of bpftool 7.1 are not copied: it
+writes a backslash as ``\\n`` and an apostrophe as ``\\'``, neither of which is what the string holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class Raw(str):
+    """Text that is written as it is: ``0x1f`` in plain output of typed values."""
+
+    __slots__ = ()
+
+
+class Pairs(list[tuple[str, Any]]):
+    """An object whose names may repeat, as those of anonymous members do."""
+
+    __slots__ = ()
+
+
+def text(value: Any, *, pretty: bool = False) -> str:
+    """``value`` as JSON: dicts and `Pairs`, any other iterable as a list, str, int, bool, None, `Raw`."""
+    out: list[str] = []
+    _write(out, value, "\n" if pretty else "", " " if pretty else "")
+    return "".join(out)
+
+
+def _write(out: list[str], value: Any, line: str, space: str) -> None:
+    """``line`` is a new line with the indentation of the value's own depth, or "" when not pretty."""
+    if isinstance(value, Raw):
+        out.append(value)
+    elif isinstance(value, str):
+        out.append(quoted(value))
+    elif value is None:
+        out.append("null")
+    elif isinstance(value, bool):
+        out.append("true" if value else "false")
+    elif isinstance(value, int):
+        out.append(str(int(value)))
+    elif isinstance(value, (dict, Pairs)):
+        _object(out, value.items() if isinstance(value, dict) else value, line, space)
+    else:
+        _list(out, value, line, space)
+
+
+def _object(out: list[str], items: Iterable[tuple[str, Any]], line: str, space: str) -> None:
+    inner = line and line + "    "
+    out.append("{")
+    comma = ""
+    for name, value in items:
+        out.append(f"{comma}{inner}{quoted(name)}:{space}")
+        _write(out, value, inner, space)
+        comma = ","
+    out.append(line + "}" if comma else "}")
+
+
+def _list(out: list[str], items: Iterable[Any], line: str, space: str) -> None:
+    inner = line and line + "    "
+    out.append("[")
+    comma = ""
+    for value in items:
+        out.append(comma)
+        _write(out, value, inner, space)
+        comma = ","
+    out.append(line + "]" if comma else "]")
+
+
+_ESCAPES = {
+    **{code: f"\\u{code:04x}" for code in (*range(32), 127)},
+    8: "\\b",
+    9: "\\t",
+    10: "\\n",
+    12: "\\f",
+    13: "\\r",
+    34: '\\"',
+    92: "\\\\",
+}
+
+
+def quoted(value: str) -> str:
+    """A JSON string."""
+    return f'"{value.translate(_ESCAPES)}"'

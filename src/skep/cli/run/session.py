@@ -1,0 +1,237 @@
+"""One run: load, attach, follow, detach."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from skep.cli.run import note
+from skep.errors import LinkError, SkepError
+
+if TYPE_CHECKING:
+    from skep.cli.run.stream import Source
+    from skep.kernel.object import Object
+    from skep.obj.spec import ObjectSpec
+
+#: no exit status yet
+_RUNNING = -1000
+#: how long the reader sleeps at most: records that were written without a wake-up are found then
+_TICK_MS = 100
+
+
+def run(options: argparse.Namespace, command: list[str]) -> int:
+    from skep import load
+    from skep.obj import read
+
+    spec = read(options.file)
+    with ExitStack() as stack:
+        child = Child(command) if command else None
+        if child is not None:
+            stack.callback(child.abandon)
+        made = load(
+            spec,
+            programs=options.programs or None,
+            variables=_variables(options.set, child, spec),
+            max_entries={name: _number(value, name) for name, value in _pairs(options.max_entries, "MAP=N")},
+            pin_root=options.pin_root,
+        )
+        stack.callback(made.close)
+        from skep.cli.run.stream import sources
+
+        readers = sources(made, options)
+        for reader in readers:
+            stack.callback(reader.close)
+        from skep.cli.run.attach import Attached
+
+        attached = stack.enter_context(Attached(made, options))
+        stop = Stop(stack, child)
+        attached.attach_all()
+        if not options.quiet:
+            for line in attached.described:
+                note(False, line)
+        if child is not None:
+            child.go()
+        if attached.keeps or readers:
+            _follow(readers, options, child, stop)
+        attached.close()
+        for reader in readers:
+            reader.drain()
+        _finish(made, readers, options)
+        return child.status() if child is not None else 0
+
+
+def _finish(made: Object, readers: list[Source], options: argparse.Namespace) -> None:
+    if options.maps:
+        from skep.cli.run.maps import show
+
+        show(made, options)
+    sys.stdout.flush()
+    for reader in readers:
+        if line := reader.summary():
+            note(options.quiet and not reader.has_lost(), line)
+
+
+def _follow(readers: list[Source], options: argparse.Namespace, child: Child | None, stop: Stop) -> None:
+    """Print what comes until it is enough."""
+    poller = select.poll()
+    by_fd: dict[int, Source] = {}
+    for reader in readers:
+        for fd in reader.fds():
+            by_fd[fd] = reader
+            poller.register(fd, select.POLLIN)
+    poller.register(stop.fd, select.POLLIN)
+    if child is not None and child.pidfd >= 0:
+        poller.register(child.pidfd, select.POLLIN)
+    deadline = time.monotonic() + options.duration if options.duration is not None else None
+    while not stop.asked:
+        wait = _TICK_MS if readers else 1000
+        if deadline is not None:
+            wait = min(wait, max(0, int((deadline - time.monotonic()) * 1000)))
+        poller.poll(wait)
+        printed = 0
+        for reader in readers:
+            printed += reader.pump(_left(options, readers))
+        if printed:
+            sys.stdout.flush()
+        if _left(options, readers) == 0 or (deadline is not None and time.monotonic() >= deadline):
+            return
+        if child is not None and child.ended():
+            return
+
+
+def _left(options: argparse.Namespace, readers: list[Source]) -> int | None:
+    """How many events --count still allows; None without it."""
+    if options.count is None:
+        return None
+    return max(0, options.count - sum(reader.shown for reader in readers))
+
+
+class Stop:
+    """Ctrl-C and SIGTERM, seen between two events and never inside one.
+
+    With a command, the first Ctrl-C is the command's; the run ends when it does, or at the second.
+    """
+
+    def __init__(self, stack: ExitStack, child: Child | None) -> None:
+        self.asked = False
+        self._child = child
+        self._count = 0
+        self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        stack.callback(os.close, self.fd)
+        stack.callback(os.close, self._write)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, self._ask)
+            stack.callback(signal.signal, number, before)
+        before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        stack.callback(signal.set_wakeup_fd, before_fd)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self._count += 1
+        if number == signal.SIGINT and self._child is not None and self._count < 2:
+            return
+        self.asked = True
+
+
+class Child:
+    """The command, forked and held until everything is attached."""
+
+    def __init__(self, command: list[str]) -> None:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        self.pid = os.fork()
+        if not self.pid:
+            _child(command, read, write)
+        os.close(read)
+        self._gate = write
+        self._status = _RUNNING
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except (OSError, AttributeError):
+            self.pidfd = -1
+
+    def go(self) -> None:
+        os.write(self._gate, b"!")
+        os.close(self._gate)
+        self._gate = -1
+
+    def ended(self) -> bool:
+        if self._status == _RUNNING:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+        return self._status != _RUNNING
+
+    def status(self) -> int:
+        """Its exit status, 128 + N when signal N ended it; 0 when it is still running."""
+        if not self.ended():
+            return 0
+        return self._status if self._status >= 0 else 128 - self._status
+
+    def abandon(self) -> None:
+        """Give up a command that was never started; leave a running one alone."""
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
+            if not self.ended():
+                os.waitpid(self.pid, 0)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def _child(command: list[str], read: int, write: int) -> None:
+    """In the forked process: wait for the word, become the command. Never returns."""
+    try:
+        os.close(write)
+        if not os.read(read, 1):
+            os._exit(0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"skep run: {command[0]}: {error.strerror}\n".encode())
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+    finally:
+        os._exit(126)
+
+
+# --- values on the command line ----------------------------------------------------------------
+
+
+def _pairs(words: list[str], form: str) -> list[tuple[str, str]]:
+    out: list[tuple[str, str]] = []
+    for word in words:
+        name, mark, value = word.partition("=")
+        if not (name and mark):
+            raise SkepError(f"{word!r} is not {form}")
+        out.append((name, value))
+    return out
+
+
+def _number(text: str, name: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise SkepError(f"{name}: {text!r} is no number") from None
+
+
+def _variables(words: list[str], child: Child | None, spec: ObjectSpec) -> dict[str, object]:
+    """``NAME=VALUE``: numbers, true and false; else text."""
+    out: dict[str, object] = {}
+    for name, value in _pairs(words, "NAME=VALUE"):
+        if "{pid}" in value:
+            if child is None:
+                raise LinkError(f"{name}={value}: there is no command whose process id it could be")
+            value = value.replace("{pid}", str(child.pid))
+        if value in ("true", "false"):
+            out[name] = int(value == "true")
+            continue
+        try:
+            out[name] = int(value, 0)
+        except ValueError:
+            out[name] = value
+    return out
