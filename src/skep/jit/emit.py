@@ -48,16 +48,17 @@ class _Loop:
         "compared",
         "cost",
         "count",
-        "counted",
         "first",
         "guard",
         "header",
         "latch",
         "left",
+        "over",
         "phis",
         "pre",
         "single",
         "steps",
+        "test",
         "total",
         "touches",
     )
@@ -77,7 +78,8 @@ class _Loop:
         self.single = False  # only its last block leaves it
         self.steps: dict[int, int] = {}
         self.compared: loops.Comparison | None = None  # the condition for another turn
-        self.counted = False  # the guard has counted the turns for which it holds
+        self.test: loops.Test | None = None  # the same, if the guard has counted the turns
+        self.over = False  # all guarded turns are over
         self.total: Value = 0  # the guard's number of turns
         self.left = ""  # turns left at the start of one, in the fast copy
 
@@ -466,8 +468,8 @@ class FunctionEmitter(Instructions):
             return
         lines, body.lines = body.lines, loop.guard
         budget = pre.values[BUDGET] if loop.cost else None
-        loop.steps, loop.counted = found.steps, found.test is not None
-        loop.total = guard.turns(body, found, pre.values, budget, loop.cost)
+        loop.steps, loop.test = found.steps, found.test
+        loop.total = guard.turns(body, found, pre.values, budget, loop.cost, last=loop.single)
         some = body.op(f"icmp ne i64 {loop.total}, 0")
         body.do(f"br i1 {some}, label %f{start}, label %b{start}")
         body.lines = lines
@@ -507,7 +509,8 @@ class FunctionEmitter(Instructions):
         pause = body.fresh_label()
         loop.count.append(f"  {loop.left} = phi i64 [ {loop.total}, %{pre.label} ], [ {less}, %{here} ]")
         self._note(f"f{start}", _Edge(here, values, facts))
-        if condition is None or loop.counted:
+        test = loop.test
+        if condition is None or test is not None:
             body.do(f"br i1 {more}, label %f{start}, label %{pause}")
         else:
             both = body.op(f"and i1 {condition}, {more}")
@@ -521,15 +524,28 @@ class FunctionEmitter(Instructions):
         body.start(pause)
         # All guarded turns are over: what moves steadily is known without asking the loop, which leaves
         # LLVM free to vectorise its remainder too.
-        values = list(values)
+        values, ends = list(values), list(self.regs)
         for reg, step in loop.steps.items():
             way = body.op(f"mul i64 {loop.total}, {step}")
             values[reg] = body.op(f"add i64 {pre.values[reg]}, {way}")
+            if self.kinds[reg] == wanted[reg]:
+                ends[reg] = values[reg]
         if loop.cost:
             price = body.op(f"mul i64 {loop.total}, {loop.cost}")
             values[BUDGET] = body.op(f"sub i64 {pre.values[BUDGET]}, {price}")
         self._note(f"b{start}", _Edge(pause, values, facts))
-        body.do(f"br label %b{start}")
+        # With several ways out there are no whole vectors to be had, and the test would only cost.
+        if test is None or not loop.single:
+            body.do(f"br label %b{start}")
+            return
+        condition = guard.asks(body, test, pre.values, body.op(f"sub i64 {loop.total}, 1"))
+        done = body.fresh_label()
+        body.do(f"br i1 {condition}, label %b{start}, label %{done}")
+        body.start(done)
+        loop.over = True
+        goal = self._edge(leave, done, ends)
+        loop.over = False
+        body.do(f"br label %{goal}")
 
     def _spent(self, loop: _Loop) -> Value:
         """The budget after the turns of the fast copy that are over."""
@@ -537,6 +553,6 @@ class FunctionEmitter(Instructions):
         assert pre is not None
         if not loop.cost:
             return pre.values[BUDGET]
-        over = body.op(f"sub i64 {loop.total}, {loop.left}")
+        over = body.op(f"sub i64 {loop.total}, {1 if loop.over else loop.left}")
         price = body.op(f"mul i64 {over}, {loop.cost}")
         return body.op(f"sub i64 {pre.values[BUDGET]}, {price}")

@@ -11,8 +11,12 @@ from skep.jit.loops import Bound, Coefficients, Plan, Test
 _UNBOUNDED: Final = 1 << 46
 
 
-def turns(body: Body, plan: Plan, before: list[Value], budget: Value | None, cost: int) -> Value:
+def turns(
+    body: Body, plan: Plan, before: list[Value], budget: Value | None, cost: int, *, last: bool
+) -> Value:
     """Emit the number of turns for which all bounds hold, the budget lasts and the test asks for another.
+
+    With ``last``, also the turn after which it does not.
 
     ``before`` are the registers when the loop is entered, ``cost`` that of a turn.
     """
@@ -23,8 +27,16 @@ def turns(body: Body, plan: Plan, before: list[Value], budget: Value | None, cos
     for bound in plan.limits:
         total = _least(body, total, _inside(body, bound, before))
     if plan.test is not None:
-        total = _least(body, total, _lasting(body, plan.test, before))
+        total = _least(body, total, body.add(_lasting(body, plan.test, before), int(last)))
     return total
+
+
+def asks(body: Body, test: Test, before: list[Value], turn: Value) -> str:
+    """Emit the condition for another turn as it is at the end of turn ``turn`` (from 0)."""
+    value = _start(body, test.moving.terms, test.moving.const, before)
+    limit = _start(body, test.limit.terms, test.limit.const, before)
+    way = body.op(f"mul i64 {turn}, {test.step}")
+    return body.op(f"icmp {test.predicate} i64 {body.op(f'add i64 {value}, {way}')}, {limit}")
 
 
 def _least(body: Body, a: Value, b: Value) -> Value:
