@@ -129,7 +129,7 @@ def _explained(error: KernelError, kind: str, target: str) -> KernelError:
             "kprobe",
             errno.ENOENT,
         ): "no such function in this kernel (inlined, renamed, or in a module not loaded)",
-        ("kprobe", errno.EINVAL): "the kernel does not let this function or offset be probed",
+        ("kprobe", errno.EINVAL): "no such function, or one that may not be probed at this offset",
         ("kprobe", errno.EADDRNOTAVAIL): "the function is not to be probed twice at this place",
         ("uprobe", errno.ENOENT): "no such file",
         ("uprobe", errno.EINVAL): "not a file that can be probed at this offset",

@@ -21,7 +21,6 @@ from skep.linux.netlink import (
     NLM_F_REPLACE,
     Netlink,
     attr,
-    attrs,
     in_netns,
     interface_index,
     nest,
@@ -116,7 +115,9 @@ def attach(
             except KernelError as error:
                 if where in _NETKIT:
                     raise absent("netkit", "6.7") if lacks(kernel, error, "6.7") else error from None
-                if link or before or after or not lacks(kernel, error, "6.6"):
+                if (before or after) and lacks(kernel, error, "6.6"):
+                    raise absent("ordering classifiers (TCX)", "6.6") from None
+                if link or not lacks(kernel, error, "6.6"):
                     raise
         if where in _NETKIT:
             bad("netkit devices take programs by bpf_link only")
@@ -229,7 +230,6 @@ def _put(netlink: Netlink, place: _Place, fd: int, name: str, action: bool, flag
     for reply in replies:
         if reply.type == _RTM_NEWTFILTER:
             _, _, handle, _, info = _TCMSG.unpack_from(reply.payload)
-            # the echo of a filter without options (its chain) has no handle
-            if handle or any(kind == _TCA_OPTIONS for kind, _ in attrs(reply.payload, _TCMSG.size)):
-                return place._replace(handle=handle, priority=info >> 16)
+            # a classifier that holds one filter only (matchall) has no handle to tell
+            place = place._replace(handle=handle or place.handle, priority=info >> 16 or place.priority)
     return place

@@ -109,8 +109,8 @@ def multi(rig: Rig) -> None:
             assert program.hits == 2 and program.seen == 6
         os.getppid()
         assert program.hits == 2
-        with program.attach("__x64_sys_getp?id"):
-            os.getppid()
+        with program.attach("__x64_sys_getpgi?"):
+            os.getpgid(0)
             assert program.hits == 3
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 
 from skep.uapi.enums import AttachType, ProgType
@@ -11,34 +10,37 @@ from tests.linux.links.rig import Rig, scenario
 
 @scenario("5.5", "fentry programs")
 def fentry_and_fexit(rig: Rig) -> None:
-    id = rig.btf_id("__x64_sys_getppid")
+    id = rig.btf_id("security_socket_create")
     for where, hook in ((AttachType.TRACE_FENTRY, "fentry"), (AttachType.TRACE_FEXIT, "fexit")):
         program = rig.counter(ProgType.TRACING, where, own=True, hook=hook, attach_btf_id=id)
         with program.attach():
-            os.getppid()
+            socket.socket().close()
             assert program.hits == 1
-        os.getppid()
+        socket.socket().close()
         assert program.hits == 1
 
 
 @scenario("5.19", "fentry programs")
 def cookie(rig: Rig) -> None:
-    id = rig.btf_id("__x64_sys_getppid")
+    id = rig.btf_id("security_socket_create")
     known = rig.at_least("5.19")
     program = rig.counter(ProgType.TRACING, AttachType.TRACE_FENTRY, own=True, cookie=known, attach_btf_id=id)
     with program.attach(cookie=123):
-        os.getppid()
+        socket.socket().close()
         assert program.hits == 1 and program.seen == 123
 
 
 @scenario("5.7", "fmod_ret programs")
 def fmod_ret(rig: Rig) -> None:
-    """The kernel's own test function runs when such a program is test-run."""
-    id = rig.btf_id("bpf_modify_return_test")
-    program = rig.counter(ProgType.TRACING, AttachType.MODIFY_RETURN, hook="fmod_ret", attach_btf_id=id)
+    id = rig.btf_id("security_socket_create")
+    program = rig.counter(
+        ProgType.TRACING, AttachType.MODIFY_RETURN, own=True, hook="fmod_ret", attach_btf_id=id
+    )
     with program.attach():
-        program.run()
-        assert program.hits >= 1
+        socket.socket().close()
+        assert program.hits == 1
+    socket.socket().close()
+    assert program.hits == 1
 
 
 @scenario("5.7", "LSM programs")

@@ -161,16 +161,31 @@ def _exported(library: ctypes.CDLL) -> bool:
     return True
 
 
-@scenario("5.15")
+@scenario()
 def usdt_specs(rig: Rig) -> None:
-    """The cookie is the number of the spec that says where the arguments are."""
+    """The cookie, or before cookies the address, leads to the spec that says where the arguments are."""
     path = rig.library()
     library = ctypes.CDLL(path)
-    program = _probe(rig, "usdt", cookie=rig.at_least("5.15"))
+    known = rig.at_least("5.15")
+    program = _probe(rig, "usdt", cookie=known)
     specs = _specs(rig)
+    ips = rig.kernel.map_create(1, 8, 4, 8, name="usdt_ips")
+    rig.later(lambda: rig.kernel.close(ips))
     with (
-        program.attach(path, "skep", "open", pid=0, specs=specs, cookie=1),
-        program.attach(path, "skep", "gate", pid=0, specs=specs, cookie=2),
+        program.attach(path, "skep", "open", pid=0, specs=specs, ips=ips, cookie=1),
+        program.attach(path, "skep", "gate", pid=0, specs=specs, ips=ips, cookie=2),
     ):
         library.fire(5)
-        assert program.hits == 2 and program.seen == 1  # "gate" came last
+        assert program.hits == 2
+        if known:
+            assert program.seen == 1  # "gate" came last
+        else:
+            start = ctypes.cast(library.fire, ctypes.c_void_p).value or 0
+            key = bytearray(8)
+            rig.kernel.map_get_next_key(ips, None, key)
+            assert 0 <= int.from_bytes(key, "little") - start < 64
+    value = bytearray(208)
+    for number, arguments in ((0, 3), (1, 1)):
+        rig.kernel.map_lookup_elem(specs, number.to_bytes(4, "little"), value)
+        assert int.from_bytes(value[200:202], "little") == arguments
+        assert int.from_bytes(value[192:200], "little") == number + 1  # the user's cookie

@@ -1,0 +1,114 @@
+"""What runs inside an emulated kernel: every scenario, the tables, an object; a line of JSON for each.
+
+    python -m tests.kernels.guest FOLDER [WORD...]
+
+FOLDER holds what was built outside (probes.so, objects); words choose scenarios by part of their names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from skep.errors import KernelError, NotSupported
+from skep.linux.kernel import LinuxKernel
+from tests.linux.links.rig import Rig, Scenario, Skipped, scenarios
+
+#: before every line of results, since the kernel may write to the same terminal
+MARK = "@@"
+
+
+def tell(kind: str, name: str, result: str, **more: Any) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps({'kind': kind, 'name': name, 'result': result, **more})}\n")
+    sys.stdout.flush()
+
+
+def play(one: Scenario, folder: str) -> None:
+    """One scenario: "ok", "absent" (NotSupported on a kernel of before it), "skipped", or "failed"."""
+    rig = Rig(folder)
+    before = len(os.listdir("/proc/self/fd"))
+    start = time.monotonic()
+    old = rig.kernel.version < one.since
+    since = ".".join(map(str, one.since))
+    try:
+        one.play(rig)
+        result, detail = ("failed", f"works although it is said to need {since}") if old else ("ok", "")
+    except Skipped as reason:
+        result, detail = "skipped", str(reason)
+    except NotSupported as error:
+        said = error.since is not None and tuple(map(int, error.since.split("."))) <= one.since
+        result, detail = ("absent" if old and said else "failed"), str(error)
+    except KernelError as error:
+        # a program type that the kernel does not know cannot even be loaded
+        loading = old and error.cmd == "BPF_PROG_LOAD"
+        result, detail = ("absent" if loading else "failed"), _told(error)
+    except Exception as error:
+        result, detail = "failed", _told(error)
+    try:
+        rig.close()
+    except Exception as error:
+        result, detail = "failed", f"closing: {_told(error)}"
+    leaked = len(os.listdir("/proc/self/fd")) - before
+    if leaked and result != "failed":
+        result, detail = "failed", f"{leaked} descriptors leaked"
+    tell("hook", one.name, result, since=since, detail=detail, seconds=round(time.monotonic() - start, 2))
+
+
+def _told(error: Exception) -> str:
+    places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
+    log = getattr(error, "log", "")
+    return f"{type(error).__name__}: {error} [{' '.join(places[-4:])}]{log[-300:]}"
+
+
+def tables() -> None:
+    from tests.kernels.facts import contradictions
+
+    total, found = contradictions(LinuxKernel())
+    tell("tables", "facts", "failed" if found else "ok", total=total, detail=[list(one) for one in found])
+
+
+def objects(folder: str) -> None:
+    """Every object built outside: loaded, relocated by this kernel's BTF, attached, fired, read."""
+    from tests.kernels import objects as steps
+
+    for name, step in steps.STEPS.items():
+        start = time.monotonic()
+        try:
+            step(f"{folder}/{name}.o")
+            result, detail = "ok", ""
+        except Exception as error:
+            result, detail = "failed", _told(error)
+        tell("object", name, result, detail=detail, seconds=round(time.monotonic() - start, 2))
+
+
+def guarded(name: str, part: Callable[[], None]) -> None:
+    try:
+        part()
+    except Exception as error:
+        tell("part", name, "failed", detail=_told(error))
+
+
+def main() -> None:
+    folder, *words = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    warnings.simplefilter("error", ResourceWarning)
+    tell("start", os.uname().release, "ok", python=sys.version.split()[0])
+    if not words:
+        guarded("tables", tables)
+        guarded("objects", lambda: objects(folder))
+    for one in scenarios():
+        if not words or any(word in one.name for word in words):
+            play(one, folder)
+    tell("end", os.uname().release, "ok", seconds=round(time.monotonic(), 2))
+
+
+if __name__ == "__main__":
+    main()
