@@ -70,7 +70,8 @@ def _section(source: Source, index: int, functions: list[Function], rows: list[R
         while number >= 0 and functions[number].start == first:  # aliases start together
             function = functions[number]
             if 8 * slot < function.end:
-                specs[function.key].relocs.append(found[slot]._replace(pc=slot - first // 8))
+                _, kind, name, offset = found[slot]
+                specs[function.key].relocs.append(Reloc(slot - first // 8, kind, name, offset))
             number -= 1
 
 
@@ -81,11 +82,12 @@ def _source(code: bytes, at: int) -> int:
 
 def _pseudo(code: bytes, opcode: bytes, source: int) -> list[int]:
     """Bytes of the instructions with this opcode and source register."""
-    opcodes = code[::8]
+    opcodes, registers = code[::8], code[1::8]
+    wanted = range(source << 4, source + 1 << 4) if _NATIVE_LITTLE else range(source, 256, 16)
     found: list[int] = []
     slot = opcodes.find(opcode)
     while slot >= 0:
-        if _source(code, 8 * slot) == source:
+        if registers[slot] in wanted:
             found.append(8 * slot)
         slot = opcodes.find(opcode, slot + 1)
     return found
