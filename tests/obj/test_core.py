@@ -154,3 +154,20 @@ def test_answers_are_kept(own_cache: Path, tmp_path: Path, monkeypatch: pytest.M
         patched.setattr(Btf, "kernel", lambda: (_ for _ in ()).throw(CoreReloError("read")))
         with pytest.raises(CoreReloError, match="read"):
             link()
+
+
+def test_modules_are_asked_when_the_kernel_has_none(tmp_path: Path) -> None:
+    base = _target(("other", 4, 0), name="unrelated").btf()
+    module = BtfBuilder(base=base)
+    module.add(t.Struct("thing", 8, [t.Member("field", 3, 32)]))
+    text = """
+    u64 out;
+    struct thing { u32 field; } core;
+    SEC("raw_tp/x") int prog(void **ctx) { struct thing *t = ctx[0]; out = t->field; return 0; }
+    LICENSE;"""
+    spec = obj.read(compiled(written(tmp_path, "module.c", text), tmp_path))
+    alone = obj.link_program(spec, "prog", target=obj.CoreTarget(base))
+    assert [failed.what for failed in alone.failed_relos] == ["struct thing.field"]
+    both = obj.link_program(spec, "prog", target=obj.CoreTarget(base, lambda: [module.btf()]))
+    assert not both.failed_relos
+    assert (0x61, 4) in [(insn.opcode, insn.off) for insn in both.insns]

@@ -170,3 +170,47 @@ def test_without_types(tmp_path: Path) -> None:
     obj.static_link(paths, tmp_path / "out.o")
     linked = obj.link_program(obj.read(tmp_path / "out.o"), "prog")
     assert [name for _, name in linked.subprogs] == ["prog", "f"]
+
+
+_FUNCTION = {
+    "strong": "int it(int x) { return x + %d; }",
+    "weak": "__weak int it(int x) { return x + %d; }",
+    "hidden": "__hidden int it(int x) { return x + %d; }",
+    "weak hidden": "__weak __hidden int it(int x) { return x + %d; }",
+    "declared": "extern int it(int x); int use_%d(int x) { return it(x); }",
+    "declared weak": "extern int it(int x) __weak; int use_%d(int x) { return it ? it(x) : 0; }",
+}
+_VARIABLE = {
+    "strong": "int it = %d;",
+    "weak": "__weak int it = %d;",
+    "hidden": "__hidden int it = %d;",
+    "declared": "extern int it; int use_%d(void) { return it; }",
+    "declared weak": "extern int it __weak; int use_%d(void) { return &it ? it : 0; }",
+}
+
+
+@pytest.mark.parametrize("forms", [_FUNCTION, _VARIABLE], ids=["function", "variable"])
+def test_every_pair_of_bindings(forms: dict[str, str], tmp_path: Path) -> None:
+    """Whatever bpftool makes of two forms of one name, or refuses to, is the same here."""
+    objects: dict[tuple[str, int], Path] = {}
+    for number in (1, 2):
+        for kind, text in forms.items():
+            own = f'SEC("socket") int prog_{number}(void *ctx) {{ return {number}; }}'
+            name = f"{kind.replace(' ', '_')}_{number}.c"
+            objects[kind, number] = compiled(
+                written(tmp_path, name, f"{text % number}\n{own}\nLICENSE;"), tmp_path
+            )
+    agreed = 0
+    for one, other in itertools.product(forms, forms):
+        paths = [objects[one, 1], objects[other, 2]]
+        theirs, ours = tmp_path / "theirs.out", tmp_path / "ours.out"
+        try:
+            reference(theirs, *paths)
+        except LinkError:
+            with pytest.raises(LinkError):
+                obj.static_link(paths, ours)
+            continue
+        obj.static_link(paths, ours)
+        compare(ours, theirs)
+        agreed += 1
+    assert agreed >= len(forms) * 2
