@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-kernels lint bench clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("skep needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -18,6 +18,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+# Every hook and table in other kernels, under emulation: KERNELS="6.12 7" chooses.
+test-kernels: $(READY)
+	SKEP_TEST_KERNELS="$(or $(KERNELS),1)" $(BIN)/python -m pytest tests/kernels -q
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What a kernel itself says about the entries of skep's tables: its BTF's enumerators, its verifier's answers."""
+"""What a kernel says about the entries of skep's tables: its BTF's enumerators, its verifier's answers."""
 
 from __future__ import annotations
 

@@ -2,14 +2,15 @@
 
 Attaching places a uprobe at every site of PROVIDER:NAME and raises the probe's semaphore. Programs built
 with <bpf/usdt.bpf.h> read arguments through two maps, `__bpf_usdt_specs` (number -> where the arguments
-are) and before cookies `__bpf_usdt_ip_to_spec_id`; pass them as ``specs`` and ``ips``. Without these maps the
-program gets the ``cookie`` itself, and `Site.args` says where the arguments are.
+are) and before cookies `__bpf_usdt_ip_to_spec_id`; they are found by these names, or passed as ``specs`` and
+``ips``. Without them the program gets the ``cookie`` itself, and `Site.args` says where the arguments are.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skep.errors import ElfError, KernelError
@@ -109,7 +110,7 @@ def attach(
         binary: a path, or the name of a program or library.
         pid: one process (0: this one); -1: all.
         cookie: what bpf_usdt_cookie() gives the program (without ``specs``: bpf_get_attach_cookie()).
-        specs, ips: the maps of <bpf/usdt.bpf.h> (or their descriptors).
+        specs, ips: the maps of <bpf/usdt.bpf.h> or their descriptors; by default the program's own.
 
     Raises:
         KernelError: ENOENT, no such probe in the binary.
@@ -121,9 +122,27 @@ def attach(
     if not found:
         raise KernelError(2, f"{path} has no USDT probe {provider}:{name}")
     pid = os.getpid() if pid == 0 else pid
-    table = _Specs(kernel, specs, ips) if specs is not None else None
+    with ExitStack() as opened:
+        if specs is None:
+            specs = _own_map(kernel, program, "__bpf_usdt_specs", opened)
+        if ips is None:
+            ips = _own_map(kernel, program, "__bpf_usdt_ip_to_spec_id", opened)
+        table = _Specs(kernel, specs, ips) if specs is not None else None
+        return _attach_sites(kernel, program, path, f"{provider}:{name}", found, pid, cookie, table)
+
+
+def _attach_sites(
+    kernel: Kernel,
+    program: Program,
+    path: str,
+    what: str,
+    found: list[Site],
+    pid: int,
+    cookie: int,
+    table: _Specs | None,
+) -> Link:
     links: list[Link] = []
-    target = f"usdt {path}:{provider}:{name}"
+    target = f"usdt {path}:{what}"
     try:
         for site in found:
             mark = cookie
@@ -151,6 +170,25 @@ def attach(
         close_all(links)
         raise
     return group(links, target=target)
+
+
+def _own_map(kernel: Kernel, program: Program, name: str, opened: ExitStack) -> int | None:
+    """A descriptor of the map that the loaded program uses under ``name``, closed with ``opened``."""
+    layout = INFO["bpf_prog_info"]
+    total = layout.unpack(kernel.obj_get_info_by_fd(program.fd, "prog"))["nr_map_ids"]
+    assert isinstance(total, int)
+    if not total:
+        return None
+    ids = bytearray(4 * total)
+    kernel.obj_get_info_by_fd(program.fd, "prog", {"nr_map_ids": total, "map_ids": ids})
+    for (id,) in struct.iter_unpack("=I", ids):
+        fd = kernel.get_fd_by_id("map", id)
+        known = INFO["bpf_map_info"].unpack(kernel.obj_get_info_by_fd(fd, "map")).get("name", b"")
+        if isinstance(known, bytes) and known.rstrip(b"\0") == name.encode()[:15]:
+            opened.callback(kernel.close, fd)
+            return fd
+        kernel.close(fd)
+    return None
 
 
 def _names(

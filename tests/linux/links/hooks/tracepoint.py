@@ -99,8 +99,8 @@ def btf(rig: Rig) -> None:
 @scenario("5.19")
 def btf_cookie(rig: Rig) -> None:
     id = rig.btf_id("btf_trace_sys_enter", TYPEDEF)
-    known = rig.at_least("5.19")
+    known = rig.at_least("6.10")  # the helper; the link took cookies before
     program = rig.counter(ProgType.TRACING, AttachType.TRACE_RAW_TP, own=True, cookie=known, attach_btf_id=id)
     with program.attach(cookie=99):
         os.getppid()
-        assert program.hits >= 1 and program.seen == 99
+        assert program.hits >= 1 and (program.seen == 99 or not known)
