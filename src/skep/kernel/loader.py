@@ -275,6 +275,11 @@ class Loader:
             from skep.kernel.refusal import of_program
 
             raise of_program(self.kernel, linked, error) from error.__cause__
+        for name, map in made.maps.items():
+            if name == ".rodata":
+                # Held by the program whether it reads it or not: its metadata lies there (Linux 5.10).
+                with suppress(KernelError):
+                    self.kernel.prog_bind_map(fd, map.fd)
         return Program(self.kernel, fd, spec, log=log)
 
     def _needs_types(self) -> bool:

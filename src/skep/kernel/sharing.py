@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skep.kernel.program import Program
 
 _MOST = 64
+_LONGEST = 1 << 16
 
 
 def send(sock: socket.socket, **handles: Handle) -> None:
@@ -37,13 +38,15 @@ def receive(sock: socket.socket, kernel: Kernel) -> dict[str, Map | Program]:
     left = list(fds)
     try:
         size = int.from_bytes(data[:4], "big")
+        if not fds or size > _LONGEST:
+            raise KernelError(errno.EPROTO, f"{len(fds)} descriptors came, with no such list of names")
         while 4 + size > len(data) and (more := sock.recv(4 + size - len(data))):
             data += more
         try:
             names = json.loads(data[4 : 4 + size])
         except ValueError:
             names = None
-        if not isinstance(names, list) or len(names) != len(fds) or not fds:
+        if not isinstance(names, list) or len(names) != len(fds):
             raise KernelError(errno.EPROTO, f"{len(fds)} descriptors came, with no such list of names")
         for name in names:
             fd = left.pop(0)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from skep.errors import KernelError
-from skep.kernel.codec import Codec
+from skep.kernel.codec import Codec, within
 from skep.kernel.ringbuf import page_size
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class UserRingBuf:
         try:
             data = self.codec.encode(value) if self.codec is not None else bytes(value)
         except ValueError as error:
-            raise KernelError(errno.EINVAL, f"map {self.map.name}: record: {error}") from None
+            raise KernelError(errno.EINVAL, f"map {self.map.name}: {within('record', error)}") from None
         need = (len(data) + _HEADER + 7) & ~7
         if need > self._size:
             raise KernelError(errno.E2BIG, f"map {self.map.name}: a record of {len(data)} bytes")
