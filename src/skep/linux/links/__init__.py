@@ -52,6 +52,9 @@ _BY_TYPE: Final = {
 _BY_ATTACH_TYPE: Final = {
     AttachType.TRACE_ITER: "iter",
     AttachType.LSM_CGROUP: "cgroup",
+    AttachType.TRACE_FENTRY_MULTI: "tracing_multi",
+    AttachType.TRACE_FEXIT_MULTI: "tracing_multi",
+    AttachType.TRACE_FSESSION_MULTI: "tracing_multi",
     AttachType.TRACE_KPROBE_MULTI: "kprobe_multi",
     AttachType.TRACE_KPROBE_SESSION: "kprobe_multi",
     AttachType.TRACE_UPROBE_MULTI: "uprobe_multi",

@@ -71,7 +71,7 @@ def ordered(rig: Rig) -> None:
             assert rig.ping_self() == 0 and (first.hits, last.hits) == (2, 1)
 
 
-@scenario("6.7")
+@scenario("6.7", "netkit devices")
 def netkit(rig: Rig) -> None:
     program = rig.counter(ProgType.SCHED_CLS, AttachType.NETKIT_PRIMARY, ret=TCX_DROP, load_type=False)
     with rig.network():

@@ -52,3 +52,34 @@ def lsm(rig: Rig) -> None:
         assert program.hits == 1
     socket.socket().close()
     assert program.hits == 1
+
+
+@scenario("7.2", "fentry.multi programs")
+def multi(rig: Rig) -> None:
+    known = rig.at_least("7.2")
+    for where, hook in (
+        (AttachType.TRACE_FENTRY_MULTI, "fentry.multi"),
+        (AttachType.TRACE_FEXIT_MULTI, "fexit.multi"),
+    ):
+        program = rig.counter(ProgType.TRACING, where, own=True, hook=hook, cookie=known)
+        both = program.attach(["security_socket_create", "security_socket_bind"], cookies=[5, 6])
+        with both, socket.socket() as sock:
+            assert (program.hits, program.seen) == (1, 5)
+            sock.bind(("127.0.0.1", 0))
+            assert (program.hits, program.seen) == (2, 6)
+        socket.socket().close()
+        assert program.hits == 2
+
+
+@scenario("7.0", "fsession programs")
+def session(rig: Rig) -> None:
+    """One program at entry and return."""
+    id = rig.btf_id("security_socket_create")
+    program = rig.counter(
+        ProgType.TRACING, AttachType.TRACE_FSESSION, own=True, hook="fsession", attach_btf_id=id
+    )
+    with program.attach():
+        socket.socket().close()
+        assert program.hits == 2
+    socket.socket().close()
+    assert program.hits == 2
