@@ -6,7 +6,6 @@ import errno
 import mmap as _mmap
 import os
 import select
-import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -525,6 +524,8 @@ class LinuxKernel:
             raise refused(error.errno or 0, "read") from None
 
     def setsockopt(self, sock_fd: int, level: int, option: int, value: int | bytes) -> None:
+        import socket
+
         with socket.socket(fileno=os.dup(sock_fd)) as sock:
             try:
                 sock.setsockopt(level, option, value)
