@@ -1,0 +1,56 @@
+"""struct_ops: a congestion control that sockets of this process can choose while it is registered."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+import skep
+from skep.errors import LinkError
+from skep.kernel.object import Object
+from skep.obj import read
+from tests.kernel.build import build, no_leaks
+from tests.support import oracles
+
+pytestmark = pytest.mark.live
+KNOWN = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+
+
+def choose(obj: Object) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        client.setsockopt(socket.IPPROTO_TCP, 13, b"skep_fixed")  # TCP_CONGESTION
+        client.connect(server.getsockname())
+        peer, _ = server.accept()
+        with peer:
+            for _ in range(20):
+                client.sendall(bytes(3000))
+                left = 3000
+                while left:
+                    left -= len(peer.recv(left))
+    assert obj.bss.asked > 0
+
+
+@pytest.mark.parametrize("section", [".struct_ops", ".struct_ops.link"])
+def test_a_congestion_control(section: str) -> None:
+    oracles.bpf()
+    with no_leaks(), skep.load(build("congestion", f'-DSECTION="{section}"')) as obj:
+        assert "skep_fixed" not in KNOWN.read_text().split()
+        with obj.attach_struct_ops("fixed") as link:
+            assert link.kind == ("bpf_link" if section.endswith("link") else "struct_ops")
+            assert "skep_fixed" in KNOWN.read_text().split()
+            choose(obj)
+        assert "skep_fixed" not in KNOWN.read_text().split()
+
+
+def test_what_the_declaration_does_not_say() -> None:
+    oracles.bpf()
+    spec = read(build("congestion"))
+    del spec.maps["fixed"].contents[0]
+    with no_leaks(), pytest.raises(LinkError, match="program fixed_ssthresh: no struct_ops map uses it"):
+        skep.load(spec)
+    spec = read(build("congestion"))
+    spec.maps["fixed"].contents = {3: "fixed_ssthresh"}
+    with no_leaks(), pytest.raises(LinkError, match="tcp_congestion_ops has no member None"):
+        skep.load(spec, programs=["fixed_ssthresh"])
