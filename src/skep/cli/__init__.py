@@ -8,11 +8,24 @@ from collections.abc import Sequence
 #: subcommand -> (module with ``main(argv) -> int``, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "asm": ("skep.cli.asm", "assemble text into bytecode"),
+    "btf": ("skep.cli.btf", "list and print type information"),
+    "cgroup": ("skep.cli.cgroup", "programs attached to cgroups"),
     "disasm": ("skep.cli.disasm", "list bytecode as text"),
     "exec": ("skep.cli.exec", "run raw bytecode once and print r0"),
+    "feature": ("skep.cli.feature", "what the running kernel can do"),
     "filter": ("skep.cli.filter", "compile tcpdump expressions; filter captures and live interfaces"),
-    "link": ("skep.cli.link", "link BPF objects into one"),
+    "gen": ("skep.cli.gen", "generate code and objects from an object"),
+    "iter": ("skep.cli.iter", "pin iterator programs"),
+    "link": ("skep.cli.links", "attachments held as links; put objects together"),
+    "map": ("skep.cli.map", "maps and what they hold"),
+    "net": ("skep.cli.net", "programs attached to network interfaces"),
+    "prog": ("skep.cli.prog", "loaded programs"),
+    "run": ("skep.cli.run", "load an object, attach its programs, print their events"),
+    "struct_ops": ("skep.cli.struct_ops", "kernel interfaces implemented by programs"),
 }
+
+
+_BPFTOOL_OPTIONS = frozenset(("-j", "--json", "-p", "--pretty", "-f", "--bpffs", "-n", "--nomount"))
 
 
 def usage() -> str:
@@ -33,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args or args[0] in {"-h", "--help", "help"}:
         print(usage(), file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
+    leading = 0
+    while leading < len(args) and args[leading] in _BPFTOOL_OPTIONS:
+        leading += 1
+    if 0 < leading < len(args):
+        # bpftool's options may stand before the noun
+        args = [args[leading], *args[:leading], *args[leading + 1 :]]
     if args[0] in {"-V", "--version"}:
         from skep import __version__
 

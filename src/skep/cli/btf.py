@@ -70,14 +70,14 @@ def show(call: Call, words: Words) -> None:
 
 def _users(call: Call, kind: str) -> dict[int, list[int]]:
     """BTF id -> ids of the objects that use it."""
-    table: dict[int, list[int]] = {}
+    table = objects.Table()
     for id in objects.ids(call.kernel, kind):
         fd = objects.opened(call.kernel, kind, id)
         if fd is not None:
             with objects.closing(call.kernel, fd):
                 if btf_id := objects.info(call.kernel, fd, kind)["btf_id"]:
-                    table.setdefault(btf_id, []).append(id)
-    return table
+                    table.add(btf_id, id)
+    return table.rows
 
 
 def _one(call: Call, fd: int, users: tuple[dict[int, list[int]], dict[int, list[int]]], tables: Any) -> Any:
@@ -110,7 +110,7 @@ def dump(call: Call, words: Words) -> None:
             raise Usage(f"no format {form!r}: raw, c")
     if form == "c":
         if call.json:
-            raise SkepError("C text is no JSON: leave --json out")
+            raise SkepError("JSON output for C-syntax dump is not supported")
         from skep.btf import c_dump
 
         call.write(c_dump(btf, ids))

@@ -35,8 +35,8 @@ usage: skep cgroup { show | list } CGROUP [effective]
 """
 
 _FLAGS = {0: "", BPF_F_ALLOW_MULTI: "multi", BPF_F_ALLOW_OVERRIDE: "override"}
-#: attach types that are asked about; those without cgroups answer EINVAL
-_TYPES = tuple(AttachType)
+#: attach types of cgroups; others would take the descriptor for an interface's index
+_TYPES = tuple(t for t in AttachType if t.name.startswith("CGROUP_") or t == AttachType.LSM_CGROUP)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 def show(call: Call, words: Words) -> None:
     path = words.take("CGROUP")
     effective = _effective(words)
-    rows = _attached(call, path, effective)
+    rows = _attached(call, path, effective, AttachNames())
     if call.json:
         call.emit([_json(row, effective) for row in rows])
     elif rows:
@@ -63,9 +63,10 @@ def tree(call: Call, words: Words) -> None:
     if root is None:
         root = _cgroup_root()
     answers: list[Any] = []
+    attach_names = AttachNames()
     out = ["CgroupPath\n" + _heading(effective)]
     for path, level in _folders(root):
-        rows = _attached(call, path, effective)
+        rows = _attached(call, path, effective, attach_names)
         if rows:
             answers.append({"cgroup": path, "programs": [_json(row, effective) for row in rows]})
             out.append(f"{path}\n" + "".join(_plain(row, effective, "    " if level else "") for row in rows))
@@ -101,7 +102,7 @@ def _folders(root: str, level: int = 0) -> Iterator[tuple[str, int]]:
             yield from _folders(entry.path, level + 1)
 
 
-def _attached(call: Call, path: str, effective: bool) -> list[dict[str, Any]]:
+def _attached(call: Call, path: str, effective: bool, attach_names: AttachNames) -> list[dict[str, Any]]:
     """Everything attached to one cgroup, a row a program."""
     kernel = call.kernel
     rows: list[dict[str, Any]] = []
@@ -120,7 +121,7 @@ def _attached(call: Call, path: str, effective: bool) -> list[dict[str, Any]]:
             each = answer.get("prog_attach_flags") or []
             for index, id in enumerate(answer["prog_ids"]):
                 own = each[index] if index < len(each) else 0
-                row = _program(call, id, kind, own or answer["attach_flags"])
+                row = _program(call, id, kind, own or answer["attach_flags"], attach_names)
                 if row is not None:
                     rows.append(row)
     finally:
@@ -128,7 +129,9 @@ def _attached(call: Call, path: str, effective: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def _program(call: Call, id: int, kind: AttachType, flags: int) -> dict[str, Any] | None:
+def _program(
+    call: Call, id: int, kind: AttachType, flags: int, attach_names: AttachNames
+) -> dict[str, Any] | None:
     fd = objects.opened(call.kernel, "prog", id)
     if fd is None:
         return None
@@ -140,18 +143,30 @@ def _program(call: Call, id: int, kind: AttachType, flags: int) -> dict[str, Any
             "attach_flags": _FLAGS.get(flags, f"unknown({flags:x})"),
             "name": objects.full_name(call.kernel, fd, about),
         }
-    if name := _attach_name(call, about):
+    if (name := attach_names.of(about)) is not None:
         row["attach_btf_name"] = name
     return row | {"attach_btf_obj_id": about["attach_btf_obj_id"], "attach_btf_id": about["attach_btf_id"]}
 
 
-def _attach_name(call: Call, about: dict[str, Any]) -> str:
-    """The kernel function that an LSM program replaces."""
-    if not about["attach_btf_obj_id"] or not about["attach_btf_id"]:
-        return ""
-    from skep.btf import Btf
+class AttachNames:
+    """Names of the kernel functions that LSM programs replace.
 
-    return str(Btf.kernel()[about["attach_btf_id"]][1])
+    bpftool 7.1 gives programs without one an empty name until it has met the kernel's BTF; its JSON is ours.
+    """
+
+    def __init__(self) -> None:
+        self._has_btf = os.path.exists("/sys/kernel/btf/vmlinux")
+        self._met = False
+
+    def of(self, about: dict[str, Any]) -> str | None:
+        if not self._has_btf:
+            return None
+        if not about["attach_btf_obj_id"]:
+            return None if self._met else ""
+        from skep.btf import Btf
+
+        self._met = True
+        return str(Btf.kernel()[about["attach_btf_id"]][1])
 
 
 def _json(row: dict[str, Any], effective: bool) -> dict[str, Any]:

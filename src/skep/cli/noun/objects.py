@@ -220,9 +220,32 @@ def closing(kernel: Kernel, *fds: int) -> Iterator[None]:
 # --- pins and processes ------------------------------------------------------------------------
 
 
+class Table:
+    """Values by id, those of one id in the order in which bpftool lists them.
+
+    bpftool keeps them in libbpf's hash map, which puts new entries in front and turns the order around
+    whenever it grows (to 4, 8, 16, … buckets, at three quarters full). Its JSON lists show that order.
+    """
+
+    __slots__ = ("_buckets", "_size", "rows")
+
+    def __init__(self) -> None:
+        self.rows: dict[int, list[Any]] = {}
+        self._buckets = 0
+        self._size = 0
+
+    def add(self, id: int, value: Any) -> None:
+        if (self._size + 1) * 4 // 3 > self._buckets:
+            self._buckets = max(4, 2 * self._buckets)
+            for row in self.rows.values():
+                row.reverse()
+        self._size += 1
+        self.rows.setdefault(id, []).insert(0, value)
+
+
 def pins(kernel: Kernel, kind: str) -> dict[int, list[str]]:
     """id -> paths, of every object of ``kind`` pinned in a bpffs of this mount namespace."""
-    table: dict[int, list[str]] = {}
+    table = Table()
     for root in bpf_mounts():
         for folder, _, names in os.walk(root):
             for name in names:
@@ -233,8 +256,8 @@ def pins(kernel: Kernel, kind: str) -> dict[int, list[str]]:
                     continue
                 with closing(kernel, fd):
                     if kind_of(fd) == kind:
-                        table.setdefault(info(kernel, fd, kind)["id"], []).append(path)
-    return table
+                        table.add(info(kernel, fd, kind)["id"], path)
+    return table.rows
 
 
 def bpf_mounts() -> list[str]:

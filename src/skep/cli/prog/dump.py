@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from skep.cli.gen.save import save
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.hextext import json_bytes, plain_bytes
@@ -44,7 +44,7 @@ def dump(call: Call, words: Words) -> None:
         for fd in fds:
             code = Code(call, fd, jited=jited)
             if file is not None:
-                _save(file, code.image)
+                save(file, code.image, 0o600)
                 answers.append(None)
             elif visual:
                 if not call.json:
@@ -308,20 +308,3 @@ def _plain_header(code: Code, count: int) -> str:
     row = header_json(code)
     name = f"name {row['name']}  " if "name" in row else ""
     return f"{row['id']}: {row['type']}  {name}tag {row['tag']}{'  gpl' if row['gpl_compatible'] else ''}\n"
-
-
-def _save(path: str, image: bytes) -> None:
-    """Write the image whole or not at all."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    if os.path.exists(path) and not os.path.isfile(path):
-        temporary = path  # a pipe or device: nothing to replace
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            file.write(image)
-        if temporary != path:
-            os.replace(temporary, path)
-    except BaseException:
-        if temporary != path:
-            os.unlink(temporary)
-        raise

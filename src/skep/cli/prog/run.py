@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from skep.cli.gen.save import save
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.hextext import table
@@ -50,8 +51,7 @@ def run(call: Call, words: Words) -> None:
         if target is None or present is None:
             continue
         if target != "-":
-            with open(target, "wb") as file:
-                file.write(answer)
+            save(target, answer)
         elif call.json:
             row[name] = list(answer)
         else:

@@ -109,7 +109,7 @@ def _left(options: argparse.Namespace, readers: list[Source]) -> int | None:
     """How many events --count still allows; None without it."""
     if options.count is None:
         return None
-    return max(0, options.count - sum(reader.shown for reader in readers))
+    return int(max(0, options.count - sum(reader.shown for reader in readers)))
 
 
 class Stop:

@@ -1,0 +1,26 @@
+"""`skep gen`: code and objects made from an object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+VERBS = {
+    "object": "skep.cli.gen.objects:link",
+    "skeleton": "skep.cli.gen.skeleton:skeleton",
+    "min_core_btf": "skep.cli.gen.objects:min_core_btf",
+}
+
+USAGE = """\
+usage: skep gen object OUTPUT.o INPUT.o [INPUT.o …]
+       skep gen skeleton FILE.o [name NAME]
+       skep gen min_core_btf INPUT.btf OUTPUT.btf OBJECT.o [OBJECT.o …]
+
+skeleton: a Python module with the object inside, its maps, programs and global variables typed.
+min_core_btf: the part of a kernel's BTF that the objects' CO-RE relocations look at.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    from skep.cli.noun.command import run
+
+    return run("gen", VERBS, USAGE, argv)
