@@ -150,6 +150,20 @@ def test_interrupting_ends_cleanly_with_counts(net: Net, tmp_path: Path) -> None
     assert "20 packets captured" in err and "seen on the interface" in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_capture_that_a_script_put_in_the_background(net: Net, number: signal.Signals) -> None:
+    """Such a process has SIGINT ignored; tcpdump ends all the same."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = net.skep(net.right, "-i", "v1", "--count", "udp")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    child.send_signal(number)
+    out, err = finish(child)
+    assert child.returncode == 0
+    assert out == "0 packets\n" and "0 packets captured" in err
+
+
 def test_printing_and_directions(net: Net) -> None:
     child = net.skep(net.right, "-i", "v1", "-l", "-t", "-Q", "in", "-c", "3", "icmp")
     ping = net.run(net.left, tool("ping"), "-c", "3", "-i", "0.1", "10.77.0.2")

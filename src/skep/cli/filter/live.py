@@ -122,6 +122,7 @@ def run(args: Arguments, interface: str) -> int:
     lanes: list[_Lane] = []
     try:
         lanes += (_Lane(args, interface, group, text) for group, text in zip(groups, texts, strict=True))
+        _end_on_signals()
         link = lanes[0].tap.link
         lengths = ", ".join(str(lane.tap.snaplen) for lane in lanes)
         print(
@@ -137,13 +138,17 @@ def run(args: Arguments, interface: str) -> int:
     return 0
 
 
-def _loop(lanes: list[_Lane]) -> None:
-    from signal import SIGTERM, signal
+def _end_on_signals() -> None:
+    from signal import SIGINT, SIGTERM, signal
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     signal(SIGTERM, stop)
+    signal(SIGINT, stop)  # a shell's `&` has it ignored, and scripts end captures with it
+
+
+def _loop(lanes: list[_Lane]) -> None:
     flushed = time.monotonic()
     while not all(lane.done for lane in lanes):
         ready = wait([lane.tap for lane in lanes if not lane.done], _FLUSH_EVERY * 1000)
