@@ -325,6 +325,43 @@ def test_links_of_raw_tracepoints_and_perf_events(loaded: Object, pair: Pair, tm
         kernel.close(fd)
 
 
+def test_links(pair: Pair, tmp_path: Path) -> None:
+    """Everything but the text of perf event links, of which bpftool 7.1 knows nothing."""
+    bpf()
+    with skep.load(compile_c("links", tmp_path)) as made:
+        for name, options in (("typed", {}), ("raw", {}), ("plain", {}), ("tasks", {"pid": os.getpid()})):
+            with made.programs[name].attach(**options) as link:
+                id = str(info(made.kernel, link.fd, "link")["id"])
+                row = pair.same("link", "show", "id", id, text=name != "plain")
+                assert row["prog_id"] == int(prog_id(made, name))
+                if name == "plain":
+                    full = pair.json("link", "-a", "show", "id", id)
+                    assert full == row | {"tracepoint": "sched_process_hang", "cookie": 0}
+                    assert "tracepoint sched_process_hang" in pair.ours("link", "show", "id", id)[1]
+
+
+def test_iter_pin(pair: Pair, tmp_path: Path) -> None:
+    bpf()
+    source = str(compile_c("links", tmp_path))
+    with bpffs(tmp_path) as place:
+        path = place / "tasks"
+        assert pair.ours("iter", "pin", source, str(path))[0] == 0
+        assert path.read_bytes() == b""
+        assert pair.same("link", "show", "pinned", str(path))["target_name"] == "task"
+        status, _, err = pair.ours("iter", "pin", str(compile_c("nouns", tmp_path)), str(place / "x"))
+        assert status == 1
+        assert "no iterator program" in err
+
+
+def test_loadall_autoattach(pair: Pair, tmp_path: Path) -> None:
+    bpf()
+    with bpffs(tmp_path) as place:
+        source = str(compile_c("links", tmp_path))
+        assert pair.ours("prog", "loadall", source, str(place / "l"), "autoattach")[0] == 0
+        assert sorted(os.listdir(place / "l")) == ["plain", "raw", "tasks", "typed"]
+        assert pair.json("link", "show", "pinned", str(place / "l" / "raw"))["type"] == "raw_tracepoint"
+
+
 def test_net_and_xdp(loaded: Object, pair: Pair) -> None:
     """In a namespace of its own: `ip netns exec` runs both tools there."""
     netns()

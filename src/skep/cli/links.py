@@ -136,7 +136,8 @@ def _plain(about: dict[str, Any], kind: str | int, fields: dict[str, Any], table
     if "tp_name" in fields and about["type"] == LinkType.RAW_TRACEPOINT:
         out.append(f"\n\ttp '{fields['tp_name']}'  ")
     elif about["type"] == LinkType.ITER:
-        out += [f"{name} {value}  " for name, value in fields.items()]
+        # as bpftool: one space after a process's id
+        out += [f"{name} {value}{' ' if name in ('pid', 'tid') else '  '}" for name, value in fields.items()]
     elif fields:
         out.append("\n\t" + "".join(f"{name} {value}  " for name, value in fields.items()))
     out += [tables.plain_pins(about["id"]), tables.plain_pids(about["id"]), "\n"]
