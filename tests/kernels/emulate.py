@@ -1,6 +1,6 @@
 """Booting a kernel under QEMU's emulation and running one command in it, as root, in two to five seconds.
 
-The guest sees this machine's files read-only at their own paths (virtiofs, or 9p without virtiofsd), with
+The guest sees this machine's files read-only at their own paths (virtiofs: cloud kernels have no 9p), with
 proc, sys, dev, cgroup2, bpffs, tracefs and debugfs of its own and /run writable. What the command prints
 comes back over a serial line.
 """
@@ -84,9 +84,8 @@ def _initramfs(image: Image, folder: str, command: Sequence[str]) -> bytes:
 def _files(scratch: Path) -> Iterator[list[str]]:
     """QEMU's options for this machine's files, while whatever serves them runs."""
     server = next((path for path in _VIRTIOFSD if os.access(path, os.X_OK)), None)
-    if server is None or os.environ.get("SKEP_9P"):
-        yield ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
-        return
+    if server is None:
+        raise Missing("virtiofsd (Debian: qemu-system-common, later a package of its own)")
     socket = scratch / "files"
     socket.unlink(missing_ok=True)
     # the server written in C takes -o, its successor in Rust long options

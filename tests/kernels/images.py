@@ -22,8 +22,6 @@ MODULES = (
     "virtio_pci",
     "fuse",
     "virtiofs",
-    "9pnet_virtio",
-    "9p",
     "veth",
     "sch_ingress",
     "cls_bpf",

@@ -90,8 +90,7 @@ int main(void) {
   if (!console) console = stderr;
   place("proc", "/proc"), place("sysfs", "/sys");
   load_modules();
-  if (mount("host", "/host", "virtiofs", MS_RDONLY, NULL) &&
-      mount("host", "/host", "9p", MS_RDONLY, "trans=virtio,version=9p2000.L,cache=loose,msize=262144")) {
+  if (mount("host", "/host", "virtiofs", MS_RDONLY, NULL)) {
     fprintf(console, "skep-init: this machine's files: %m\n");
     finish(120);
   }

@@ -11,7 +11,6 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -199,6 +198,8 @@ class ElfFile:
 
     def matching(self, pattern: str) -> list[Symbol]:
         """The defined functions whose names (without version) match ``pattern``, one for each address."""
+        from fnmatch import fnmatchcase  # imports re: not for those who only probe by name
+
         found: dict[int, Symbol] = {}
         for table in self._symbol_tables():
             for index, name_at in self._rows(table):

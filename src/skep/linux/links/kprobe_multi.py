@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
@@ -81,6 +80,8 @@ def expand(functions: str | Sequence[str]) -> list[str]:
         return list(functions)
     if not any(c in functions for c in _WILD):
         return [functions] if functions else []
+    from fnmatch import fnmatchcase
+
     with Tracefs() as tracefs:
         text = tracefs.read("available_filter_functions")
     found: dict[str, int] = {}
