@@ -28,7 +28,7 @@ def load(
         source: the path of an object file, or what `skep.obj.read` gave (changed as you like).
         kernel: "auto" and "linux" are the running kernel; or any `Kernel`.
         options: those of `skep.kernel.loader.Loader`: programs, variables, max_entries, reuse, targets,
-            pin_root, types, log_level.
+            pin_root, kconfig, types, log_level.
 
     Returns the object; closing it (or the end of a ``with`` block) detaches and closes everything.
 

@@ -156,6 +156,35 @@ def test_what_the_kernel_fills_in() -> None:
         assert (obj.bss.seen, obj.bss.parent) == (os.getpid(), os.getppid())
 
 
+def test_a_configuration_that_is_given() -> None:
+    lines = ["CONFIG_BPF_SYSCALL=y", "CONFIG_HZ=77"]
+    with skep.load(
+        build("externs"), programs=["untyped"], variables={"only_pid": os.getpid()}, kconfig=lines
+    ) as obj:
+        with obj.untyped.attach():
+            os.getppid()
+        assert (obj.bss.hz, obj.bss.flags) == (77, 1)
+
+
+def test_without_the_right_to_it_says_what_is_missing() -> None:
+    """In a process that gave up its capabilities."""
+    if os.geteuid():
+        oracles.absent("root, to give it up")
+    code = (
+        "import encodings.ascii, os, sys, skep\n"
+        "from skep.errors import PermissionDenied\n"
+        "skep.load(sys.argv[1]).close()\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "try: skep.load(sys.argv[1])\n"
+        "except PermissionDenied as error: print(error.missing, error)\n"
+    )
+    path = build("opened")
+    Path(path).parent.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("CAP_BPF BPF_")
+    assert "lacks CAP_BPF" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("program", "kind", "words"),
     [

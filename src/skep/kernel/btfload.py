@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from skep.btf import types as t
 from skep.errors import KernelError
-from skep.kernel import probes
 from skep.kernel.protocol import Kernel
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ def load(kernel: Kernel, data: bytes) -> int:
     try:
         return kernel.btf_load(data)
     except KernelError as error:
+        from skep.kernel import probes
+
         if probes.refuses_all(error):
             raise
         lacking = {name for name in probes.BTF_KINDS if not probes.btf_kind(kernel, name)}

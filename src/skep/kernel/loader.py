@@ -42,6 +42,7 @@ class Loader:
         reuse: maps to take instead of making new ones, by name; they stay the caller's.
         targets: what a program attaches to, by its name: a kernel function, or for freplace a `Program`.
         pin_root: where maps that ask for it are pinned, and looked for, by name.
+        kconfig: lines of a kernel configuration (``CONFIG_HZ=250``), instead of the running kernel's own.
         types: the kernel's types for CO-RE, when they are not the running kernel's own.
         log_level: 1 or 2 keeps the verifier's log of each program in `Program.log`.
     """
@@ -57,6 +58,7 @@ class Loader:
         reuse: Mapping[str, Map] | None = None,
         targets: Mapping[str, str | Program] | None = None,
         pin_root: str = BPFFS,
+        kconfig: Iterable[str] | None = None,
         types: CoreTarget | None = None,
         log_level: int = 0,
     ) -> None:
@@ -66,6 +68,7 @@ class Loader:
         self.reuse = dict(reuse or {})
         self.targets = dict(targets or {})
         self.pin_root = pin_root
+        self.kconfig = kconfig
         self.log_level = log_level
         self._types = types
         self._externs: ExternTable | None = None
@@ -161,7 +164,7 @@ class Loader:
         if _KCONFIG in self.spec.maps and _KCONFIG not in self.reuse:
             from skep.obj import fill_kconfig
 
-            fill_kconfig(self.spec, has=_virtual_kconfig(self.kernel))
+            fill_kconfig(self.spec, self.kconfig, has=_virtual_kconfig(self.kernel))
         for name, spec in self.spec.maps.items():
             if name in self.reuse:
                 given = self.reuse[name]
