@@ -10,7 +10,7 @@ import pytest
 
 from skep.errors import LinkError
 from skep.llvm import native
-from skep.llvm.relocate import EM_AARCH64, EM_X86_64, relocate, stub
+from skep.llvm.relocate import EM_AARCH64, EM_X86_64, SPREAD, relocate, stub
 from tests.support.oracles import tool
 
 SOURCE = """
@@ -75,3 +75,24 @@ def test_what_does_not_fit_is_refused() -> None:
     assert relocate(EM_X86_64, 2, image, 4, 8, 2, 0x1000, 0x1000) is None
     assert image == bytes(6) + (-6).to_bytes(4, "little", signed=True) + bytes(6)
     assert len(stub(EM_X86_64, 1)) == len(stub(EM_AARCH64, 1)) == 16
+
+
+@pytest.mark.oracle
+def test_spread_is_what_the_assembler_makes_of_it() -> None:
+    """A function of five arguments, called with the address of six words."""
+    x86 = "mov rax, [rdi+40]; mov rsi, [rdi+8]; mov rdx, [rdi+16]; mov rcx, [rdi+24]; mov r8, [rdi+32]"
+    arm = "ldr x9, [x0, #40]; ldp x3, x4, [x0, #24]; ldp x1, x2, [x0, #8]; ldr x0, [x0]; br x9"
+    for machine, triple, text in (
+        (EM_X86_64, "x86_64", f".intel_syntax noprefix; {x86}; mov rdi, [rdi]; jmp rax"),
+        (EM_AARCH64, "aarch64", arm),
+    ):
+        done = subprocess.run(
+            [tool("llvm-mc-19", "llvm-mc"), f"-triple={triple}", "-show-encoding"],
+            input=text.replace("; ", "\n") + "\n",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        parts = [line.partition("encoding: [")[2].partition("]")[0] for line in done.stdout.splitlines()]
+        code = bytes(int(byte, 16) for part in parts if part for byte in part.split(","))
+        assert code == SPREAD[machine]

@@ -1,0 +1,98 @@
+"""Programs whose shape is hard on LLVM: loops with several entries, very long blocks."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from skep import jit, vm
+from skep.errors import ExecutionError
+from skep.isa import Insn
+from skep.isa import opcodes as op
+from skep.jit.lower import analyse
+from skep.llvm import LEVELS, available
+
+SEED = int(os.environ.get("SKEP_SEED", "1"))
+
+#: Loops that share blocks and can be entered at several. LLVM's new_gvn pass fails an assertion on it.
+TANGLED = [
+    Insn(0xC3, 10, 4, -64, 241),
+    Insn(0x6F, 4, 8),
+    Insn(0x2F, 6, 4),
+    Insn(0xDD, 0, 6, 3),
+    Insn(0x74, 2, imm=15),
+    Insn(0x7E, 3, 4, -6),
+    Insn(0xB5, 7, 0, 1, 32),
+    Insn(0x3E, 9, 3, -2),
+    Insn(0x84, 7),
+    Insn(0xA6, 9, 0, -9, 2),
+    Insn(op.EXIT),
+]
+
+
+@pytest.fixture(autouse=True)
+def llvm() -> None:
+    if not available():
+        pytest.skip("needs llvmlite")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_loops_with_several_entries(level: str) -> None:
+    """In a child process, which an assertion would end."""
+
+    def end(run: object) -> tuple[object, int]:
+        try:
+            assert callable(run)
+            return run(), -1
+        except ExecutionError as error:
+            return None, error.pc
+
+    with jit.compile(TANGLED, level=level, cached=False, isolate=True) as native:
+        for budget in (0, 7, 100, 1000):
+            expected = end(vm.Machine(TANGLED, bytearray(8), budget=budget).run)
+            assert end(lambda budget=budget: native.run(bytearray(8), budget=budget)) == expected
+
+
+def test_long_blocks_are_split_and_compute_the_same() -> None:
+    rng = random.Random(SEED)
+    insns = [Insn(op.BPF_LDX | op.BPF_MEM | op.BPF_DW, reg, 1, 8 * reg) for reg in (3, 4, 5, 6)]
+    insns.append(Insn(op.BPF_ALU64 | op.BPF_MOV, 0))
+    operations = (
+        op.BPF_ADD,
+        op.BPF_SUB,
+        op.BPF_MUL,
+        op.BPF_XOR,
+        op.BPF_OR,
+        op.BPF_AND,
+        op.BPF_RSH,
+        op.BPF_LSH,
+    )
+    while len(insns) < 1500:
+        dst, src = rng.choice((0, 3, 4, 5, 6)), rng.choice((0, 3, 4, 5, 6))
+        kind = rng.randrange(10)
+        if kind == 0:
+            insns.append(Insn(op.BPF_STX | op.BPF_MEM | op.BPF_DW, 1, src, 8 * rng.randrange(16)))
+        elif kind == 1:
+            insns.append(Insn(op.BPF_LDX | op.BPF_MEM | op.BPF_W, dst, 1, 4 * rng.randrange(32)))
+        else:
+            cls = rng.choice((op.BPF_ALU64, op.BPF_ALU))
+            insns.append(Insn(cls | rng.choice(operations) | op.BPF_X, dst, src))
+    insns.append(Insn(op.EXIT))
+    text = analyse(insns).text
+    longest = max(len(block.splitlines()) for block in text.split("label"))
+    assert longest < 100, "LLVM's time grows faster than a block"
+    with jit.compile(insns, cached=False) as native:
+        for length in (128, 128, 128, 100):
+            data = rng.randbytes(length)
+            ours, theirs = bytearray(data), bytearray(data)
+            try:
+                expected: object = vm.Machine(insns, ours).run()
+            except ExecutionError as error:
+                expected = error.pc
+            try:
+                got: object = native.run(theirs)
+            except ExecutionError as error:
+                got = error.pc
+            assert (got, theirs) == (expected, ours), f"SKEP_SEED={SEED}, {length} bytes"
