@@ -10,6 +10,8 @@ import pytest
 
 import skep
 from skep import capture
+from skep.capture.linktype_names import NAMES
+from skep.capture.linktype_numbers import FILE_NUMBERS
 from skep.errors import CaptureError, FilterSyntaxError, SkepError
 from tests.support import libpcap, pcapfiles
 from tests.tap.support import insns
@@ -131,3 +133,24 @@ def test_attached_filter_decides_what_a_socket_receives() -> None:
         assert got == [b"keep", b"kept"]
         with pytest.raises(BlockingIOError):
             receiver.recv(100)
+
+
+def test_link_types_by_the_numbers_that_files_have() -> None:
+    assert skep.Filter("ip", linktype=101).cbpf == skep.Filter("ip", linktype="RAW").cbpf
+    for dlt, number in FILE_NUMBERS.items():
+        assert number not in FILE_NUMBERS and number not in NAMES, "a number that stands for two link types"
+        assert skep.Filter(linktype=number).linktype == dlt
+
+
+def test_what_is_no_packet_is_refused() -> None:
+    web = skep.Filter("len = 5")
+    assert web.matches(bytearray(5)) and web.matches(memoryview(bytes(10))[::2])
+    for wrong in (5, "frame", None):
+        with pytest.raises(TypeError):
+            web.matches(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("snaplen", [0, 1 << 32, 1 << 40, -(1 << 40)])
+def test_lengths_that_mean_no_match(snaplen: int) -> None:
+    with pytest.raises(FilterSyntaxError, match="snapshot length"):
+        skep.Filter("tcp", snaplen=snaplen)

@@ -164,6 +164,24 @@ def test_signals_end_a_capture_that_a_script_put_in_the_background(net: Net, num
     assert out == "0 packets\n" and "0 packets captured" in err
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(("set", "v1", "down"), "the interface v1 is down"), (("del", "v1"), "the interface v1 disappeared")],
+)
+def test_an_interface_that_goes_ends_the_capture(
+    net: Net, tmp_path: Path, command: tuple[str, ...], words: str
+) -> None:
+    out = tmp_path / "out.pcap"
+    child = net.skep(net.right, "-i", "v1", "-w", str(out), "udp")
+    send(net, 20, 5001)
+    subprocess.run([tool("ip"), "-n", net.right, "link", *command], check=True, capture_output=True)
+    _, err = finish(child)
+    assert child.returncode == 1
+    assert err.splitlines()[-1] == f"skep filter: {words}"
+    assert "20 packets captured" in err
+    assert tcpdump.count(out, "udp") == 20
+
+
 def test_printing_and_directions(net: Net) -> None:
     child = net.skep(net.right, "-i", "v1", "-l", "-t", "-Q", "in", "-c", "3", "icmp")
     ping = net.run(net.left, tool("ping"), "-c", "3", "-i", "0.1", "10.77.0.2")

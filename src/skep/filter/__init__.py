@@ -66,6 +66,8 @@ def compile(
     """
     if snaplen == 0:
         raise FilterSyntaxError("a snapshot length of 0 rejects all packets", hint="it is in bytes")
+    if not -(1 << 31) <= snaplen < 1 << 32:
+        raise FilterSyntaxError(f"snapshot length {snaplen} does not fit 32 bits", hint="it is in bytes")
     from skep.filter.emit import Emitter
 
     emitter = Emitter(

@@ -263,12 +263,12 @@ class Filter:
 
         return tuple(translate(self.cbpf, form="skb"))
 
-    def keep(self, packet: bytes, wirelen: int | None = None) -> int:
+    def keep(self, packet: bytes | bytearray | memoryview, wirelen: int | None = None) -> int:
         """The filter's return value: how many bytes of ``packet`` to keep, 0 for no match."""
         if not self._tried:
             self._tried = True
             self._code, _, _ = native(self.cbpf)
-        data = packet if isinstance(packet, bytes) else bytes(packet)
+        data = packet if isinstance(packet, bytes) else bytes(memoryview(packet))
         length = len(data) if wirelen is None else wirelen
         if self._code is not None:
             return self._code.match(data, length)
@@ -276,7 +276,7 @@ class Filter:
 
         return classic.run(self.cbpf, data, length)
 
-    def matches(self, packet: bytes, wirelen: int | None = None) -> bool:
+    def matches(self, packet: bytes | bytearray | memoryview, wirelen: int | None = None) -> bool:
         """Whether a packet (bytes from its link-level header on) matches.
 
         ``wirelen`` is its length on the wire where more was sent than captured.
@@ -322,9 +322,13 @@ class Filter:
 
 
 def _number(linktype: int | str | None) -> int | None:
-    if not isinstance(linktype, str):
-        return linktype
     from skep.capture import linktypes
+
+    if linktype is None:
+        return None
+    if not isinstance(linktype, str):
+        # A capture file's number (raw IP: 101) is taken, too: none of them is another's DLT.
+        return linktypes.from_file(linktype)
     from skep.errors import SkepError
 
     number = linktypes.by_name(linktype)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -17,6 +19,8 @@ from skep.tap.prepare import Recipe, native
 from skep.tap.ring import LivePacket, Ring
 
 MAXIMUM_SNAPLEN = 262144
+
+_LAST_BLOCK = 0.1  # seconds in which the kernel hands over the ring's last block
 
 #: Calls and the errors by which the kernel says that a program is too much for it, or bpf(2) not allowed.
 _NO_ROOM = {
@@ -107,6 +111,19 @@ class Tap:
             self.kept += 1
             yield packet
 
+    def check(self) -> None:
+        """Raises `KernelError` when no packets can come any more: the interface is down or gone. Those from
+        before are `ready` by then."""
+        number = self.ring.trouble()
+        if not number:
+            return
+        time.sleep(_LAST_BLOCK)
+        name = self.link.name
+        if number != errno.ENETDOWN:
+            raise KernelError(number, f"{name}: {os.strerror(number)}")
+        there = any(name == known for _, known in socket.if_nameindex())
+        raise KernelError(number, f"the interface {name} {'is down' if there else 'disappeared'}")
+
     def _judge(self, packet: LivePacket) -> int:
         if self._code is not None:
             return self._code.match(packet.data, packet.wirelen)
@@ -150,7 +167,12 @@ class Capture:
                 if not wait:
                     yield from self._tap.ready()
                     return
-            poll.poll(wait)
+            if any(event & select.POLLERR for _, event in poll.poll(wait)):
+                try:
+                    self._tap.check()
+                except KernelError:
+                    yield from self._tap.ready()
+                    raise
 
     def counts(self) -> Counts:
         """What came and went since the start."""
@@ -186,7 +208,7 @@ def capture(
 
     Raises:
         FilterSyntaxError: the expression is refused. PermissionDenied: CAP_NET_RAW is missing.
-        KernelError: no such interface, or the kernel refuses.
+        KernelError: no such interface, or the kernel refuses; later, the interface goes down.
     """
     recipe = Recipe(filter) if isinstance(filter, str) else filter.recipe
     tap = Tap(interface, recipe, snaplen=snaplen, size=size, promiscuous=promiscuous, direction=direction)

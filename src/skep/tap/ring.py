@@ -135,6 +135,10 @@ class Ring:
         """The descriptor to poll: readable when a block is ready."""
         return self.socket.fileno()
 
+    def trouble(self) -> int:
+        """The errno that waits on the socket (ENETDOWN when the interface is down), else 0."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
     def packets(self) -> Iterator[LivePacket]:
         """The packets that are there now; ends when no block is ready."""
         memory = self._memory

@@ -11,6 +11,7 @@ from skep.capture.packet import Packet
 from skep.cli.filter.options import Arguments, Group, Usage
 from skep.cli.filter.request import expression, nanoseconds, recipe, snaplen
 from skep.cli.filter.summary import Printer
+from skep.errors import KernelError
 from skep.tap.live import Counts, Tap, wait
 from skep.tap.prepare import title
 from skep.tap.ring import LivePacket
@@ -155,6 +156,12 @@ def _loop(lanes: list[_Lane]) -> None:
         for lane in lanes:
             if lane.tap in ready:
                 lane.take()
+                try:
+                    lane.tap.check()
+                except KernelError:
+                    for each in lanes:
+                        each.take()
+                    raise
         if time.monotonic() - flushed >= _FLUSH_EVERY:
             flushed = time.monotonic()
             for lane in lanes:
