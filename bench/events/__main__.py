@@ -90,20 +90,20 @@ def viewed(ring: Any) -> int:
     return count
 
 
-def drained(path: str, take: Callable[[Any], int]) -> float:
-    """Events a second when the ring is full."""
+def drained(path: str, take: Callable[[Any], int]) -> tuple[float, float]:
+    """Events a second when the ring is full: by the clock, and of the reader's own processor time."""
     child = Child(FULL // PER_CALL, 0)
     with skep.load(path, variables={"only_pid": child.pid}) as obj:
         ring = obj.reader("events", "event")
         with obj.enter.attach():
             child.go()
             child.end()
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         count = take(ring)
-        taken = time.perf_counter() - start
+        taken, used = time.perf_counter() - start, time.process_time() - cpu
         if count < FULL // 2:
             sys.exit(f"only {count} events came")
-    return count / taken
+    return count / taken, count / used
 
 
 def kept_up(path: str, take: Callable[[Any], int], rate: float, seconds: float) -> tuple[float, int, float]:
@@ -130,8 +130,12 @@ def main() -> int:
     path = build(PER_CALL)
     print("draining a full 16 MB ring, 64-byte events, best of 7:")
     for name, take, goal in (("typed values", typed, 3e6), ("NumPy view", viewed, 10e6)):
-        best = max(drained(path, take) for _ in range(7))
-        print(f"  {name:13} {best / 1e6:7.2f} M events/s   budget {goal / 1e6:.0f} M: {best / goal:5.2f}")
+        rows = [drained(path, take) for _ in range(7)]
+        best, own = max(row[0] for row in rows), max(row[1] for row in rows)
+        print(
+            f"  {name:13} {best / 1e6:7.2f} M events/s by the clock, {own / 1e6:.2f} M of processor time"
+            f"   budget {goal / 1e6:.0f} M: {best / goal:5.2f}"
+        )
     print(f"keeping up for {seconds} s:")
     for name, take, rate in (
         ("typed values", typed, 2e6),
