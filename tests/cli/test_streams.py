@@ -129,3 +129,15 @@ def test_ip_broadcast_as_tcpdump_compiles_it(tmp_path: Path) -> None:
         )
         assert "0xffffffff" in theirs.stdout
         assert skep(f"$SKEP filter {options} 'ip broadcast'", cwd=tmp_path).stdout == theirs.stdout
+
+
+@pytest.mark.parametrize("source", ["-r cut.gz", "-r - < cut.gz", "-r cut.pcap", "-r - < cut.pcap"])
+def test_damage_is_told_with_the_name_that_was_given(source: str, tmp_path: Path) -> None:
+    import gzip
+
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(CAPTURE.read_bytes())[:3000])
+    (tmp_path / "cut.pcap").write_bytes(CAPTURE.read_bytes()[:3000])
+    done = skep(f"$SKEP filter --count {source}", cwd=tmp_path)
+    assert done.returncode == 1 and int(done.stdout.split()[0]) > 5
+    name = source.split()[1] if "<" not in source else "<stdin>"
+    assert f"skep filter: {name} at byte " in done.stderr

@@ -43,8 +43,10 @@ class Reader:
         "source",
     )
 
-    def __init__(self, origin: str | bytes | os.PathLike[str] | int | BinaryFile) -> None:
-        self.source = Source(origin)
+    def __init__(
+        self, origin: str | bytes | os.PathLike[str] | int | BinaryFile, name: str | None = None
+    ) -> None:
+        self.source = Source(origin, name)
         self._iterator: Iterator[Any] | None = None
         self.layout: Layout | None = None
         self.interfaces: list[Interface]
@@ -124,13 +126,16 @@ class Reader:
         self.close()
 
 
-def open(origin: str | bytes | os.PathLike[str] | int | BinaryFile) -> Reader:
+def open(origin: str | bytes | os.PathLike[str] | int | BinaryFile, *, name: str | None = None) -> Reader:
     """Open a capture: a path ("-" is standard input), a file descriptor, or a binary file object.
 
-    Formats and compression are told by the first bytes. Raises `CaptureError` for what is not a
-    capture, `OSError` for what cannot be opened, `MissingDependency` for zstd without its library.
+    ``name`` is what errors call a file descriptor. Formats and compression are told by the first bytes.
+
+    Raises:
+        CaptureError: this is no capture. OSError: it cannot be opened. MissingDependency: zstd without its
+            library.
     """
-    return Reader(origin)
+    return Reader(origin, name)
 
 
 _FOREIGN = {

@@ -37,7 +37,9 @@ class Source:
 
     __slots__ = ("_owned", "compression", "fd", "path", "read")
 
-    def __init__(self, origin: str | bytes | os.PathLike[str] | int | BinaryFile) -> None:
+    def __init__(
+        self, origin: str | bytes | os.PathLike[str] | int | BinaryFile, name: str | None = None
+    ) -> None:
         self._owned = -1
         self.compression: str | None = None
         #: ``read()`` returns some bytes, b"" only at the end.
@@ -45,7 +47,7 @@ class Source:
         #: file descriptor read from, -1 for a file object
         self.fd = -1
         if isinstance(origin, int):
-            fd, self.path = origin, f"<fd {origin}>"
+            fd, self.path = origin, name or f"<fd {origin}>"
         elif isinstance(origin, (str, bytes, os.PathLike)):
             self.path = os.fsdecode(origin)
             if self.path == "-":

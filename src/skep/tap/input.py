@@ -88,14 +88,9 @@ class Input:
 
     def _reader(self) -> Reader:
         from skep import capture
-        from skep.errors import CaptureError
 
         if self.reader is None:
-            try:
-                self.reader = capture.open(self.fd)
-            except CaptureError as error:
-                raise CaptureError(error.reason, path=self.path, offset=error.offset) from None
-            self.reader.source.path = self.path
+            self.reader = capture.open(self.fd, name=self.path)
         return self.reader
 
     def run(
