@@ -73,9 +73,10 @@ class Call:
 
     def emit(self, value: Any) -> None:
         """Print ``value`` as JSON."""
-        from skep.cli.noun.jsontext import text
+        from skep.cli.noun.jsontext import write
 
-        sys.stdout.write(text(value, pretty="pretty" in self.options) + "\n")
+        write(sys.stdout.write, value, pretty="pretty" in self.options)
+        sys.stdout.write("\n")
 
     def write(self, text: str) -> None:
         """Print ``text``."""

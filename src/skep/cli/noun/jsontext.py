@@ -6,7 +6,7 @@ writes a backslash as ``\\n`` and an apostrophe as ``\\'``, neither of which is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -22,14 +22,35 @@ class Pairs(list[tuple[str, Any]]):
     __slots__ = ()
 
 
+#: so many pieces are put together before they are handed on
+_PIECES = 1 << 14
+
+
+class _Pieces(list[str]):
+    """Text in the making; what is finished goes to ``sink`` now and then, if there is one."""
+
+    __slots__ = ("sink",)
+
+    def __init__(self, sink: Callable[[str], object] | None = None) -> None:
+        super().__init__()
+        self.sink = sink
+
+
 def text(value: Any, *, pretty: bool = False) -> str:
     """``value`` as JSON: dicts and `Pairs`, any other iterable as a list, str, int, bool, None, `Raw`."""
-    out: list[str] = []
+    out = _Pieces()
     _write(out, value, "\n" if pretty else "", " " if pretty else "")
     return "".join(out)
 
 
-def _write(out: list[str], value: Any, line: str, space: str) -> None:
+def write(sink: Callable[[str], object], value: Any, *, pretty: bool = False) -> None:
+    """`text`, handed to ``sink`` in parts: a generator's million items need no memory."""
+    out = _Pieces(sink)
+    _write(out, value, "\n" if pretty else "", " " if pretty else "")
+    sink("".join(out))
+
+
+def _write(out: _Pieces, value: Any, line: str, space: str) -> None:
     """``line`` is a new line with the indentation of the value's own depth, or "" when not pretty."""
     if isinstance(value, Raw):
         out.append(value)
@@ -47,7 +68,7 @@ def _write(out: list[str], value: Any, line: str, space: str) -> None:
         _list(out, value, line, space)
 
 
-def _object(out: list[str], items: Iterable[tuple[str, Any]], line: str, space: str) -> None:
+def _object(out: _Pieces, items: Iterable[tuple[str, Any]], line: str, space: str) -> None:
     inner = line and line + "    "
     out.append("{")
     comma = ""
@@ -58,7 +79,7 @@ def _object(out: list[str], items: Iterable[tuple[str, Any]], line: str, space: 
     out.append(line + "}" if comma else "}")
 
 
-def _list(out: list[str], items: Iterable[Any], line: str, space: str) -> None:
+def _list(out: _Pieces, items: Iterable[Any], line: str, space: str) -> None:
     inner = line and line + "    "
     out.append("[")
     comma = ""
@@ -66,6 +87,9 @@ def _list(out: list[str], items: Iterable[Any], line: str, space: str) -> None:
         out.append(comma)
         _write(out, value, inner, space)
         comma = ","
+        if len(out) > _PIECES and out.sink is not None:
+            out.sink("".join(out))
+            out.clear()
     out.append(line + "]" if comma else "]")
 
 
@@ -83,4 +107,6 @@ _ESCAPES = {
 
 def quoted(value: str) -> str:
     """A JSON string."""
+    if value.isidentifier():
+        return f'"{value}"'
     return f'"{value.translate(_ESCAPES)}"'
