@@ -1,4 +1,4 @@
-"""What a kernel says about the entries of skep's tables: its BTF's enumerators, its verifier's answers."""
+"""What a kernel says about the entries of skep's tables: its BTF's enumerators, its answers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import NamedTuple
 from skep.btf import Btf
 from skep.errors import KernelError
 from skep.isa import Insn, encode
+from skep.linux.features import Features
 from skep.linux.kernel import LinuxKernel
 from skep.uapi.enums import SINCE, ProgType
 from skep.uapi.helpers import helpers
 
 _ENUMS = ("bpf_cmd", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_link_type", "bpf_func_id")
+
+#: features that Debian leaves out of some cloud kernels -> a function that is there with them
+_CONFIGURED = {
+    "BPF_PROG_TYPE_LIRC_MODE2": "lirc_mode2_prog_func_proto",
+    "BPF_LINK_TYPE_KPROBE_MULTI": "register_fprobe_ips",
+}
 
 
 class Contradiction(NamedTuple):
@@ -55,7 +62,19 @@ def contradictions(kernel: LinuxKernel) -> tuple[int, list[Contradiction]]:
         found += _compare(
             "helpers", helper.name, helper.since, _has_helper(kernel, helper.id), kernel.version
         )
+    probed = Features(kernel)
+    for group in ("prog_types", "map_types", "link_types", "btf_kinds", "miscellaneous"):
+        for feature in getattr(probed, group)():
+            if feature.name in _CONFIGURED and not feature.there and not _symbol(_CONFIGURED[feature.name]):
+                continue
+            total += 1
+            found += _compare(group, feature.name, feature.since, feature.there, kernel.version)
     return total, found
+
+
+def _symbol(name: str) -> bool:
+    with open("/proc/kallsyms", encoding="ascii") as file:
+        return any(line.split()[2] == name for line in file)
 
 
 def _has_helper(kernel: LinuxKernel, number: int) -> bool:
