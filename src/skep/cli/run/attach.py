@@ -84,6 +84,8 @@ class Attached:
         elif kind in _CGROUP or spec.attach_type == AttachType.LSM_CGROUP:
             if options.cgroup is None:
                 raise self._needs(program, "--cgroup DIR")
+            if not os.path.exists(os.path.join(options.cgroup, "cgroup.procs")):
+                raise SkepError(f"--cgroup {options.cgroup}: no cgroup of version 2")
             where = (options.cgroup,) if options.direction is None else (options.cgroup, options.direction)
             self._keep(program.attach(*where), program.name)
         elif kind == ProgType.SYSCALL:
