@@ -37,10 +37,11 @@ def play(one: Scenario, folder: str) -> None:
     before = len(os.listdir("/proc/self/fd"))
     start = time.monotonic()
     old = rig.kernel.version < one.since
+    too_early = rig.kernel.version < one.early
     since = ".".join(map(str, one.since))
     try:
         one.play(rig)
-        result, detail = ("failed", f"works although it is said to need {since}") if old else ("ok", "")
+        result, detail = ("failed", f"works although it is said to need {since}") if too_early else ("ok", "")
     except Skipped as reason:
         result, detail = "skipped", str(reason)
     except NotSupported as error:

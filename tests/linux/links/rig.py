@@ -42,15 +42,19 @@ class Scenario:
     ``refused``: what the test machine's own kernel may lack or refuse, so that only emulated kernels count.
     """
 
-    def __init__(self, play: Callable[[Rig], None], since: str, refused: str) -> None:
+    def __init__(self, play: Callable[[Rig], None], since: str, refused: str, early: str = "") -> None:
         self.play = play
         self.name = f"{play.__module__.rpartition('.')[2]}.{play.__name__}"
         self.since = tuple(map(int, since.split(".")))
         self.refused = refused
+        #: from this version on a stable kernel may have it before ``since``, by a fix carried back
+        self.early = tuple(map(int, (early or since).split(".")))
 
 
-def scenario(since: str = "0.0", refused: str = "") -> Callable[[Callable[[Rig], None]], Scenario]:
-    return lambda play: Scenario(play, since, refused)
+def scenario(
+    since: str = "0.0", refused: str = "", early: str = ""
+) -> Callable[[Callable[[Rig], None]], Scenario]:
+    return lambda play: Scenario(play, since, refused, early)
 
 
 class Counter(Program):

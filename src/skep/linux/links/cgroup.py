@@ -51,7 +51,8 @@ def attach(
         link: True insists on a bpf_link, False on BPF_PROG_ATTACH; None prefers the link.
         flags: for BPF_PROG_ATTACH, BPF_F_ALLOW_MULTI by default: beside other programs, and those of
             descendant cgroups run too (links always are so).
-        before, after: the place among the programs of the cgroup, next to this one (Linux 6.17).
+        before, after: the place among the programs of the cgroup, next to this link, or to this program
+            where it was attached by BPF_PROG_ATTACH (Linux 6.17).
     """
     if cgroup is None:
         bad(f"{program.name}: give the cgroup: attach('/sys/fs/cgroup/name')")

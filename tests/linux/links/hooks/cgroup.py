@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skep.errors import KernelError
+from skep.linux.links.cgroup import opened
 from skep.uapi.enums import SINCE, AttachType, ProgType
 from tests.linux.links.rig import Rig, Scenario, scenario
 
@@ -180,3 +181,25 @@ def refusals(rig: Rig) -> None:
                 assert words in str(error), error
             else:
                 raise AssertionError(f"{arguments} attached")
+
+
+@scenario("6.17", early="6.12")
+def ordered(rig: Rig) -> None:
+    """A program put before or after another is listed there, which is the order they run in."""
+    from skep.uapi.attr import INFO
+
+    first, middle, last = (
+        rig.counter(P.CGROUP_SKB, A.CGROUP_INET_EGRESS, ret=1, load_type=False) for _ in "123"
+    )
+    with (
+        rig.cgroup() as path,
+        middle.attach(path) as link,
+        first.attach(path, before=link),
+        last.attach(path, after=link),
+        opened(path) as fd,
+    ):
+        ids = [
+            INFO["bpf_prog_info"].unpack(rig.kernel.obj_get_info_by_fd(one.fd, "prog"))["id"]
+            for one in (first, middle, last)
+        ]
+        assert rig.kernel.prog_query(fd, A.CGROUP_INET_EGRESS)["prog_ids"] == ids
