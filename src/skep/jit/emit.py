@@ -30,6 +30,13 @@ _MAX_VECTOR_BLOCKS: Final = 8
 _SPLIT_FROM: Final = 1_000
 _MAX_LINES: Final = 64
 
+#: In the same programs, what of every third slot is hidden from LLVM's analysis of known bits.
+_SUMS: Final = frozenset(
+    op.BPF_ALU64 | operation | source
+    for operation in (op.BPF_ADD, op.BPF_SUB, op.BPF_OR, op.BPF_XOR)
+    for source in (op.BPF_K, op.BPF_X)
+)
+
 
 class _Edge(NamedTuple):
     """An edge into a block: the label it comes from, the registers and the known bounds there."""
@@ -272,9 +279,18 @@ class FunctionEmitter(Instructions):
             insn = self.plan.insns[pc]
             if insn.opcode:
                 self._insn(pc, insn)
-            if len(self.body.lines) - self.body.begun > most:
-                self._split()
+            if most == _MAX_LINES:
+                if pc % 3 == 0 and insn.opcode in _SUMS:
+                    self._hide(insn.dst)
+                if len(self.body.lines) - self.body.begun > most:
+                    self._split()
         self._leave(block)
+
+    def _hide(self, reg: int) -> None:
+        """Keep LLVM from asking which bits of a sum are known: for each, it looks at 64 values before it."""
+        value = self.regs[reg]
+        if isinstance(value, str) and self.kinds[reg] == kinds.INT:
+            self.regs[reg] = self.body.op(f'call i64 asm "", "=r,0"(i64 {value})')
 
     def _split(self) -> None:
         """Go on in a new block, by a branch that LLVM cannot decide.
