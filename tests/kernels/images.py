@@ -30,6 +30,10 @@ MODULES = (
 )
 
 
+#: how many kernels of a version are tried
+_CANDIDATES = 4
+
+
 class Missing(Exception):
     """What cannot be found or fetched here; the message says."""
 
@@ -148,7 +152,9 @@ def _mirror() -> str:
 def available() -> list[str]:
     """Names of the cloud kernels for this machine that the archive has, oldest first."""
     done = subprocess.run(
-        ["apt-cache", *_apt(), "search", "^linux-image-[0-9].*cloud-amd64$"], capture_output=True, text=True
+        ["apt-cache", *_apt(), "search", r"^linux-image-[0-9]+\.[0-9]+\.[0-9].*cloud-amd64$"],
+        capture_output=True,
+        text=True,
     )
     names = {line.split()[0].removeprefix("linux-image-") for line in done.stdout.splitlines()}
     return sorted((n for n in names if "unsigned" not in n and "-rt-" not in n), key=_numbers)
@@ -166,7 +172,16 @@ def fetch(prefix: str) -> Image:
     names = [n for n in available() if re.match(re.escape(prefix) + r"(?!\d)", n)]
     if not names:
         raise Missing(f"a {prefix} kernel in Debian's archive")
-    name = names[-1]
+    # The archive's index may name a file that has just been replaced; an older kernel serves as well.
+    for name in reversed(names[-_CANDIDATES:]):
+        try:
+            return _download(name)
+        except Missing as error:
+            reason = error
+    raise reason
+
+
+def _download(name: str) -> Image:
     apt = _apt()
     packages = [f"linux-image-{name}"]
     split = [f"linux-binary-{name}", f"linux-modules-{name}"]  # since 6.19
