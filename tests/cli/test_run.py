@@ -19,7 +19,8 @@ from skep.linux.kernel import LinuxKernel
 from tests.cli.bpftool import compile_c
 from tests.support.oracles import bpf, netns, tool
 
-pytestmark = pytest.mark.live
+# One reader of trace_pipe at a time: these run one after another.
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("trace_pipe")]
 
 
 @pytest.fixture(scope="module")
