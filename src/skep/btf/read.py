@@ -220,7 +220,8 @@ class Btf(TypeGraph):
     def offset_of(self, id: int) -> int:
         """Byte offset in `raw` of one of this BTF's own types."""
         if id < self.start_id:
-            raise BtfError(f"type {id} is not of this BTF, whose ids start at {self.start_id}", path=self.path)
+            reason = f"type {id} is not of this BTF, whose ids start at {self.start_id}"
+            raise BtfError(reason, path=self.path)
         offset: int = self._type_start + 4 * self._place(id) - 4
         return offset
 
