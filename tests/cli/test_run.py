@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,17 @@ from skep.cli.noun.objects import ids
 from skep.cli.run.stream import parse
 from skep.linux.kernel import LinuxKernel
 from tests.cli.bpftool import compile_c
+from tests.support.lock import locked
 from tests.support.oracles import bpf, netns, tool
 
-# One reader of trace_pipe at a time: these run one after another.
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("trace_pipe")]
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(autouse=True)
+def only_reader() -> Iterator[None]:
+    """trace_pipe has one reader at a time, and `skep run` reads it for every program that prints."""
+    with locked(Path(tempfile.gettempdir()) / "skep-trace-pipe.lock"):
+        yield
 
 
 @pytest.fixture(scope="module")

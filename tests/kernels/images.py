@@ -14,6 +14,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.lock import locked
+
 _RELEASES = ("bookworm", "bookworm-backports", "bullseye", "trixie", "trixie-backports", "sid")
 _SECURITY = ("bookworm-security", "bullseye-security")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -124,6 +126,12 @@ def _apt() -> list[str]:
         "Dir::Cache": base / "cache",
     }
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    with locked(base / "lock"):
+        _update(base, words)
+    return words
+
+
+def _update(base: Path, words: list[str]) -> None:
     if not (base / ".ok").exists():
         (base / "lists" / "partial").mkdir(parents=True, exist_ok=True)
         (base / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
@@ -135,7 +143,6 @@ def _apt() -> list[str]:
         if done.returncode:
             raise Missing(f"Debian's archive: {done.stderr.strip().splitlines()[-1:]}")
         (base / ".ok").touch()
-    return words
 
 
 def _mirror() -> str:
@@ -173,12 +180,13 @@ def fetch(prefix: str) -> Image:
     if not names:
         raise Missing(f"a {prefix} kernel in Debian's archive")
     # The archive's index may name a file that has just been replaced; an older kernel serves as well.
-    for name in reversed(names[-_CANDIDATES:]):
-        try:
-            return _download(name)
-        except Missing as error:
-            reason = error
-    raise reason
+    with locked(cache() / "lock"):
+        for name in reversed(names[-_CANDIDATES:]):
+            try:
+                return find(name) or _download(name)
+            except Missing as error:
+                reason = error
+        raise reason
 
 
 def _download(name: str) -> Image:

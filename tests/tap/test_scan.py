@@ -50,6 +50,7 @@ def scan(
             threads=threads,
             mapped=mapped,
             chunk=chunk,
+            lanes=3 if mapped else 0,
             limit=limit,
             divisor=divisor,
         )

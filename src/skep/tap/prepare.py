@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from skep.tap.native import ScanCode
 
 #: Part of every key: must change whenever the text of `skep.tap.scanir` or the layout of an entry does.
-REVISION = b"5"
+REVISION = b"7"
 
 #: Files that expressions take names from; a change of one makes all entries misses.
 NAME_FILES = ("/etc/hosts", "/etc/services", "/etc/protocols", "/etc/networks", "/etc/ethers")

@@ -18,7 +18,11 @@ from skep.tap.plain import FILE_HEADER, Plain
 from skep.tap.speculate import Guess
 from skep.tap.walk import NO_LIMIT, MappedWalker, ReadWalker, Walker
 
-CHUNK = 8 << 20
+#: bytes of a chunk that one thread has mapped at a time, and of those it walks in turns as one lane; what is
+#: emitted needs as much again, so chunks are smaller then
+CHUNK = 32 << 20
+EMIT_CHUNK = 16 << 20
+LANE = 4 << 20
 
 Sink = Callable[[memoryview], object]
 
@@ -48,14 +52,19 @@ class FileScan:
         threads: int = 1,
         mapped: bool = False,
         progress: Callable[[int], object] | None = None,
-        chunk: int = CHUNK,
+        chunk: int = 0,
+        lanes: int = 0,
     ) -> None:
         self._code, self._fd, self._plain = code, fd, plain
         self._mode, self._sink, self._divisor = mode, sink, divisor
         self._limit = NO_LIMIT if limit is None else limit
         self._walker_type: type[Walker] = MappedWalker if mapped else ReadWalker
         self._progress = progress
+        chunk = chunk or (CHUNK if mode == Mode.COUNT else EMIT_CHUNK)
+        lanes = lanes or max(1, chunk // LANE)
         self._chunk = chunk
+        # Index entries are numbered through, and a limit counts through: one walk, then.
+        self._lanes = lanes if mapped and mode != Mode.INDEX and limit is None else 1
         self._size = os.fstat(fd).st_size
         chunks = max(1, -(-self._size // chunk))
         self._chunks = chunks
@@ -104,7 +113,9 @@ class FileScan:
         walker = self._walker()
         try:
             for number in range(self._chunks):
-                walker.walk(self.end, self._stop(number), self._size, self._limit - self.matched)
+                stop = self._stop(number)
+                left = self._limit - self.matched
+                walker.walk(self.end, stop, self._size, left, self._between(self.end, stop))
                 self._commit(walker)
                 if self._stopped:
                     break
@@ -129,7 +140,8 @@ class FileScan:
                     walker = walker or self._walker()
                     guess = FILE_HEADER if chunk == 0 else self._guess.at(chunk * self._chunk)
                     if guess is not None:
-                        walker.walk(guess, self._stop(chunk), self._size)
+                        stop = self._stop(chunk)
+                        walker.walk(guess, stop, self._size, between=self._between(guess, stop))
                 except BaseException as error:
                     problem = error
             mine.acquire()
@@ -157,8 +169,10 @@ class FileScan:
         if walker.shrunk:
             self.finished, self._stopped = False, True
             return
-        if self._sink is not None and walker.output:
-            self._sink(walker.output)
+        if self._sink is not None:
+            for piece in walker.output:
+                if piece:
+                    self._sink(piece)
         self.seen += walker.seen
         self.matched += walker.matched
         self.end = walker.end
@@ -170,6 +184,16 @@ class FileScan:
             raise AssertionError("the output buffer holds what a chunk can emit")
         if self._progress is not None:
             self._progress(self.end)
+
+    def _between(self, start: int, stop: int) -> tuple[int, ...]:
+        """Where the lanes of a chunk but the first probably begin, ascending; none if a guess fails."""
+        found: list[int] = []
+        for lane in range(1, self._lanes if stop > start else 1):
+            guess = self._guess.at(start + (stop - start) * lane // self._lanes)
+            if guess is None or not (found[-1] if found else start) < guess < stop:
+                return ()
+            found.append(guess)
+        return tuple(found)
 
     def _stop(self, chunk: int) -> int:
         return min((chunk + 1) * self._chunk, self._size)

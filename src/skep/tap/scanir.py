@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from skep.tap.layout import FIELDS, INDEX_ENTRY, RECORD_HEADER, Mode, Status
 
-_PREFETCH = range(4096, 4096 + 256, 64)  # bytes ahead of the record at hand: hides first touches
 _POINTERS = frozenset(("base", "out", "copy"))
 _CTX_BYTES = 192  # sizeof(struct __sk_buff)
 _BUDGET = 1 << 32  # what jumps back may cost (protochain)
@@ -30,11 +29,65 @@ def module(filter_ir: str, *, swapped: bool, inline: bool = True, name: str = "f
     not in this machine's byte order; ``inline`` puts the filter into both functions, which pays unless it
     is large.
     """
-    return "\n".join([filter_ir, _DECLARATIONS, _match(name, inline), _scan(swapped)])
+    return "\n".join([filter_ir, _DECLARATIONS, _match(name, inline), _scan(swapped), _LANES])
 
 
 _DECLARATIONS = """declare i32 @llvm.umin.i32(i32, i32)
 declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
+"""
+
+
+# A walk is a chain of cache misses: where a record begins is in the record before it. Several walks in
+# turns, a record each, wait for their misses together. %lanes has two words for each: where its records end
+# (0 once it has ended itself) and the status it ended with.
+_LANES = f"""
+define void @scan_lanes(ptr %states, ptr %lanes, i64 %count) {{
+entry:
+  br label %round
+
+round:
+  br label %lane
+
+lane:
+  %i = phi i64 [ 0, %round ], [ %i.next, %after ]
+  %any = phi i1 [ false, %round ], [ %any.next, %after ]
+  %s.at = mul i64 %i, {8 * len(FIELDS)}
+  %s = getelementptr inbounds i8, ptr %states, i64 %s.at
+  %l.at = shl i64 %i, 4
+  %l = getelementptr inbounds i8, ptr %lanes, i64 %l.at
+  %end = load i64, ptr %l, align 8
+  %pos.p = getelementptr inbounds i64, ptr %s, i64 {FIELDS.index("pos")}
+  %pos = load i64, ptr %pos.p, align 8
+  %active = icmp ult i64 %pos, %end
+  br i1 %active, label %one, label %after
+
+one:
+  %stop.p = getelementptr inbounds i64, ptr %s, i64 {FIELDS.index("stop")}
+  %only = add i64 %pos, 1
+  store i64 %only, ptr %stop.p, align 8
+  %status = call i32 @scan(ptr %s)
+  %fine = icmp eq i32 %status, {Status.DONE}
+  br i1 %fine, label %after, label %ended
+
+ended:
+  %wide = zext i32 %status to i64
+  %why = getelementptr inbounds i64, ptr %l, i64 1
+  store i64 0, ptr %l, align 8
+  store i64 %wide, ptr %why, align 8
+  br label %after
+
+after:
+  %any.next = phi i1 [ %any, %lane ], [ true, %one ], [ true, %ended ]
+  %i.next = add nuw i64 %i, 1
+  %more = icmp ult i64 %i.next, %count
+  br i1 %more, label %lane, label %check
+
+check:
+  br i1 %any.next, label %round, label %out
+
+out:
+  ret void
+}}
 """
 
 
@@ -73,14 +126,6 @@ def _word(name: str, offset: int, swapped: bool) -> str:
     return (
         f"{where}  %{name}.raw = load i32, ptr %{name}.p, align 1\n"
         f"  %{name} = call i32 @llvm.bswap.i32(i32 %{name}.raw)"
-    )
-
-
-def _prefetch() -> str:
-    return "\n".join(
-        f"  %ahead.{distance} = getelementptr i8, ptr %rec, i64 {distance}\n"
-        f"  call void @llvm.prefetch.p0(ptr %ahead.{distance}, i32 0, i32 3, i32 1)"
-        for distance in _PREFETCH
     )
 
 
@@ -131,7 +176,6 @@ header:
 
 fields:
   %rec = getelementptr inbounds i8, ptr %base, i64 %at
-{_prefetch()}
 {_word("caplen", 8, swapped)}
   %insane = icmp ugt i32 %caplen, %max32
   br i1 %insane, label %leave, label %sane
@@ -145,6 +189,10 @@ sane:
 packet:
 {_word("wirelen", 12, swapped)}
   %data = getelementptr inbounds i8, ptr %base, i64 %body
+  %following = getelementptr i8, ptr %base, i64 %next
+  %following.2 = getelementptr i8, ptr %following, i64 64
+  call void @llvm.prefetch.p0(ptr %following, i32 0, i32 3, i32 1)
+  call void @llvm.prefetch.p0(ptr %following.2, i32 0, i32 3, i32 1)
   %keep = call i32 @llvm.umin.i32(i32 %caplen, i32 %snap32)
   %keep64 = zext i32 %keep to i64
   %verdict = call i64 @judge(ptr %data, i64 %keep64, i32 %wirelen)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from skep.cli.noun.jsontext import text
+from skep.errors import KernelError
 from skep.uapi.enums import MapType
 
 if TYPE_CHECKING:
@@ -53,7 +55,14 @@ def sources(made: Object, options: argparse.Namespace) -> list[Source]:
             if spec.type in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY):
                 found.append(Buffer(made, name, options))
         if not options.no_printk and _prints(made):
-            found.append(Printk(options))
+            try:
+                found.append(Printk(options))
+            except KernelError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                # One reader at a time, and it need not be ours: the program runs all the same.
+                note = "trace_pipe has another reader: what the program prints is not shown"
+                print(f"skep run: {note}", file=sys.stderr)
     except BaseException:
         for source in found:
             source.close()
