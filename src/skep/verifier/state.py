@@ -1,0 +1,240 @@
+"""The state of a path: frames of registers and stack, what is held, where it came from."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from skep.verifier.value import NotInit, Value
+
+# What a byte of a stack slot holds. Index 0 of a slot's bytes is its highest address, as in the kernel.
+INVALID: Final = 0
+SPILL: Final = 1
+MISC: Final = 2
+ZERO: Final = 3
+DYNPTR: Final = 4
+ITER: Final = 5
+IRQ_FLAG: Final = 6
+
+ALL_INVALID: Final = bytes(8)
+ALL_SPILL: Final = bytes([SPILL]) * 8
+ALL_MISC: Final = bytes([MISC]) * 8
+ALL_ZERO: Final = bytes([ZERO]) * 8
+ALL_DYNPTR: Final = bytes([DYNPTR]) * 8
+ALL_ITER: Final = bytes([ITER]) * 8
+ALL_IRQ: Final = bytes([IRQ_FLAG]) * 8
+
+REF_PTR: Final = 1 << 1
+REF_IRQ: Final = 1 << 2
+REF_LOCK: Final = 1 << 3
+REF_RES_LOCK: Final = 1 << 4
+REF_RES_LOCK_IRQ: Final = 1 << 5
+REF_LOCK_MASK: Final = REF_LOCK | REF_RES_LOCK | REF_RES_LOCK_IRQ
+
+#: set in a scalar's id: the value is that of the id's other holders plus a constant (its ``delta``)
+ADD_CONST: Final = 1 << 31
+
+
+class Slot:
+    """Eight bytes of stack: what each byte holds, and the value (with its scalar id) where one is spilled.
+
+    Immutable: a store makes a new one. ``value`` is None unless a byte is SPILL, DYNPTR, ITER or IRQ_FLAG.
+    """
+
+    __slots__ = ("id", "types", "value")
+
+    def __init__(self, types: bytes, value: Value | None = None, id: int = 0) -> None:
+        self.types = types
+        self.value = value
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"Slot({self.types.hex()}, {self.value!r}, id={self.id})"
+
+
+class Ref(NamedTuple):
+    """Something held: a reference, a lock, disabled interrupts. ``insn`` is where it was taken."""
+
+    type: int
+    id: int
+    insn: int
+    ptr: object = None
+
+
+class Frame:
+    """One function activation. ``ids`` are the scalar ids beside the registers (see `linked`)."""
+
+    __slots__ = (
+        "async_entry",
+        "callback_depth",
+        "callback_ret",
+        "callsite",
+        "frameno",
+        "ids",
+        "in_async",
+        "in_callback",
+        "in_exception",
+        "regs",
+        "slots",
+        "subprog",
+    )
+
+    def __init__(self, callsite: int, frameno: int, subprog: int, nothing: NotInit) -> None:
+        self.callsite = callsite
+        self.frameno = frameno
+        self.subprog = subprog
+        self.regs: list[Value] = [nothing] * 11
+        self.ids: list[int] = [0] * 11
+        #: slot i is the eight bytes at fp-8*(i+1); None where nothing was stored
+        self.slots: list[Slot | None] = []
+        self.in_callback = False
+        self.in_async = False
+        self.in_exception = False
+        self.async_entry = 0
+        self.callback_depth = 0
+        #: (lowest, highest) return value of a callback
+        self.callback_ret: tuple[int, int] = (0, 0)
+
+    def copy(self) -> Frame:
+        new = Frame.__new__(Frame)
+        new.callsite = self.callsite
+        new.frameno = self.frameno
+        new.subprog = self.subprog
+        new.regs = self.regs[:]
+        new.ids = self.ids[:]
+        new.slots = self.slots[:]
+        new.in_callback = self.in_callback
+        new.in_async = self.in_async
+        new.in_exception = self.in_exception
+        new.async_entry = self.async_entry
+        new.callback_depth = self.callback_depth
+        new.callback_ret = self.callback_ret
+        return new
+
+
+class Note:
+    """A step that precision tracking must know of: where it came from, what it did beside its registers.
+
+    ``insn`` was reached from ``prev``; ``flags`` (see `precision`) name a stack slot that it read or wrote,
+    ``linked`` registers and slots that shared an id when it compared one. ``last`` is the note before.
+    """
+
+    __slots__ = ("flags", "insn", "last", "linked", "prev")
+
+    def __init__(
+        self, last: Note | None, insn: int, prev: int, flags: int, linked: tuple[tuple[int, int, int], ...]
+    ) -> None:
+        self.last = last
+        self.insn = insn
+        self.prev = prev
+        self.flags = flags
+        self.linked = linked
+
+
+class State:
+    """A path being followed. ``frame`` is the innermost of ``frames``; ``regs``/``ids`` are its lists."""
+
+    __slots__ = (
+        "branches",
+        "callback_unroll",
+        "dfs_depth",
+        "first_insn",
+        "frame",
+        "frames",
+        "hist",
+        "hist_len",
+        "ids",
+        "in_sleepable",
+        "insn",
+        "insn_processed",
+        "irq_id",
+        "jmps_processed",
+        "last_insn",
+        "lock_id",
+        "lock_ptr",
+        "locks",
+        "may_goto_depth",
+        "parent",
+        "preempt_locks",
+        "rcu_locks",
+        "refs",
+        "regs",
+        "speculative",
+    )
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.insn = 0
+        self.first_insn = 0
+        self.last_insn = -1
+        self.parent: Saved | None = None
+        self.branches = 1
+        self.hist: Note | None = None
+        self.hist_len = 0
+        self.refs: tuple[Ref, ...] = ()
+        self.locks = 0
+        self.lock_id = 0
+        self.lock_ptr: object = None
+        self.preempt_locks = 0
+        self.rcu_locks = 0
+        self.irq_id = 0
+        self.in_sleepable = False
+        self.speculative = False
+        self.may_goto_depth = 0
+        self.callback_unroll = 0
+        self.dfs_depth = 0
+        self.insn_processed = 0
+        self.jmps_processed = 0
+
+    def enter(self, frame: Frame) -> None:
+        """Make ``frame``, which is in ``frames``, the current one."""
+        self.frame = frame
+        self.regs = frame.regs
+        self.ids = frame.ids
+
+    def copy(self) -> State:
+        new = State.__new__(State)
+        new.frames = [frame.copy() for frame in self.frames]
+        new.insn = self.insn
+        new.first_insn = self.first_insn
+        new.last_insn = self.last_insn
+        new.parent = self.parent
+        new.branches = self.branches
+        new.hist = self.hist
+        new.hist_len = self.hist_len
+        new.refs = self.refs
+        new.locks = self.locks
+        new.lock_id = self.lock_id
+        new.lock_ptr = self.lock_ptr
+        new.preempt_locks = self.preempt_locks
+        new.rcu_locks = self.rcu_locks
+        new.irq_id = self.irq_id
+        new.in_sleepable = self.in_sleepable
+        new.speculative = self.speculative
+        new.may_goto_depth = self.may_goto_depth
+        new.callback_unroll = self.callback_unroll
+        new.dfs_depth = self.dfs_depth
+        new.insn_processed = self.insn_processed
+        new.jmps_processed = self.jmps_processed
+        new.enter(new.frames[-1])
+        return new
+
+
+class Saved:
+    """A checkpoint: a state that later paths are compared with, and which of its numbers mattered.
+
+    ``prec_regs``/``prec_slots`` are bit masks a frame of registers and stack slots whose exact value decided
+    something later.
+    """
+
+    __slots__ = ("backedges", "hits", "in_free_list", "misses", "parent", "prec_regs", "prec_slots", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.parent = state.parent
+        self.hits = 0
+        self.misses = 0
+        self.in_free_list = False
+        self.backedges: list[State] | None = None
+        count = len(state.frames)
+        self.prec_regs = [0] * count
+        self.prec_slots = [0] * count
