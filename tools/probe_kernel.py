@@ -1,0 +1,175 @@
+"""Ask the running kernel which helpers each type of program may call and what it may read of its context.
+
+    python tools/probe_kernel.py OUT.json
+
+Run as root in every kernel of interest; tools/gen_verifier.py puts the answers together. Nothing is attached:
+programs of a few instructions are loaded and closed. A context is `PROG_TYPE/ATTACH_TYPE`; helpers are a list of
+numbers (the prototype's own test of the attach point is not looked at), and context accesses are rows
+[offset, size, "r" or "w", what a read yields].
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from skep.btf import Btf
+from skep.errors import KernelError
+from skep.linux.kernel import LinuxKernel
+from skep.uapi.enums import AttachType as A
+from skep.uapi.enums import ProgType as P
+
+HELPERS = 215
+CONTEXT_BYTES = 272
+_SLEEPABLE = 16
+_EXIT = struct.pack("=BBhi", 0xB7, 0, 0, 0) + struct.pack("=BBhi", 0x95, 0, 0, 0)
+#: prog type -> attach types that may matter; types that are not named have 0 alone
+ATTACH = {
+    P.KPROBE: [0, A.TRACE_KPROBE_MULTI, A.TRACE_KPROBE_SESSION, A.TRACE_UPROBE_MULTI, A.TRACE_UPROBE_SESSION],
+    P.CGROUP_SKB: [A.CGROUP_INET_INGRESS, A.CGROUP_INET_EGRESS],
+    P.CGROUP_SOCK: [A.CGROUP_INET_SOCK_CREATE, A.CGROUP_INET_SOCK_RELEASE, A.CGROUP_INET4_POST_BIND, A.CGROUP_INET6_POST_BIND],
+    P.CGROUP_SOCK_ADDR: [a for a in A if re.match(r"CGROUP_(INET[46]_(BIND|CONNECT|GET)|UDP|UNIX)", a.name)],
+    P.CGROUP_SOCKOPT: [A.CGROUP_GETSOCKOPT, A.CGROUP_SETSOCKOPT],
+    P.CGROUP_DEVICE: [A.CGROUP_DEVICE],
+    P.CGROUP_SYSCTL: [A.CGROUP_SYSCTL],
+    P.SOCK_OPS: [A.CGROUP_SOCK_OPS],
+    P.SK_LOOKUP: [A.SK_LOOKUP],
+    P.NETFILTER: [A.NETFILTER],
+    P.SK_SKB: [0, A.SK_SKB_STREAM_PARSER, A.SK_SKB_STREAM_VERDICT, A.SK_SKB_VERDICT],
+    P.SK_MSG: [A.SK_MSG_VERDICT],
+    P.SK_REUSEPORT: [A.SK_REUSEPORT_SELECT, A.SK_REUSEPORT_SELECT_OR_MIGRATE],
+    P.XDP: [0, A.XDP, A.XDP_DEVMAP, A.XDP_CPUMAP],
+    P.TRACING: [A.TRACE_RAW_TP, A.TRACE_FENTRY, A.TRACE_FEXIT, A.MODIFY_RETURN, A.TRACE_ITER, A.TRACE_FSESSION],
+    P.LSM: [A.LSM_MAC, A.LSM_CGROUP],
+}  # fmt: skip
+#: attach type -> the function (BTF kind 12) or typedef (8) to attach to
+TARGETS = {
+    A.TRACE_RAW_TP: ("btf_trace_sched_process_fork", 8),
+    A.TRACE_FENTRY: ("bpf_fentry_test1", 12),
+    A.TRACE_FEXIT: ("bpf_fentry_test1", 12),
+    A.TRACE_FSESSION: ("bpf_fentry_test1", 12),
+    A.MODIFY_RETURN: ("bpf_modify_return_test", 12),
+    A.TRACE_ITER: ("bpf_iter_task", 12),
+    A.LSM_MAC: ("bpf_lsm_file_open", 12),
+    A.LSM_CGROUP: ("bpf_lsm_socket_bind", 12),
+}
+_BTF_CONTEXT = (P.TRACING, P.LSM, P.STRUCT_OPS, P.EXT)
+_REFUSED = ("invalid func ", "unknown func ", "program of this type cannot use helper ")
+
+
+def insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:
+    return struct.pack("=BBhi", code, dst | src << 4, off, imm)
+
+
+class Prober:
+    def __init__(self) -> None:
+        self.kernel = LinuxKernel()
+        self.btf = Btf.kernel() if os.path.exists("/sys/kernel/btf/vmlinux") else None
+        major, minor = self.kernel.version
+        self.version = major << 16 | minor << 8
+
+    def target(self, name: str, kind: int) -> int:
+        """The id of a type of the kernel's, 0 without it."""
+        return (self.btf.find(name, kind) if self.btf else None) or 0
+
+    def contexts(self) -> list[tuple[P, int, dict[str, Any]]]:
+        out = []
+        for kind in P:
+            if kind in (P.UNSPEC, P.EXT):
+                continue
+            for attach in ATTACH.get(kind, [0]):
+                attr: dict[str, Any] = {"expected_attach_type": int(attach)}
+                if kind == P.KPROBE:
+                    attr["kern_version"] = self.version
+                if kind == P.SYSCALL:
+                    attr["prog_flags"] = _SLEEPABLE
+                if kind in (P.TRACING, P.LSM):
+                    attr["attach_btf_id"] = self.target(*TARGETS[A(attach)])
+                if kind == P.STRUCT_OPS:
+                    attr["attach_btf_id"] = self.target("tcp_congestion_ops", 4)
+                    attr["expected_attach_type"] = 1
+                out.append((kind, int(attach), attr))
+        return out
+
+    def load(self, kind: int, code: bytes, attr: dict[str, Any], level: int = 1) -> tuple[bool, str, int]:
+        try:
+            fd, log = self.kernel.prog_load(kind, code, "GPL", log_level=level, **attr)
+        except KernelError as error:
+            return False, error.log, error.errno or 0
+        self.kernel.close(fd)
+        return True, log, 0
+
+    def works(self, kind: P, attr: dict[str, Any]) -> bool:
+        ok, log, code = self.load(kind, _EXIT, attr)
+        # A return value that this hook forbids, or a struct_ops member that returns nothing, shows the type too.
+        return ok or "(b7) r0 = 0" in log
+
+    def helpers(self, kind: P, attr: dict[str, Any]) -> list[int]:
+        flags = [0] if kind not in (P.TRACING, P.LSM, P.KPROBE) else [0, _SLEEPABLE]
+        out = []
+        for number in range(1, HELPERS):
+            for flag in flags:
+                more = attr | {"prog_flags": attr.get("prog_flags", 0) | flag}
+                ok, log, _ = self.load(kind, insn(0x85, imm=number) + _EXIT, more)
+                if ok or ("(85) call" in log and not any(text in log for text in _REFUSED)):
+                    out.append(number)
+                    break
+        return out
+
+    def context(self, kind: P, attr: dict[str, Any]) -> list[list[Any]]:
+        rows: list[list[Any]] = []
+        refused = 0
+        for off in range(CONTEXT_BYTES):
+            for size, code in ((8, 0x18), (4, 0x00), (2, 0x08), (1, 0x10)):
+                if off % size:
+                    continue
+                read = insn(0x61 | code, 0, 1, off) + _EXIT
+                ok, log, _ = self.load(kind, read, attr, 2)
+                refused = 0 if ok else refused + 1
+                if ok or "processed 2" in log or "processed 3" in log:
+                    rows.append([off, size, "r", loaded(log)])
+                write = insn(0xB7, 0) + insn(0x63 | code, 1, 0, off) + insn(0x95)
+                ok, log, _ = self.load(kind, write, attr, 2)
+                if ok or "processed 3" in log:
+                    rows.append([off, size, "w", ""])
+        return rows
+
+
+def loaded(log: str) -> str:
+    """What the first instruction put in R0."""
+    for line in log.splitlines():
+        m = re.search(r"\bR0(?:_\w+)?=(\S+)", line)
+        if m and "(b7)" not in line.split(";")[0][:8]:
+            return "scalar" if m[1].startswith(("inv", "scalar")) else re.split(r"[(]", m[1])[0]
+    return "?"
+
+
+def main(path: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    prober = Prober()
+    out: dict[str, Any] = {"release": os.uname().release, "contexts": {}}
+    for kind, attach, attr in prober.contexts():
+        if not prober.works(kind, attr):
+            print("no", kind.name, attach, prober.load(kind, _EXIT, attr)[1:], flush=True)
+            continue
+        found: dict[str, Any] = {"helpers": prober.helpers(kind, attr)}
+        if kind not in _BTF_CONTEXT:
+            found["access"] = prober.context(kind, attr)
+        name = A(attach).name if attach else "0"
+        out["contexts"][f"{kind.name}/{name}"] = found
+        print(kind.name, name, len(found["helpers"]), len(found.get("access", [])), flush=True)
+    Path(path).write_text(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
