@@ -1,8 +1,8 @@
 """Ask the running kernel which helpers each type of program may call and what it may read of its context.
 
-    python tools/probe_kernel.py OUT.json
+    python tools/probe_kernel.py OUT.json [coarse]
 
-Run as root in every kernel of interest; tools/gen_verifier.py puts the answers together. Nothing is attached:
+`coarse` asks about 4 and 8 bytes at a time and single bytes at multiples of four, for slow machines. Run as root in every kernel of interest; tools/gen_verifier.py puts the answers together. Nothing is attached:
 programs of a few instructions are loaded and closed. A context is `PROG_TYPE/ATTACH_TYPE`; helpers are a list of
 numbers (the prototype's own test of the attach point is not looked at), and context accesses are rows
 [offset, size, "r" or "w", what a read yields].
@@ -28,6 +28,7 @@ from skep.linux.kernel import LinuxKernel
 from skep.uapi.enums import AttachType as A
 from skep.uapi.enums import ProgType as P
 
+# ruff: noqa: E501
 HELPERS = 215
 CONTEXT_BYTES = 272
 _SLEEPABLE = 16
@@ -109,7 +110,7 @@ class Prober:
         return True, log, 0
 
     def works(self, kind: P, attr: dict[str, Any]) -> bool:
-        ok, log, code = self.load(kind, _EXIT, attr)
+        ok, log, _ = self.load(kind, _EXIT, attr)
         # A return value that this hook forbids, or a struct_ops member that returns nothing, shows the type too.
         return ok or "(b7) r0 = 0" in log
 
@@ -125,16 +126,14 @@ class Prober:
                     break
         return out
 
-    def context(self, kind: P, attr: dict[str, Any]) -> list[list[Any]]:
+    def context(self, kind: P, attr: dict[str, Any], coarse: bool) -> list[list[Any]]:
         rows: list[list[Any]] = []
-        refused = 0
-        for off in range(CONTEXT_BYTES):
+        for off in range(0, CONTEXT_BYTES, 4 if coarse else 1):
             for size, code in ((8, 0x18), (4, 0x00), (2, 0x08), (1, 0x10)):
-                if off % size:
+                if off % size or coarse and size == 2:
                     continue
                 read = insn(0x61 | code, 0, 1, off) + _EXIT
                 ok, log, _ = self.load(kind, read, attr, 2)
-                refused = 0 if ok else refused + 1
                 if ok or "processed 2" in log or "processed 3" in log:
                     rows.append([off, size, "r", loaded(log)])
                 write = insn(0xB7, 0) + insn(0x63 | code, 1, 0, off) + insn(0x95)
@@ -153,7 +152,7 @@ def loaded(log: str) -> str:
     return "?"
 
 
-def main(path: str) -> None:
+def main(path: str, *, coarse: bool = False) -> None:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     prober = Prober()
@@ -164,7 +163,7 @@ def main(path: str) -> None:
             continue
         found: dict[str, Any] = {"helpers": prober.helpers(kind, attr)}
         if kind not in _BTF_CONTEXT:
-            found["access"] = prober.context(kind, attr)
+            found["access"] = prober.context(kind, attr, coarse)
         name = A(attach).name if attach else "0"
         out["contexts"][f"{kind.name}/{name}"] = found
         print(kind.name, name, len(found["helpers"]), len(found.get("access", [])), flush=True)
@@ -172,4 +171,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], coarse="coarse" in sys.argv[2:])

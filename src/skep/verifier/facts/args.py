@@ -1,4 +1,4 @@
-"""What arguments of calls want and what calls return: numbers that flags of `skep.verifier.kinds` are added to."""
+"""What arguments of calls want and what calls return: bases for the flags of `kinds`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from skep.verifier.facts import args
 
 
 class Arg(NamedTuple):
-    """An argument: kind with flags, the kernel struct it points to ("*": decided by the call), bytes (0: none)."""
+    """An argument: kind with flags, the struct it points to ("*": the call decides), bytes (0: none)."""
 
     kind: int
     btf: str = ""
@@ -21,8 +21,8 @@ class Arg(NamedTuple):
 class Proto(NamedTuple):
     """A helper as a group of program types sees it.
 
-    ``name`` is the prototype's, ``ret`` a RET_* with flags and ``ret_btf`` the struct it points to; ``args`` are
-    always five. ``allowed`` names a further rule about where the program is attached, or is "".
+    ``name`` is the prototype's, ``ret`` a RET_* with flags and ``ret_btf`` the struct it points to; ``args``
+    are always five. ``allowed`` names a further rule about where the program is attached, or is "".
     """
 
     name: str
