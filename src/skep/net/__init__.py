@@ -1,0 +1,76 @@
+"""Packet headers as typed structs, and the numbers that go with them.
+
+    from skep.net import ETH_P_IP, ethhdr, iphdr
+
+    pkt = ctx.packet()
+    eth = pkt.take(ethhdr)          # None when the packet ends before
+
+Fields have the kernel's names (<linux/ip.h>, …) without an ``h_``; be16 and be32 fields read as host
+numbers, addresses of more than 4 bytes are bytes. Each family of headers is a module that is loaded when
+one of its names is first used; numbers are `skep.uapi.network`'s.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # `typing` costs a warm start 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+    from skep.net.ethernet import arp_ipv4 as arp_ipv4
+    from skep.net.ethernet import arphdr as arphdr
+    from skep.net.ethernet import ethhdr as ethhdr
+    from skep.net.ethernet import mpls_label as mpls_label
+    from skep.net.ethernet import pppoe_hdr as pppoe_hdr
+    from skep.net.ethernet import vlan_hdr as vlan_hdr
+    from skep.net.ip import frag_hdr as frag_hdr
+    from skep.net.ip import icmp6hdr as icmp6hdr
+    from skep.net.ip import icmphdr as icmphdr
+    from skep.net.ip import igmphdr as igmphdr
+    from skep.net.ip import ip_auth_hdr as ip_auth_hdr
+    from skep.net.ip import ip_esp_hdr as ip_esp_hdr
+    from skep.net.ip import ip_option as ip_option
+    from skep.net.ip import iphdr as iphdr
+    from skep.net.ip import ipv6_opt_hdr as ipv6_opt_hdr
+    from skep.net.ip import ipv6_rt_hdr as ipv6_rt_hdr
+    from skep.net.ip import ipv6hdr as ipv6hdr
+    from skep.net.transport import dccphdr as dccphdr
+    from skep.net.transport import sctphdr as sctphdr
+    from skep.net.transport import tcp_option as tcp_option
+    from skep.net.transport import tcphdr as tcphdr
+    from skep.net.transport import udphdr as udphdr
+    from skep.net.tunnel import geneve_opt as geneve_opt
+    from skep.net.tunnel import genevehdr as genevehdr
+    from skep.net.tunnel import gre_base_hdr as gre_base_hdr
+    from skep.net.tunnel import gtp1_header as gtp1_header
+    from skep.net.tunnel import vxlanhdr as vxlanhdr
+    from skep.uapi.network import *  # noqa: F403
+
+_HOMES = {
+    "ethernet": "arp_ipv4 arphdr ethhdr mpls_label pppoe_hdr vlan_hdr",
+    "ip": "frag_hdr icmp6hdr icmphdr igmphdr ip_auth_hdr ip_esp_hdr ip_option iphdr ipv6_opt_hdr ipv6_rt_hdr "
+    "ipv6hdr",
+    "transport": "dccphdr sctphdr tcp_option tcphdr udphdr",
+    "tunnel": "geneve_opt genevehdr gre_base_hdr gtp1_header vxlanhdr",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name.isupper():
+        value = getattr(import_module("skep.uapi.network"), name, None)
+        if value is not None:
+            globals()[name] = value
+            return value
+    for home, names in _HOMES.items():
+        if name in names.split():
+            value = getattr(import_module(f"skep.net.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'skep.net' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from skep.uapi import network
+
+    return sorted([*" ".join(_HOMES.values()).split(), *(n for n in vars(network) if n.isupper())])
