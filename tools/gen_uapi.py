@@ -113,7 +113,7 @@ def versions() -> dict[str, str]:
 def gen_enums(types: Types) -> str:
     since = versions()
     out = [HEADER.format(doc="Kernel enumerations: commands, program, map, attach and link types."), ""]
-    out += ["from enum import IntEnum", "from typing import Final", ""]
+    out += ["from skep.plain import IntEnum", "", *FINAL, ""]
     table: list[str] = []
     for c_name, (class_name, prefix, doc) in ENUMS.items():
         members = [(n, v) for n, v in types.enum(c_name) if not n.startswith("__")]
@@ -153,7 +153,8 @@ def gen_flags(types: Types) -> str:
     out = [
         HEADER.format(doc="Flags, verdicts and small constants of <linux/bpf.h>."),
         "",
-        "from typing import Final",
+        *FINAL,
+        "",
         "",
     ]
     out += [f"{name}: Final = {value}" for name, value in values.items()]
@@ -168,7 +169,9 @@ def layout_row(key: str, t: dict[str, Any], types: Types) -> list[str]:
     return [*out, "        },", "    ),"]
 
 
-LAYOUT_IMPORTS = ["", "from typing import Final", "", "from skep.uapi.layout import Layout", ""]
+#: `typing` at run time would cost more than everything else that reads these tables
+FINAL = ["TYPE_CHECKING = False", "if TYPE_CHECKING:", "    from typing import Final"]
+LAYOUT_IMPORTS = ["", "from skep.uapi.layout import Layout", "", *FINAL, "", ""]
 
 
 def struct_table(types: Types, title: str, doc: str, names: list[str]) -> list[str]:
@@ -209,7 +212,8 @@ def gen_helpers(types: Types) -> str:
         line.split(" ", 2) for line in (DATA / "helpers.txt").read_text().splitlines() if line[:1].isdigit()
     ]
     out = [HEADER.format(doc="Helper functions: number, first Linux version, C prototype."), ""]
-    out += ["# ruff: noqa: E501", "from typing import Final, NamedTuple", "", "", "class Helper(NamedTuple):"]
+    out += ["# ruff: noqa: E501", "from skep.plain import NamedTuple", "", *FINAL]
+    out += ["", "", "class Helper(NamedTuple):"]
     out += ['    """A helper: its number, its name without "bpf_", first Linux version, C prototype."""', ""]
     out += ["    id: int", "    name: str", "    since: str", "    prototype: str", "", ""]
     out += ['_TABLE: Final = """']

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from skep.errors import NotSupported
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.kernel.object import Object
     from skep.kernel.protocol import Kernel
     from skep.obj.spec import ObjectSpec
@@ -62,6 +63,8 @@ def open_kernel(name: str = "auto") -> Kernel:
         import resource
 
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        with suppress(OSError, ValueError):  # the kernel will say if it is not enough
+        try:  # noqa: SIM105
             resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+        except (OSError, ValueError):
+            pass  # the kernel will say if it is not enough
     return kernel

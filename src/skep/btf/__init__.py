@@ -54,6 +54,4 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'skep.btf' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(home), name)
+    return getattr(__import__(home, fromlist=[name]), name)

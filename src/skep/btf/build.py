@@ -5,14 +5,18 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
-from typing import Final
 
 from skep.btf import types as t
 from skep.btf.graph import TypeGraph
 from skep.btf.read import MAGIC, Btf
 from skep.btf.types import Type, Void, references, with_references
 from skep.errors import BtfError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
 
 _NATIVE: Final = "<" if sys.byteorder == "little" else ">"
 _MAX_VLEN: Final = 0xFFFF

@@ -7,13 +7,16 @@ would not pad by itself, ``packed`` where offsets cannot come about otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
-
 from skep.btf import types as t
 from skep.btf.graph import Decoded, TypeGraph
 from skep.btf.types import Type
 from skep.errors import BtfError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
 
 _DEEPEST: Final = 120
 _MODIFIER_WORDS: Final = {t.VOLATILE: "volatile", t.CONST: "const", t.RESTRICT: "restrict"}

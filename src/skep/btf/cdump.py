@@ -7,13 +7,16 @@ with a forward declaration wherever a weak (pointer) link runs ahead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
-
 from skep.btf import types as t
 from skep.btf.cdecl import CText
 from skep.btf.graph import Decoded, TypeGraph
 from skep.btf.types import references
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
 
 _NOT: Final = 0
 _BUSY: Final = 1

@@ -15,12 +15,15 @@ Variables and sections are never merged.
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from skep.btf import types as t
 from skep.btf.build import BtfBuilder
 from skep.btf.read import Btf
 from skep.btf.types import Type, references, with_references
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
 
 _COMPARED_DEPTH: Final = 16
 _OUTLINE_DEPTH: Final = 6

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
 
 from skep.btf.build import StringTable
 from skep.btf.read import MAGIC, Btf
 from skep.btf.types import Value, item, new
 from skep.errors import BtfError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Final
+
 
 RELO_KINDS: Final = (
     "field_byte_offset",

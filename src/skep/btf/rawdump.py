@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
-
 from skep.btf import types as t
 from skep.btf.read import Btf
 from skep.btf.types import KIND_NAMES, Type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any, Final
+
 
 _ENCODINGS: Final = {0: "(none)", t.SIGNED: "SIGNED", t.CHAR: "CHAR", t.BOOL: "BOOL"}
 _LINKAGES: Final = ("static", "global", "extern")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Final
 
 from skep.elf import constants as c
 from skep.elf.source import file_bytes
 from skep.errors import ElfError
+from skep.plain import cached_property
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
 
 _MAGIC: Final = b"\x7fELF"
 _LONG_NAME: Final = 1024

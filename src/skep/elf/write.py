@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Final
 
 from skep.elf import constants as c
 from skep.elf.read import Elf
 from skep.errors import ElfError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 _MAX_ALIGN: Final = 1 << 21
 _U32: Final = 0xFFFFFFFF

@@ -6,11 +6,16 @@ Source: McCanne and Jacobson 1993; <linux/filter.h>, Documentation/networking/fi
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from typing import Final, NamedTuple
 
 from skep.errors import DecodeError
 from skep.isa.ebpf import ByteOrder
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
 
 # Classes.
 BPF_LD: Final = 0x00

@@ -9,11 +9,16 @@ multiple of eight decode, and encode to the same bytes again; `validate` says wh
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from skep.errors import DecodeError
 from skep.isa.opcodes import LD_IMM64
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 
 ByteOrder = Literal["little", "big"]
 

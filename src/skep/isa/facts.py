@@ -5,10 +5,13 @@ Register sets are bit masks: bit n stands for rn.
 
 from __future__ import annotations
 
-from typing import Final
-
 from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 #: r1 to r5: arguments of a call, unknown after it.
 CALLER_SAVED: Final = 0b111110

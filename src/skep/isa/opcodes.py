@@ -6,7 +6,10 @@ loads and stores. Plain integers, not an enum: decoding and execution compare th
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 # Instruction classes: the low three bits.
 BPF_LD: Final = 0x00

@@ -11,12 +11,17 @@ Sources: RFC 9669 sections 4 and 5; Linux 6.18 kernel/bpf/verifier.c (reserved f
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Final, NamedTuple, NoReturn
 
 from skep.errors import DecodeError
 from skep.isa import opcodes as op
 from skep.isa.ebpf import SLOT_BYTES, Insn
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, NoReturn
+
 
 # What an opcode asks for beyond its zero fields.
 _PLAIN: Final = 0

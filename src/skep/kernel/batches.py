@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
+
     from skep.kernel.map import Map
 
 _BYTES: Final = 1 << 20

@@ -7,12 +7,12 @@ same length: what libbpf does, and with the same replacements.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from skep.btf import types as t
 from skep.errors import KernelError
 from skep.kernel.protocol import Kernel
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.btf import Btf
 

@@ -11,9 +11,13 @@ are lists; structs and unions are `StructValue`. All are in the host's byte orde
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from sys import byteorder
-from typing import Any, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final
+
 
 _ORDER: Final = byteorder
 _INT_FORMAT: Final = {(1, False): "B", (1, True): "b", (2, False): "H", (2, True): "h"} | {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from skep.errors import BtfError, UnresolvedSymbol
 from skep.kernel.protocol import Kernel
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
     from skep.obj import CoreTarget, LinkedProgram
     from skep.obj.spec import Extern, ObjectSpec

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError, LinkError
 from skep.kernel.typed import Codecs
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
+
     from skep.kernel.codec import Codec
     from skep.kernel.map import Map
     from skep.obj.spec import MapSpec, ObjectSpec

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from types import TracebackType
-from typing import Self
-
 from skep.kernel.protocol import Kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 
 class Handle:
@@ -59,5 +60,7 @@ class Handle:
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
+            import warnings
+
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
             self.close()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from skep.errors import NotSupported
 from skep.kernel.handle import Handle
 from skep.kernel.protocol import Kernel
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skep.kernel.program import Program
 
 _EOPNOTSUPP = 95

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError, LinkError
 from skep.kernel import mapload
@@ -20,7 +17,11 @@ from skep.obj.spec import PIN_BY_NAME
 from skep.uapi.enums import MapType as T
 from skep.uapi.enums import ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any, Final
+
     from skep.kernel.externs import ExternTable
     from skep.obj import CoreTarget, LinkedProgram
     from skep.obj.spec import MapSpec, ObjectSpec, ProgramSpec
@@ -111,17 +112,21 @@ class Loader:
 
     def load(self) -> Object:
         """The object, loaded. On any error everything made so far is closed, pins made are removed."""
-        with ExitStack() as undo:
-            made = Object(self.kernel, self.spec)
-            undo.callback(made.close)
-            with ExitStack() as after:
-                after.callback(self._close)
-                chosen = self._chosen()
-                self._load_btf()
-                self._make_maps(made, undo)
-                self._load_programs(made, chosen)
-                self._fill_maps(made)
-            undo.pop_all()
+        made = Object(self.kernel, self.spec)
+        pins: list[str] = []
+        try:
+            chosen = self._chosen()
+            self._load_btf()
+            self._make_maps(made, pins)
+            self._load_programs(made, chosen)
+            self._fill_maps(made)
+        except BaseException:
+            for path in reversed(pins):
+                _unlink(path)
+            made.close()
+            raise
+        finally:
+            self._close()
         return made
 
     def _close(self) -> None:
@@ -160,7 +165,7 @@ class Loader:
 
     # --- maps ----------------------------------------------------------------------------------
 
-    def _make_maps(self, made: Object, undo: ExitStack) -> None:
+    def _make_maps(self, made: Object, pins: list[str]) -> None:
         if _KCONFIG in self.spec.maps and _KCONFIG not in self.reuse:
             from skep.obj import fill_kconfig
 
@@ -182,7 +187,7 @@ class Loader:
                 self._first_data(spec, handle)
             if spec.pinning == PIN_BY_NAME:
                 handle.pin(path)
-                undo.callback(_unlink, path)
+                pins.append(path)
 
     def _create(self, spec: MapSpec) -> int:
         if spec.type != T.STRUCT_OPS:
@@ -281,8 +286,10 @@ class Loader:
         for name, map in made.maps.items():
             if name == ".rodata":
                 # Held by the program whether it reads it or not: its metadata lies there (Linux 5.10).
-                with suppress(KernelError):
+                try:  # noqa: SIM105
                     self.kernel.prog_bind_map(fd, map.fd)
+                except KernelError:
+                    pass
         return Program(self.kernel, fd, spec, log=log)
 
     def _needs_types(self) -> bool:
@@ -388,5 +395,7 @@ _WRAPPED: Final = (b"x64", b"arm64", b"s390x", b"riscv", b"powerpc")
 def _unlink(path: str) -> None:
     import os
 
-    with suppress(OSError):
+    try:  # noqa: SIM105
         os.unlink(path)
+    except OSError:
+        pass

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from sys import byteorder
-from typing import Any, NamedTuple
 
 from skep.kernel.codec import BytesCodec, Codec, check_int
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 
 class LpmKey(NamedTuple):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping, MutableMapping
+from _collections_abc import Mapping, MutableMapping
 from sys import byteorder
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
 from skep.kernel import batches
@@ -15,8 +14,16 @@ from skep.kernel.protocol import Buffer, Kernel
 from skep.kernel.ringbuf import page_size
 from skep.uapi.enums import MapType as T
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
+
     from skep.kernel.raw import RawMap
+
+    _Base = MutableMapping[Any, Any]
+else:
+    _Base = MutableMapping
 
 _NOEXIST: Final = 1
 _EXIST: Final = 2
@@ -31,7 +38,7 @@ _OF_FDS: Final = frozenset(
 _STORAGE: Final = frozenset((T.SK_STORAGE, T.INODE_STORAGE, T.TASK_STORAGE, T.CGRP_STORAGE))
 
 
-class Map(Handle, MutableMapping[Any, Any]):
+class Map(Handle, _Base):
     """Keys and values by their BTF types (`skep.kernel.codec` says how); without BTF those of 1, 2, 4
     and 8 bytes are unsigned integers, all others bytes.
 

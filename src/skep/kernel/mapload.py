@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError, LinkError, MapIncompatible
 from skep.kernel.protocol import Kernel
@@ -12,7 +11,10 @@ from skep.obj.spec import PIN_BY_NAME
 from skep.uapi.attr import INFO
 from skep.uapi.enums import MapType as T
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from skep.obj.spec import MapSpec
 
 _NUMA_NODE: Final = 4

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-
 from skep.errors import LinkError
 from skep.kernel.protocol import Kernel
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Self
+
     from skep.kernel.codec import Codec
     from skep.kernel.globals import Globals
     from skep.kernel.link import Link

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from skep.kernel.codec import Codec
 from skep.kernel.map import Map
 from skep.kernel.protocol import Kernel
 from skep.uapi.attr import INFO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.btf import Btf
     from skep.kernel.link import Link

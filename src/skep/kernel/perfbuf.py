@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import struct
 from _thread import allocate_lock
-from collections.abc import Iterator
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
 
 from skep.errors import KernelError
 from skep.kernel.codec import Codec
 from skep.kernel.ringbuf import page_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Any, Final, Self
+
     from skep.kernel.map import Map
 
 _SOFTWARE: Final = 1

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import Any, Final
 
 from skep.errors import KernelError
 from skep.kernel.protocol import Kernel
 from skep.uapi.enums import SINCE, AttachType, MapType, ProgType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
 
 _ENOTSUPP: Final = 524
 #: r0 = 0; exit

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from skep.kernel.handle import Handle
 from skep.kernel.protocol import Buffer, Kernel, TestRun
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.kernel.link import Link
     from skep.obj.spec import ProgramSpec
 

@@ -12,11 +12,16 @@ capability or lockdown stands in the way. Commands keep their names of <linux/bp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from skep.plain import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Protocol
+
     from skep.kernel.link import Link
     from skep.kernel.program import Program
+else:
+    Protocol = object
 
 Buffer = bytes | bytearray | memoryview
 
@@ -57,11 +62,9 @@ class Kernel(Protocol):
         (inner_map_fd, numa_node, btf_fd, btf_key_type_id, btf_value_type_id, map_extra, map_ifindex,
         btf_vmlinux_value_type_id, value_type_btf_obj_fd, map_token_fd).
         """
-        ...
 
     def map_lookup_elem(self, fd: int, key: Buffer, value: bytearray, flags: int = 0) -> None:
         """Fill ``value`` (the map's value size; times `cpus`, each rounded up to 8, for per-CPU maps)."""
-        ...
 
     def map_update_elem(self, fd: int, key: Buffer, value: Buffer, flags: int = 0) -> None: ...
 
@@ -69,7 +72,6 @@ class Kernel(Protocol):
 
     def map_get_next_key(self, fd: int, key: Buffer | None, next_key: bytearray) -> None:
         """Fill ``next_key`` with the key after ``key`` (None: the first); ENOENT at the end."""
-        ...
 
     def map_lookup_and_delete_elem(self, fd: int, key: Buffer, value: bytearray, flags: int = 0) -> None: ...
 
@@ -90,13 +92,11 @@ class Kernel(Protocol):
         """Fill up to ``count`` keys and values from the position ``in_batch`` (None: the start), and
         ``out_batch`` with the position reached. Returns how many, and whether that was the end.
         """
-        ...
 
     def map_update_batch(
         self, fd: int, keys: Buffer, values: Buffer, count: int, *, elem_flags: int = 0
     ) -> int:
         """Update ``count`` elements; returns how many were done (all, or an error carries ``count``)."""
-        ...
 
     def map_delete_batch(self, fd: int, keys: Buffer, count: int, *, elem_flags: int = 0) -> int: ...
 
@@ -127,7 +127,6 @@ class Kernel(Protocol):
         ``attr``: attach_btf_id, attach_prog_fd, attach_btf_obj_fd, prog_btf_fd, prog_ifindex,
         kern_version, prog_token_fd.
         """
-        ...
 
     def prog_test_run(
         self,
@@ -152,7 +151,6 @@ class Kernel(Protocol):
 
     def prog_query(self, target: int, attach_type: int, flags: int = 0) -> dict[str, Any]:
         """``prog_ids``, ``link_ids``, ``prog_attach_flags`` (lists), ``attach_flags``, ``revision``."""
-        ...
 
     def prog_bind_map(self, prog_fd: int, map_fd: int) -> None: ...
 
@@ -175,11 +173,9 @@ class Kernel(Protocol):
         ``attr``: the type's own fields by their dotted names in `skep.uapi.attr`, with "__" for the
         dot (``tracing__target_btf_id``); bytes are passed by pointer.
         """
-        ...
 
     def link_update(self, link_fd: int, new_fd: int, flags: int = 0, old_fd: int | None = None) -> None:
         """Replace the program (of a struct_ops link: the map) atomically."""
-        ...
 
     def link_detach(self, link_fd: int) -> None: ...
 
@@ -193,7 +189,6 @@ class Kernel(Protocol):
 
     def get_next_id(self, kind: str, start: int) -> int | None:
         """The next id after ``start`` of ``kind`` "prog", "map", "btf" or "link"; None at the end."""
-        ...
 
     def get_fd_by_id(self, kind: str, id: int, flags: int = 0) -> int: ...
 
@@ -202,7 +197,6 @@ class Kernel(Protocol):
 
         ``request`` presets fields: counts as numbers, and buffers to fill by address as bytearrays.
         """
-        ...
 
     def task_fd_query(self, pid: int, fd: int) -> dict[str, Any]: ...
 
@@ -214,7 +208,6 @@ class Kernel(Protocol):
 
     def attach(self, program: Program, *target: Any, **options: Any) -> Link:
         """Attach by the program's type and section; one module for each hook knows how."""
-        ...
 
     # --- beside bpf(2) ------------------------------------------------------------------------
 
@@ -226,21 +219,17 @@ class Kernel(Protocol):
 
     def mmap(self, fd: int, length: int, *, writable: bool = False, offset: int = 0) -> memoryview:
         """Map a map's memory (array, ring buffer, arena) or a perf buffer; released by `munmap`."""
-        ...
 
     def munmap(self, view: memoryview) -> None: ...
 
     def poll(self, fds: dict[int, int], timeout_ms: int) -> list[tuple[int, int]]:
         """Wait as poll(2) does; (descriptor, events) of those ready."""
-        ...
 
     def read(self, fd: int, size: int) -> bytes:
         """Read from an iterator or a perf event."""
-        ...
 
     def setsockopt(self, sock_fd: int, level: int, option: int, value: int | bytes) -> None:
         """Attach to a socket (SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_FILTER)."""
-        ...
 
     def dup(self, fd: int) -> int: ...
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING
 
 from skep.errors import KernelError
 from skep.kernel import batches
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableMapping
+
     from skep.kernel.map import Map
 
+    _Base = MutableMapping[bytes, bytes]
+else:
+    from _collections_abc import MutableMapping as _Base
 
-class RawMap(MutableMapping[bytes, bytes]):
+
+class RawMap(_Base):
     """Keys of exactly ``key_size`` bytes, values of `Map.raw_value_size`, in host byte order."""
 
     __slots__ = ("map",)

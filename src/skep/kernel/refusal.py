@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import TYPE_CHECKING, Final
 
 from skep.errors import KernelError, NotSupported, SkepError, VerifierError
 from skep.kernel import probes
 from skep.kernel.protocol import Kernel
 from skep.uapi.enums import SINCE, MapType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.obj import LinkedProgram
     from skep.obj.spec import MapSpec
 

@@ -15,15 +15,17 @@ from __future__ import annotations
 import errno
 import gc
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator
 from sys import byteorder
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
 
 from skep.errors import KernelError, NotSupported
 from skep.kernel.codec import Codec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Any, Final, Self
+
     from skep.kernel.map import Map
 
 _BUSY: Final = 1 << 31

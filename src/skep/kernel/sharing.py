@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import socket
-from typing import TYPE_CHECKING
 
 from skep.errors import KernelError
 from skep.kernel.handle import Handle
 from skep.kernel.open import map_from_fd, program_from_fd
 from skep.kernel.protocol import Kernel
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.kernel.map import Map
     from skep.kernel.program import Program

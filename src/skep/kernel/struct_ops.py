@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import LinkError, NotSupported
 from skep.kernel.link import Link, ManualLink
 from skep.uapi.enums import AttachType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final
+
     from skep.btf import Btf
     from skep.kernel.map import Map
     from skep.kernel.program import Program

@@ -6,11 +6,19 @@ read. So a batch of events costs no more than unpacking it, however deep the str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from sys import byteorder
-from typing import Any, ClassVar, Final, NamedTuple
 
 from skep.kernel.codec import Codec, check_int, within
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, ClassVar, Final
+
+    _Tuple = tuple[Any, ...]
+else:
+    _Tuple = tuple
 
 try:
     from _collections import _tuplegetter  # type: ignore[import-not-found, unused-ignore]
@@ -37,7 +45,7 @@ class Field(NamedTuple):
     byte: int = 0
 
 
-class StructValue(tuple[Any, ...]):
+class StructValue(_Tuple):
     """A struct's value. Subclasses are made from BTF, with one attribute for each member.
 
     Frozen: `_replace` gives a changed copy, to be stored back into the map it came from. New ones are made

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import LinkError, NotSupported
 from skep.uapi.attr import INFO
 from skep.uapi.enums import AttachType, ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from skep.kernel.externs import ExternTable
     from skep.kernel.program import Program
     from skep.obj.spec import ProgramSpec

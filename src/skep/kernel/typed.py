@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from skep.errors import BtfError
 from skep.kernel.codec import (
     ArrayCodec,
@@ -16,7 +14,10 @@ from skep.kernel.codec import (
     WideCodec,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
     from skep.kernel.structs import Field
 

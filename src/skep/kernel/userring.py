@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import struct
 from _thread import allocate_lock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
 
 from skep.errors import KernelError
 from skep.kernel.codec import Codec, within
 from skep.kernel.ringbuf import page_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Final, Self
+
     from skep.kernel.map import Map
 
 _USER_RINGBUF: Final = 31

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from functools import cache
-from typing import Any, Final
 
 from skep.errors import NotSupported
+from skep.plain import once
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
 
 #: machine -> (bpf, perf_event_open)
 _NUMBERS: Final = {
@@ -28,7 +32,7 @@ _NUMBERS: Final = {
 _TRIES: Final = 5
 
 
-@cache
+@once
 def _libc() -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
@@ -37,7 +41,7 @@ def _libc() -> Any:
     return libc
 
 
-@cache
+@once
 def numbers() -> tuple[int, int]:
     """The numbers of bpf(2) and perf_event_open(2) on this machine.
 

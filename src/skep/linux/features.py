@@ -9,16 +9,19 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skep.errors import KernelError, NotSupported
 from skep.kernel import probes
 from skep.linux.kernel import LinuxKernel
+from skep.plain import NamedTuple
 from skep.uapi.enums import SINCE, AttachType, LinkType, MapType, ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
     from skep.kernel.protocol import Kernel
 
 _EXIT: Final = struct.pack("=BBhi", 0x95, 0, 0, 0)

@@ -7,7 +7,6 @@ import mmap as _mmap
 import os
 import select
 import struct
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
 from skep.kernel.protocol import Buffer, TestRun
@@ -16,7 +15,10 @@ from skep.linux.reasons import refused
 from skep.uapi.attr import ATTR, INFO
 from skep.uapi.enums import Cmd
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from skep.kernel.link import Link
     from skep.kernel.program import Program
 

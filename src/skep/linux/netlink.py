@@ -11,13 +11,18 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Final, NamedTuple, Self
 
 from skep.errors import KernelError
 from skep.linux.reasons import refused
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+    from typing import Final, Self
+
 
 NLM_F_REQUEST: Final = 1
 NLM_F_ACK: Final = 4

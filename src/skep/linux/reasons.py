@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final
 
 from skep.errors import KernelError, NotSupported, PermissionDenied
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 #: command -> errno -> what it means there
 _MEANING: Final[dict[str, dict[int, str]]] = {

@@ -10,13 +10,18 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from collections.abc import Iterable
-from typing import Final, NamedTuple
 
 from skep.errors import KernelError, NotSupported, PermissionDenied
 from skep.isa import Insn, encode
 from skep.linux.calls import numbers, syscall
 from skep.linux.reasons import refused
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
 
 BPF_PROG_LOAD: Final = 5
 BPF_PROG_TEST_RUN: Final = 10

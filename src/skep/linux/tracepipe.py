@@ -5,11 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Final, NamedTuple, Self
 
 from skep.errors import KernelError
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Final, Self
+
 
 _PLACES: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 

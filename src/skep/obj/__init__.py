@@ -8,9 +8,10 @@ The names are loaded when first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.obj.core import CoreTarget as CoreTarget
     from skep.obj.fixed_btf import kernel_btf as kernel_btf
     from skep.obj.kconfig import fill_kconfig as fill_kconfig
@@ -54,6 +55,4 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'skep.obj' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(home), name)
+    return getattr(__import__(home, fromlist=[name]), name)

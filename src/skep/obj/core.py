@@ -8,8 +8,6 @@ the verifier refuses programs that can reach it and others load.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
 from skep.errors import BtfError, CoreReloError
@@ -17,7 +15,11 @@ from skep.obj.core_cache import Answer, AnswerFile, Key, kernel_identity
 from skep.obj.core_patch import POISON, Patch, patch
 from skep.obj.linked import FailedRelo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Final
+
     from skep.btf import Btf
     from skep.obj.core_spec import Spec
     from skep.obj.spec import SubprogSpec

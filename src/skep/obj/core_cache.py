@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.obj.core_patch import Patch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from skep.btf import Btf
 
 Key = tuple[int, int, int]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from skep.btf import types as t
 from skep.errors import BtfError, CoreReloError
 from skep.obj.core_spec import (
@@ -19,7 +17,10 @@ from skep.obj.core_spec import (
     same_kind,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
 
 _ENUMS: Final = (t.ENUM, t.ENUM64)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from sys import byteorder
-from typing import Final, NamedTuple
 
 from skep.errors import CoreReloError
 from skep.isa import opcodes as op
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
 
 _INSN: Final = struct.Struct("=BBhi")
 _U64: Final = (1 << 64) - 1

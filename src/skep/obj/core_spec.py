@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from skep.btf import types as t
 from skep.errors import BtfError, CoreReloError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
 
 FIELD_OFFSET: Final = 0

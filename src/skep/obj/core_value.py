@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
-
 from skep.btf import types as t
 from skep.errors import BtfError, CoreReloError
 from skep.obj.core_spec import (
@@ -22,8 +20,12 @@ from skep.obj.core_spec import (
     describe,
     kind_name,
 )
+from skep.plain import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
 
 _U64: Final = (1 << 64) - 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from skep.btf import types as t
 from skep.elf import constants as c
 from skep.elf.read import Section
@@ -13,6 +11,11 @@ from skep.obj.source import Source
 from skep.obj.spec import MapSpec
 from skep.uapi.enums import MapType
 from skep.uapi.flags import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 ARENA: Final = ".addr_space.1"
 _MAX_BSS: Final = 1 << 30

@@ -8,10 +8,15 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from operator import itemgetter
-from typing import Final, NamedTuple
 
 from skep.btf.strings import Strings
 from skep.errors import BtfError
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 Row = tuple[int, ...]
 _FUNCS: Final = (8, 8, "function records")

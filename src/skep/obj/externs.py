@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from skep.btf import types as t
 from skep.elf import constants as c
 from skep.errors import BtfError, LinkError
@@ -12,6 +10,7 @@ from skep.obj.spec import Extern, MapSpec
 from skep.uapi.enums import MapType
 from skep.uapi.flags import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.btf import Btf
 

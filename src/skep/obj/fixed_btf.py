@@ -8,13 +8,15 @@ other records say. What is changed is what libbpf changes.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
 from skep.obj.externs import KSYMS
 from skep.obj.spec import LIBRARY as NAMES
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
     from skep.obj.spec import ObjectSpec
 

@@ -10,7 +10,6 @@ from bisect import bisect_right
 
 from skep.elf import constants as c
 from skep.elf.read import Section, Symbol
-from skep.isa import decode, encode
 from skep.obj.ext import between
 from skep.obj.sections import lookup
 from skep.obj.source import NATIVE, Function, Source
@@ -58,6 +57,8 @@ def collect(source: Source) -> None:
                 section.offset,
             )
         if source.elf.order != NATIVE:
+            from skep.isa import decode, encode
+
             data = encode(decode(data, "big"), "little") if NATIVE == "<" else encode(decode(data), "big")
         source.code[index] = data
         functions = _functions(source, section, name)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from sys import byteorder
-from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
 from skep.errors import LinkError
 from skep.obj.externs import KCONFIG
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
     from skep.btf import Btf
     from skep.obj.spec import Extern, ObjectSpec
 

@@ -12,7 +12,6 @@ Every loader had a struct of its own; its size tells which:
 from __future__ import annotations
 
 import struct
-from typing import Final
 
 from skep.elf import constants as c
 from skep.elf.read import Section, Symbol
@@ -22,6 +21,11 @@ from skep.obj.source import Source
 from skep.obj.spec import PIN_BY_NAME, PIN_NONE, MapSpec
 from skep.uapi.enums import MapType
 from skep.uapi.flags import BPF_F_NUMA_NODE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 _OF_MAPS: Final = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 _GOBPF: Final = 280

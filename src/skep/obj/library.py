@@ -8,11 +8,15 @@ it), eight of them a round.
 from __future__ import annotations
 
 from sys import byteorder
-from typing import Final
 
 from skep.isa import Insn, encode
 from skep.isa import opcodes as op
 from skep.isa.facts import defs, is_conditional, is_jump, jump_target, uses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 _STEP: Final = 8
 _MOV: Final = op.BPF_ALU64 | op.BPF_MOV | op.BPF_X

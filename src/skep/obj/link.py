@@ -7,9 +7,7 @@ that the kernel shows the same program whoever loaded it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from sys import byteorder
-from typing import TYPE_CHECKING, Final
 
 from skep.errors import LinkError, UnresolvedSymbol
 from skep.isa.opcodes import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
@@ -18,7 +16,11 @@ from skep.obj.spec import LIBRARY as NAMES
 from skep.obj.spec import ObjectSpec, Reloc, SubprogSpec
 from skep.uapi.enums import ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
     from skep.obj.core import CoreTarget
 
 _LITTLE: Final = byteorder == "little"

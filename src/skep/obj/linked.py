@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import struct
 from sys import byteorder
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skep.errors import CoreReloError
+from skep.plain import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.isa import Insn
     from skep.obj.spec import ObjectSpec, ProgramSpec
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from skep.btf import types as t
 from skep.elf import constants as c
 from skep.errors import BtfError, LinkError
@@ -11,7 +9,10 @@ from skep.obj.source import Source
 from skep.obj.spec import PIN_BY_NAME, PIN_NONE, MapSpec
 from skep.uapi.enums import MapType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
     from skep.btf.graph import TypeGraph
 

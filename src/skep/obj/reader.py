@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Final
 
 from skep.elf import constants as c
 from skep.elf.read import Elf
 from skep.obj import data, externs, functions, legacy, maps, programs, relocs
 from skep.obj.source import Source
 from skep.obj.spec import ObjectSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 _NAME_BYTES: Final = 15
 

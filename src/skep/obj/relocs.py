@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from typing import Final
 
 from skep.elf import constants as c
 from skep.elf.read import Relocation, Symbol
 from skep.isa.opcodes import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, CALL, LD_IMM64
 from skep.obj.source import Function, Source
 from skep.obj.spec import Reloc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 _INSN: Final = struct.Struct("=BBhi")
 _CALL: Final = bytes([CALL])

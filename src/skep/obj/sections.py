@@ -6,9 +6,7 @@ objects in the wild carry.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import NamedTuple
-
+from skep.plain import NamedTuple, once
 from skep.uapi.enums import AttachType, ProgType
 
 # Name (a trailing + takes more after a slash), program type, attach type, and
@@ -194,7 +192,7 @@ def guess(section: str, function: str) -> Section | None:
     return lookup("tc") if section == "prog" else None
 
 
-@cache
+@once
 def _rows() -> tuple[Section, ...]:
     return tuple(_row(line.split()) for line in (_TABLE + _OLD).splitlines() if line)
 

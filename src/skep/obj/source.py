@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from sys import byteorder
-from typing import TYPE_CHECKING, Final
 
 from skep.elf import constants as c
 from skep.elf.read import Elf, Section, Symbol
 from skep.errors import LinkError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
     from skep.obj.ext import Records
     from skep.obj.spec import ObjectSpec

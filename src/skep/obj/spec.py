@@ -7,11 +7,14 @@ Values are plain classes that a caller may change before loading: raise a map's 
 from __future__ import annotations
 
 from sys import byteorder
-from typing import TYPE_CHECKING, Final, NamedTuple
 
+from skep.plain import NamedTuple
 from skep.uapi.enums import AttachType, MapType, ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf import Btf
     from skep.isa import Insn
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
-from typing import Final
 
 from skep.btf import BtfBuilder, BtfExt, FuncInfo, LineInfo, dedup
 from skep.btf import CoreRelo as CoreRecord
@@ -23,6 +21,12 @@ from skep.errors import LinkError
 from skep.isa.opcodes import CALL
 from skep.obj.static_match import difference, map_difference
 from skep.obj.static_parts import EXTERN, Global, Input, OutSection, OutSymbol, is_ignored
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
 
 _ONCE: Final = ("license", "version")
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from skep.btf import types as t
 from skep.errors import LinkError
 from skep.obj.maps import define
 from skep.obj.spec import MapSpec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.btf.graph import TypeGraph
 
 _NAMED: Final = frozenset((t.STRUCT, t.UNION, t.ENUM, t.ENUM64, t.FWD, t.FUNC, t.VAR))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from skep.btf import Btf, BtfExt
 from skep.btf import types as t
 from skep.elf import constants as c
 from skep.elf.read import Elf, Section, Symbol
 from skep.errors import LinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 EXTERN: Final = ".extern"
 

@@ -6,14 +6,14 @@ overview. An attachment either is whole or, when attaching fails, leaves nothing
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
-
 from skep.errors import KernelError
 from skep.linux.links.common import absent
 from skep.uapi.enums import AttachType, ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from skep.kernel.link import Link
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
@@ -78,7 +78,7 @@ def attach(kernel: Kernel, program: Program, *target: Any, **options: Any) -> Li
     if spec.type in _ELSEWHERE:
         raise KernelError(22, f"{program.name}: {_ELSEWHERE[spec.type]}")
     name, function = _home(program)
-    module = import_module(f"skep.linux.links.{name}")
+    module = __import__(f"skep.linux.links.{name}", fromlist=[function])
     try:
         made: Link = getattr(module, function)(kernel, program, *target, **options)
     except TypeError as error:

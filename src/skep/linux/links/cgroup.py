@@ -6,9 +6,7 @@ By bpf_link (Linux 5.7), before that by BPF_PROG_ATTACH (4.10).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
@@ -16,7 +14,11 @@ from skep.linux.links.common import Attachment, absent, bad, lacks, older
 from skep.uapi.enums import SINCE, AttachType, ProgType
 from skep.uapi.flags import BPF_F_AFTER, BPF_F_ALLOW_MULTI, BPF_F_BEFORE, BPF_F_LINK, BPF_F_REPLACE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
 
 from skep.errors import KernelError, NotSupported
 from skep.kernel.link import Link, ManualLink
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Final, NoReturn
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

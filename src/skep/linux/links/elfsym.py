@@ -10,11 +10,16 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Final, NamedTuple, Self
 
 from skep.errors import ElfError, KernelError
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Final, Self
+
 
 _SHT_SYMTAB: Final = 2
 _SHT_DYNSYM: Final = 11

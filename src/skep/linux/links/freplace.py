@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
 from skep.linux.links.common import FixedLink, absent, lacks
 from skep.uapi.attr import INFO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel

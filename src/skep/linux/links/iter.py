@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
@@ -11,7 +10,10 @@ from skep.linux.links.cgroup import opened
 from skep.linux.links.common import absent, bad, lacks
 from skep.uapi.enums import AttachType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Final
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
 from skep.linux.links.common import bad
 from skep.linux.links.probe import attach_probe
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

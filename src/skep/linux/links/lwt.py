@@ -6,7 +6,6 @@ import ipaddress
 import socket
 import struct
 from itertools import count
-from typing import TYPE_CHECKING, Final
 
 from skep.kernel.link import Link
 from skep.linux.links.common import Attachment, bad
@@ -24,7 +23,10 @@ from skep.linux.netlink import (
 )
 from skep.uapi.enums import ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from skep.errors import KernelError
 from skep.kernel.link import Link
 from skep.linux.links.common import FixedLink, absent, bad, lacks
@@ -11,7 +9,10 @@ from skep.linux.netlink import in_netns
 from skep.uapi.enums import AttachType
 from skep.uapi.flags import BPF_F_NETFILTER_IP_DEFRAG
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

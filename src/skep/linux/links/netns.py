@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
@@ -11,6 +10,7 @@ from skep.linux.links.common import Attachment, absent, lacks
 from skep.linux.netlink import in_netns, open_netns
 from skep.uapi.enums import AttachType, ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel

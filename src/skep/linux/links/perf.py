@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
-
 from skep.errors import KernelError
 from skep.linux.links.common import FixedLink, absent, lacks
 from skep.uapi.enums import AttachType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
 
 from skep.errors import KernelError, NotSupported
 from skep.kernel.link import Link
@@ -12,7 +10,11 @@ from skep.linux.links.common import bad, close_all, group
 from skep.linux.links.perf import PERF_FLAG_FD_CLOEXEC, attach_event
 from skep.uapi.attr import INFO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

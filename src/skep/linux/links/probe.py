@@ -6,7 +6,6 @@ import ctypes
 import errno
 import os
 from itertools import count
-from typing import TYPE_CHECKING, Final
 
 from skep.errors import KernelError
 from skep.linux.links.common import absent
@@ -15,7 +14,10 @@ from skep.linux.links.tracefs import Tracefs
 from skep.linux.links.tracepoint import open_tracepoint
 from skep.uapi.attr import INFO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.kernel.link import Link
 from skep.linux.links.common import Attachment, bad
 from skep.uapi.enums import ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

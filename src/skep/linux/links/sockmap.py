@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from skep.errors import KernelError
 from skep.kernel.link import Link
 from skep.linux.links.common import Attachment, absent, bad, lacks
 from skep.uapi.enums import SINCE, AttachType, ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

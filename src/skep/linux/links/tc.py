@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
@@ -27,10 +26,14 @@ from skep.linux.netlink import (
     text,
     u32,
 )
+from skep.plain import NamedTuple
 from skep.uapi.enums import AttachType, ProgType
 from skep.uapi.flags import BPF_F_AFTER, BPF_F_BEFORE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-from types import TracebackType
-from typing import Final, Self
 
 from skep.errors import KernelError, NotSupported
 from skep.linux.calls import Pinned, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Final, Self
+
 
 _PLACES: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 #: the same on every machine

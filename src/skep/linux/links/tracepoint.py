@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from skep.kernel.link import Link
 from skep.linux.links.common import bad
 from skep.linux.links.perf import PERF_FLAG_FD_CLOEXEC, attach_event
 from skep.linux.links.tracefs import Tracefs
 from skep.uapi.attr import INFO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

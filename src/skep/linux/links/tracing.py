@@ -7,14 +7,16 @@ BPF_RAW_TRACEPOINT_OPEN, or for a cookie from BPF_LINK_CREATE (5.19).
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
 from skep.linux.links.common import FixedLink, absent, bad, lacks
 from skep.uapi.enums import AttachType, ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

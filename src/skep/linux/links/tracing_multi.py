@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
 from skep.linux.links.common import FixedLink, absent, bad, lacks
 from skep.linux.links.kprobe_multi import expand
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

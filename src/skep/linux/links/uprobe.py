@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from skep.kernel.link import Link
 from skep.linux.links.common import bad
 from skep.linux.links.elfsym import find_binary, function_offset
 from skep.linux.links.kprobe import split
 from skep.linux.links.probe import attach_probe
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
@@ -14,7 +12,11 @@ from skep.linux.links.uprobe import place
 from skep.uapi.enums import AttachType
 from skep.uapi.flags import BPF_F_UPROBE_MULTI_RETURN
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skep.errors import ElfError, KernelError
 from skep.kernel.link import Link
@@ -19,9 +18,13 @@ from skep.linux.links.common import absent, bad, close_all, group, older
 from skep.linux.links.elfsym import ElfFile, find_binary
 from skep.linux.links.probe import attach_probe
 from skep.linux.links.usdt_args import Arg, pack_spec, parse
+from skep.plain import NamedTuple
 from skep.uapi.attr import INFO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 

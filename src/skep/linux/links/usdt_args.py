@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Final, NamedTuple
 
 from skep.errors import FormatError
+from skep.plain import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 MAX_ARGS: Final = 12
 SPEC_BYTES: Final = 12 * 16 + 16

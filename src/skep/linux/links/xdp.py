@@ -7,7 +7,6 @@ attachment is taken back by `Link.close`.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
@@ -15,7 +14,10 @@ from skep.linux.links.common import Attachment, bad, lacks, older
 from skep.linux.netlink import Netlink, in_netns, interface_index, nest, s32, u32
 from skep.uapi.enums import AttachType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 
