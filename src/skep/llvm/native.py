@@ -160,6 +160,24 @@ def load(obj: bytes, *, symbols: Mapping[str, int] | None = None) -> Image:
     return Image(base, size, names, sizes, base + linker.spread)
 
 
+def place(code: bytes, symbols: Mapping[str, int]) -> Image:
+    """Map finished position-independent code executable; ``symbols`` are offsets in it.
+
+    Raises:
+        LinkError: the system refuses executable memory.
+    """
+    base = _reserve(len(code))
+    try:
+        _map(base, bytearray(code))
+    except BaseException:
+        _libc().munmap(base, _pages(len(code)))
+        raise
+    names = {name: base + offset for name, offset in symbols.items()}
+    starts = sorted((*symbols.values(), len(code)))
+    sizes = {name: starts[starts.index(offset) + 1] - offset for name, offset in symbols.items()}
+    return Image(base, len(code), names, sizes, 0)
+
+
 class _Linker:
     """One object: parsed and laid out on construction, relocated by `link`."""
 

@@ -7,7 +7,7 @@ INDEX_ENTRY = 32  # bytes: u64 packet number, u64 offset of its data, u32 caplen
 
 
 class Status:
-    """What ``scan`` answers."""
+    """How the walk of a stretch ended."""
 
     DONE = 0  # every record that starts before ``stop`` was judged
     SHORT = 1  # the record at ``pos`` is not whole in the buffer
@@ -17,7 +17,7 @@ class Status:
 
 
 class Mode:
-    """What ``scan`` does with a packet that matches."""
+    """What is done with a packet that matches."""
 
     COUNT = 0
     EMIT = 1  # copy it to ``out`` as a pcap record in host byte order
@@ -43,4 +43,5 @@ FIELDS = (
     "copy",  # address of memcpy
     "file_offset",  # of the buffer, added to an index entry's offset
     "first",  # number of the first packet of the buffer, added to seen for an index entry
+    "status",  # out: see Status; unless DONE, stop is 0 afterwards
 )

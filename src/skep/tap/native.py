@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
-from skep.tap.layout import FIELDS
+from skep.tap.layout import FIELDS, Status
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 ms
 if TYPE_CHECKING:
@@ -25,27 +25,24 @@ class ScanCode:
 
     def __init__(self, image: Image) -> None:
         self.image = image  # keeps the pages mapped
-        self._scan = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(image.address("scan"))
-        self._lanes = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64)(
-            image.address("scan_lanes")
-        )
+        self._walk = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(image.address("walk"))
         self._match = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint64)(
             image.address("match")
         )
 
     def scan(self, state: ScanState) -> int:
-        """Walk the buffer that ``state`` describes; one of `skep.tap.layout.Status`."""
-        status: int = self._scan(ctypes.addressof(state))
-        return status
+        """Walk the stretch that ``state`` describes; one of `skep.tap.layout.Status`."""
+        state.status = Status.DONE
+        self._walk(ctypes.addressof(state), 1)
+        return int(state.status)
 
-    def scan_lanes(self, states: ctypes.Array[ScanState], ends: list[int]) -> list[int]:
-        """Walk several stretches in turns, each to its end (an offset like ``pos``); the status of each."""
-        count = len(ends)
-        lanes = (ctypes.c_uint64 * (2 * count))()
-        for number, end in enumerate(ends):
-            lanes[2 * number] = end
-        self._lanes(ctypes.addressof(states), ctypes.addressof(lanes), count)
-        return [int(lanes[2 * number + 1]) for number in range(count)]
+    def walk(self, states: ctypes.Array[ScanState], count: int) -> None:
+        """Walk the first ``count`` stretches, a record of each in turns.
+
+        They share the first one's buffer, ``mode``, ``max_caplen``, ``snaplen``, ``divisor``. Their
+        ``status`` must be DONE before.
+        """
+        self._walk(ctypes.addressof(states), count)
 
     def match(self, packet: bytes, wirelen: int) -> int:
         """The filter's return value for one packet: 0, or how many bytes to keep."""

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from skep.llvm.early import Early
     from skep.tap.native import ScanCode
 
-#: Part of every key: must change whenever the text of `skep.tap.scanir` or the layout of an entry does.
-REVISION = b"7"
+#: Part of every key: must change whenever what `skep.tap.x86` or `skep.tap.scanir` makes does, or the layout
+#: of an entry.
+REVISION = b"8"
 
 #: Files that expressions take names from; a change of one makes all entries misses.
 NAME_FILES = ("/etc/hosts", "/etc/services", "/etc/protocols", "/etc/networks", "/etc/ethers")
@@ -188,16 +189,16 @@ def prepare_plain(
 
     foreign = plain.swapped if swapped is None else swapped
     insns = recipe.compile(plain.linktype, plain.snaplen, savefile=True, swapped=foreign)
-    code, object_, missing = native(insns, swapped=plain.swapped, early=early)
+    code, stored, missing = native(insns, swapped=plain.swapped, early=early)
     packed = classic.encode(insns)
     name = title(plain.linktype)
     key = recipe.key()
-    if object_ and header is not None and key is not None:
+    if stored and header is not None and key is not None:
         from skep.llvm import cache
 
         entry = plain.pack()
         entry += len(name.encode()).to_bytes(4, "little") + len(packed).to_bytes(4, "little")
-        cache.store("tap-recipe", entry + name.encode() + packed + object_, REVISION, header, key)
+        cache.store("tap-recipe", entry + name.encode() + packed + stored, REVISION, header, key)
     return Prepared(plain, name, packed, code, missing)
 
 
@@ -213,7 +214,7 @@ def title(linktype: int) -> str:
 def native(
     insns: Sequence[ClassicInsn], *, swapped: bool = False, early: Ahead | None = None
 ) -> tuple[ScanCode | None, bytes, str]:
-    """(loaded code, object, "") for a classic program; (None, b"", why) where it cannot be had.
+    """(loaded code, its stored form, "") for a classic program; (None, b"", why) where it cannot be had.
 
     ``early`` is a compiler process that may have been started already.
     """
@@ -223,29 +224,50 @@ def native(
 
     packed = classic.encode(insns)
     order = b"swapped" if swapped else b"host"
-    found = cache.lookup("tap-program", REVISION, order, packed)
+    # Writing machine code here takes no longer than finding it in the cache and checking it.
+    found = None if own_code() else cache.lookup("tap-program", REVISION, order, packed)
     if found is not None and (code := _load(found)) is not None:
         return code, found, ""
-    if len(insns) > _NATIVE_TO:
-        return None, b"", f"{len(insns)} instructions are too many to compile (at most {_NATIVE_TO})"
     try:
-        text = module_text(insns, swapped=swapped)
-        level = "basic" if len(insns) <= _BASIC_TO else "least"
-        if early is not None and early.child is not None:
-            object_ = early.child.compile(text, level=level)
-        else:
-            from skep.llvm import compile_native
-
-            object_ = compile_native(text, level=level)
+        stored = _own(insns, swapped) if own_code() else _compiled(insns, swapped, early)
     except MissingDependency as error:
         return None, b"", str(error)
     except (CompileError, DecodeError, VerifierError) as error:
         return None, b"", f"no native code for this filter: {error}"
-    code = _load(object_)
+    code = _load(stored)
     if code is None:
         return None, b"", f"no native code for this processor ({os.uname().machine})"
-    cache.store("tap-program", object_, REVISION, order, packed)
-    return code, object_, ""
+    if not own_code():
+        cache.store("tap-program", stored, REVISION, order, packed)
+    return code, stored, ""
+
+
+def own_code() -> bool:
+    """Whether `skep.tap.x86` writes this machine's code; elsewhere LLVM does."""
+    return os.uname().machine == "x86_64"
+
+
+def _own(insns: Sequence[ClassicInsn], swapped: bool) -> bytes:
+    """Code of `skep.tap.x86` behind the offset of ``match`` in it (``walk`` is at 0)."""
+    from skep.tap.x86 import assemble
+
+    code, places = assemble(insns, swapped=swapped)
+    return places["match"].to_bytes(4, "little") + code
+
+
+def _compiled(insns: Sequence[ClassicInsn], swapped: bool, early: Ahead | None) -> bytes:
+    """An object file of LLVM's."""
+    from skep.errors import CompileError
+
+    if len(insns) > _NATIVE_TO:
+        raise CompileError(f"{len(insns)} instructions are too many to compile (at most {_NATIVE_TO})")
+    text = module_text(insns, swapped=swapped)
+    level = "basic" if len(insns) <= _BASIC_TO else "least"
+    if early is not None and early.child is not None:
+        return early.child.compile(text, level=level)
+    from skep.llvm import compile_native
+
+    return compile_native(text, level=level)
 
 
 def module_text(insns: Sequence[ClassicInsn], *, swapped: bool = False) -> str:
@@ -261,18 +283,18 @@ def module_text(insns: Sequence[ClassicInsn], *, swapped: bool = False) -> str:
 class Ahead:
     """Loads LLVM in a child process while the expression is being compiled here. A context manager.
 
-    ``child`` is None where there is no llvmlite.
+    ``child`` is None where LLVM is not needed or not there.
     """
 
     __slots__ = ("child",)
 
     def __init__(self) -> None:
+        self.child: Early | None = None
+        if own_code() or "llvmlite.binding" in sys.modules:
+            return
         from skep.errors import SkepError
         from skep.llvm.early import Early
 
-        self.child: Early | None = None
-        if "llvmlite.binding" in sys.modules:
-            return  # LLVM is here already, no child is needed
         try:
             self.child = Early()
         except SkepError:
@@ -286,7 +308,7 @@ class Ahead:
             self.child.close()
 
 
-def _load(object_: bytes) -> ScanCode | None:
+def _load(stored: bytes) -> ScanCode | None:
     if sys.byteorder != "little":
         return None
     from skep.errors import SkepError
@@ -294,6 +316,9 @@ def _load(object_: bytes) -> ScanCode | None:
     from skep.tap.native import ScanCode
 
     try:
-        return ScanCode(loader.load(object_))
+        if not own_code():
+            return ScanCode(loader.load(stored))
+        places = {"walk": 0, "match": int.from_bytes(stored[:4], "little")}
+        return ScanCode(loader.place(stored[4:], places))
     except SkepError:
         return None

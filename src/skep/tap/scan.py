@@ -1,30 +1,36 @@
 """A plain pcap file through the native loop, on several threads, results in file order.
 
-The file is cut into chunks. Each thread guesses where the first record of its chunk begins, walks the
-chunk from there, and then waits for its turn: only if the walk of the chunk before arrived exactly at
-the guess does the result count; otherwise the chunk is walked again from where it must be. So guessing
-can cost time and never correctness.
+The file is cut into chunks, and each thread takes the next that nobody has. It guesses where the first record
+of the chunk begins, walks it from there, and then waits for its turn: only if the walk of the chunk before
+arrived exactly at the guess does the result count; otherwise the chunk is walked again from where it must
+be. So guessing can cost time and never correctness. Within a chunk the same is done for its lanes.
 """
 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable
+from _thread import LockType, allocate_lock, start_new_thread
 
 from skep.tap.layout import Mode, Status
 from skep.tap.native import ScanCode
 from skep.tap.plain import FILE_HEADER, Plain
 from skep.tap.speculate import Guess
-from skep.tap.walk import NO_LIMIT, MappedWalker, ReadWalker, Walker
+from skep.tap.walk import NO_LIMIT, MappedWalker, Mapping, ReadWalker, Walker
 
-#: bytes of a chunk that one thread has mapped at a time, and of those it walks in turns as one lane; what is
-#: emitted needs as much again, so chunks are smaller then
-CHUNK = 32 << 20
-EMIT_CHUNK = 16 << 20
-LANE = 4 << 20
+#: bytes that all threads together walk at a time, and so have mapped; what is emitted needs as much again
+WINDOW = 64 << 20
+EMIT_WINDOW = 32 << 20
+#: the least bytes of a chunk, and of the part of one that is walked in turns with others ("lane")
+CHUNK = 4 << 20
+LANE = 1 << 20
+#: more lanes than cache misses that a processor waits for at a time are of no use
+LANES = 16
 
-Sink = Callable[[memoryview], object]
+TYPE_CHECKING = False  # `typing` and `collections.abc` cost a warm run milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Sink = Callable[[memoryview], object]
 
 
 class FileScan:
@@ -58,18 +64,21 @@ class FileScan:
         self._code, self._fd, self._plain = code, fd, plain
         self._mode, self._sink, self._divisor = mode, sink, divisor
         self._limit = NO_LIMIT if limit is None else limit
-        self._walker_type: type[Walker] = MappedWalker if mapped else ReadWalker
         self._progress = progress
-        chunk = chunk or (CHUNK if mode == Mode.COUNT else EMIT_CHUNK)
-        lanes = lanes or max(1, chunk // LANE)
+        self._size = os.fstat(fd).st_size
+        threads = 1 if limit is not None else max(1, threads)
+        window = WINDOW if mode == Mode.COUNT else EMIT_WINDOW
+        chunk = chunk or max(CHUNK, window // max(2, threads))
         self._chunk = chunk
         # Index entries are numbered through, and a limit counts through: one walk, then.
+        lanes = lanes or max(1, min(LANES, chunk // LANE))
         self._lanes = lanes if mapped and mode != Mode.INDEX and limit is None else 1
-        self._size = os.fstat(fd).st_size
-        chunks = max(1, -(-self._size // chunk))
-        self._chunks = chunks
-        self._threads = 1 if limit is not None else max(1, min(threads, chunks))
-        self._turns = [allocate_lock() for _ in range(self._threads)]
+        self._chunks = max(1, -(-self._size // chunk))
+        self._threads = min(threads, self._chunks)
+        self._mapping = _mapping(fd, self._size) if mapped and self._size else None
+        self._numbers = iter(range(self._chunks))
+        #: for each chunk a lock that is released when all before it are committed
+        self._gates: list[LockType] = []
         self._error: BaseException | None = None
         self._stopped = False
         self._guess = Guess(fd, FILE_HEADER, plain.big_endian, plain.record_limit, plain.units)
@@ -80,34 +89,44 @@ class FileScan:
 
     def run(self) -> None:
         """Scan; raises what the sink raises, after the records before it were delivered."""
-        if self._threads == 1:
-            self._alone()
-            return
-        for turn in self._turns[1:]:
-            turn.acquire()
+        try:
+            if self._threads == 1:
+                self._alone()
+            else:
+                self._together()
+        finally:
+            if self._mapping is not None:
+                self._mapping.close()
+        if self._error is not None:
+            raise self._error
+
+    def _together(self) -> None:
+        self._gates = [allocate_lock() for _ in range(self._chunks + 1)]
+        for gate in self._gates[1:]:
+            gate.acquire()
         done = []
-        for number in range(self._threads):
+        for _ in range(self._threads):
             lock = allocate_lock()
             lock.acquire()
             done.append(lock)
-            start_new_thread(self._thread, (number, lock.release))
-        # This thread only waits, so that Ctrl-C never hits one that holds the turn.
+            start_new_thread(self._thread, (lock.release,))
+        # This thread only waits, so that Ctrl-C never hits one whose turn it is.
         try:
             for lock in done:
                 lock.acquire()
         except BaseException:
-            self._stopped = True
+            self._stop_all()
             for lock in done:
                 if lock.locked():
                     lock.acquire()
             raise
-        if self._error is not None:
-            raise self._error
 
     def _walker(self) -> Walker:
         # An emitted record is no longer than the one read; an index entry is at most twice as long.
         room = 2 * self._chunk + self._plain.record_limit + 4096 if self._mode != Mode.COUNT else 4096
-        return self._walker_type(self._code, self._fd, self._plain, self._mode, self._divisor, room)
+        if self._mapping is None:
+            return ReadWalker(self._code, self._fd, self._plain, self._mode, self._divisor, room)
+        return MappedWalker(self._code, self._fd, self._plain, self._mode, self._divisor, room, self._mapping)
 
     def _alone(self) -> None:
         walker = self._walker()
@@ -122,47 +141,52 @@ class FileScan:
         finally:
             walker.close()
 
-    def _thread(self, number: int, done: Callable[[], object]) -> None:
+    def _thread(self, done: Callable[[], object]) -> None:
         try:
-            self._share(number)
+            self._share()
+        except BaseException as error:
+            self._error = self._error or error
+            self._stop_all()
         finally:
             done()
 
-    def _share(self, number: int) -> None:
-        """The work of thread ``number``: every so-many-th chunk. There is one turn, passed around."""
-        mine, following = self._turns[number], self._turns[(number + 1) % self._threads]
+    def _share(self) -> None:
+        """The work of one thread: chunk after chunk that nobody has taken."""
         walker: Walker | None = None
-        for chunk in range(number, self._chunks, self._threads):
-            guess = None
-            problem: BaseException | None = None
-            if not self._stopped:
-                try:
-                    walker = walker or self._walker()
-                    guess = FILE_HEADER if chunk == 0 else self._guess.at(chunk * self._chunk)
-                    if guess is not None:
-                        stop = self._stop(chunk)
+        try:
+            for chunk in self._numbers:
+                if self._stopped:
+                    break
+                walker = walker or self._walker()
+                guess = FILE_HEADER if chunk == 0 else self._guess.at(chunk * self._chunk)
+                stop = self._stop(chunk)
+                problem: BaseException | None = None
+                if guess is not None:
+                    try:
                         walker.walk(guess, stop, self._size, between=self._between(guess, stop))
-                except BaseException as error:
-                    problem = error
-            mine.acquire()
-            try:
-                if not self._stopped:
-                    if problem is not None:
-                        raise problem
-                    assert walker is not None
-                    if guess != self.end:
-                        walker.walk(self.end, self._stop(chunk), self._size)
-                    self._commit(walker)
-            except BaseException as error:
-                self._error = self._error or error
-                self._stopped = True
-            # Whoever sees the end while holding the turn passes it on and leaves, so everybody does.
-            last = self._stopped
-            following.release()
-            if last:
-                break
-        if walker is not None:
-            walker.close()
+                    except BaseException as error:
+                        problem = error
+                self._gates[chunk].acquire()
+                if self._stopped:
+                    break
+                if problem is not None:
+                    raise problem
+                if guess != self.end:
+                    walker.walk(self.end, stop, self._size)
+                self._commit(walker)
+                if self._stopped:
+                    self._stop_all()
+                    break
+                _open(self._gates[chunk + 1])
+        finally:
+            if walker is not None:
+                walker.close()
+
+    def _stop_all(self) -> None:
+        """No more chunks; whoever waits for its turn wakes up and leaves."""
+        self._stopped = True
+        for gate in self._gates:
+            _open(gate)
 
     def _commit(self, walker: Walker) -> None:
         """Take over the result of a walk that began at ``self.end``."""
@@ -171,8 +195,7 @@ class FileScan:
             return
         if self._sink is not None:
             for piece in walker.output:
-                if piece:
-                    self._sink(piece)
+                self._sink(piece)
         self.seen += walker.seen
         self.matched += walker.matched
         self.end = walker.end
@@ -197,3 +220,17 @@ class FileScan:
 
     def _stop(self, chunk: int) -> int:
         return min((chunk + 1) * self._chunk, self._size)
+
+
+def _open(gate: LockType) -> None:
+    try:
+        gate.release()
+    except RuntimeError:
+        return  # it is open: the scan is being stopped
+
+
+def _mapping(fd: int, size: int) -> Mapping | None:
+    try:
+        return Mapping(fd, size)
+    except OSError:
+        return None  # no room for it: it is read, then

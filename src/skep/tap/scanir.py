@@ -1,10 +1,11 @@
 """The native loop over a buffer of capture records, as LLVM IR with a filter inlined into it.
 
-The text made here is compiled once per filter and cached; a warm run never comes by. Two symbols:
+For processors that `skep.tap.x86` does not write code for. The text made here is compiled once per filter
+and cached; a warm run never comes by. Two symbols:
 
-``scan(ptr state) -> i32``
-    walk the records of one buffer as `skep.tap.native.ScanState` says; the answer is DONE, SHORT, BAD,
-    FULL or LIMIT.
+``walk(ptr states, i64 count)``
+    walk the records of several stretches of one buffer in turns, as `skep.tap.native.ScanState` says; their
+    ``status`` becomes SHORT, BAD, FULL or LIMIT where it does not stay DONE.
 ``match(ptr packet, i64 caplen, i64 wirelen) -> i64``
     the filter's return value for one packet.
 
@@ -29,7 +30,7 @@ def module(filter_ir: str, *, swapped: bool, inline: bool = True, name: str = "f
     not in this machine's byte order; ``inline`` puts the filter into both functions, which pays unless it
     is large.
     """
-    return "\n".join([filter_ir, _DECLARATIONS, _match(name, inline), _scan(swapped), _LANES])
+    return "\n".join([filter_ir, _DECLARATIONS, _match(name, inline), _scan(swapped), _WALK])
 
 
 _DECLARATIONS = """declare i32 @llvm.umin.i32(i32, i32)
@@ -38,11 +39,11 @@ declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 
 
 # A walk is a chain of cache misses: where a record begins is in the record before it. Several walks in
-# turns, a record each, wait for their misses together. %lanes has two words for each: where its records end
-# (0 once it has ended itself) and the status it ended with.
-_LANES = f"""
-define void @scan_lanes(ptr %states, ptr %lanes, i64 %count) {{
+# turns, a record each, wait for their misses together. One that ended before its stretch gets a stop of 0.
+_WALK = f"""
+define void @walk(ptr %states, i64 %count) {{
 entry:
+  %alone = icmp eq i64 %count, 1
   br label %round
 
 round:
@@ -53,26 +54,24 @@ lane:
   %any = phi i1 [ false, %round ], [ %any.next, %after ]
   %s.at = mul i64 %i, {8 * len(FIELDS)}
   %s = getelementptr inbounds i8, ptr %states, i64 %s.at
-  %l.at = shl i64 %i, 4
-  %l = getelementptr inbounds i8, ptr %lanes, i64 %l.at
-  %end = load i64, ptr %l, align 8
   %pos.p = getelementptr inbounds i64, ptr %s, i64 {FIELDS.index("pos")}
   %pos = load i64, ptr %pos.p, align 8
-  %active = icmp ult i64 %pos, %end
+  %stop.p = getelementptr inbounds i64, ptr %s, i64 {FIELDS.index("stop")}
+  %stop = load i64, ptr %stop.p, align 8
+  %active = icmp ult i64 %pos, %stop
   br i1 %active, label %one, label %after
 
 one:
-  %stop.p = getelementptr inbounds i64, ptr %s, i64 {FIELDS.index("stop")}
   %only = add i64 %pos, 1
-  store i64 %only, ptr %stop.p, align 8
-  %status = call i32 @scan(ptr %s)
+  %until = select i1 %alone, i64 %stop, i64 %only
+  %status = call i32 @scan(ptr %s, i64 %until)
   %fine = icmp eq i32 %status, {Status.DONE}
   br i1 %fine, label %after, label %ended
 
 ended:
   %wide = zext i32 %status to i64
-  %why = getelementptr inbounds i64, ptr %l, i64 1
-  store i64 0, ptr %l, align 8
+  %why = getelementptr inbounds i64, ptr %s, i64 {FIELDS.index("status")}
+  store i64 0, ptr %stop.p, align 8
   store i64 %wide, ptr %why, align 8
   br label %after
 
@@ -141,14 +140,16 @@ def _scan(swapped: bool) -> str:
     slots = "\n".join(
         f"  %{field}.slot = getelementptr inbounds i64, ptr %s, i64 {number}"
         for number, field in enumerate(FIELDS)
+        if field != "stop"
     )
     loads = "\n".join(
         f"  %{field} = load {'ptr' if field in _POINTERS else 'i64'}, ptr %{field}.slot, align 8"
         for field in FIELDS
+        if field not in ("stop", "status")
     )
     # Loop variables live in allocas that the first pass turns into registers.
     return f"""
-define i32 @scan(ptr noalias %s) {{
+define internal i32 @scan(ptr noalias %s, i64 %stop) {{
 {slots}
 {loads}
   %max32 = trunc i64 %max_caplen to i32

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from struct import Struct
 
-_WINDOW = 1 << 17  # bytes searched
+_WINDOWS = (1 << 14, 1 << 17)  # bytes searched; mostly the first are enough
 _CHAIN = 6  # headers in a row that must look right
 _TRIES = 4000
 _FAR = 1 << 24  # seconds (194 days) that neighbours in a capture may be apart
@@ -33,7 +33,13 @@ class Guess:
 
     def at(self, offset: int) -> int | None:
         """The first plausible record start at or after ``offset``, None when none is near."""
-        data = os.pread(self._fd, _WINDOW, offset)
+        for window in _WINDOWS:
+            found = self._search(os.pread(self._fd, window, offset))
+            if found is not None:
+                return offset + found
+        return None
+
+    def _search(self, data: bytes) -> int | None:
         step = 0 if self._big else 3  # where in a header the most significant byte of seconds is
         find, tops = data.find, self._tops
         place = find(tops, step)
@@ -41,7 +47,7 @@ class Guess:
             if place < 0:
                 return None
             if self._plausible(data, place - step):
-                return offset + place - step
+                return place - step
             place = find(tops, place + 1)
         return None
 

@@ -11,6 +11,7 @@ from skep.tap.native import ScanCode, ScanState, libc_address
 from skep.tap.plain import Plain
 
 NO_LIMIT = (1 << 64) - 1
+_DONTNEED = 4  # madvise
 _POPULATE_READ = 22  # madvise, Linux 5.14; older kernels fault page by page
 _PIECE = 1 << 18  # bytes per pread: stays in a second-level cache
 
@@ -57,7 +58,9 @@ class Walker:
     def output(self) -> list[memoryview]:
         """What was emitted, in order."""
         return [
-            self._view[start : start + used] for start, used in self._pieces or [(0, self.state.out_used)]
+            self._view[start : start + used]
+            for start, used in self._pieces or [(0, self.state.out_used)]
+            if used
         ]
 
     def walk(
@@ -87,40 +90,74 @@ class Walker:
             return  # a sink that failed still holds its piece; the buffer goes with it
 
 
-class MappedWalker(Walker):
-    """Maps the whole stretch: packets that the filter does not look into are never copied or touched.
+class Mapping:
+    """A whole file mapped for reading; pages that are not needed any more can be dropped.
 
-    Needs `skep.tap.guard.Guard`, for files that shrink.
+    Raises:
+        OSError: there is no room for it.
     """
 
-    def __init__(self, code: ScanCode, fd: int, plain: Plain, mode: int, divisor: int, room: int) -> None:
-        super().__init__(code, fd, plain, mode, divisor, room)
-        libc = ctypes.CDLL(None)
+    def __init__(self, fd: int, size: int) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
         libc.mmap.argtypes = (
             ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64,
         )  # fmt: skip
         libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
         libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        self._libc = libc
+        self._munmap, self._madvise = libc.munmap, libc.madvise
+        self.size = size
+        address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if address is None or address == (1 << 64) - 1:
+            raise OSError(ctypes.get_errno(), "the capture cannot be mapped")
+        self.address: int = address
+
+    def populate(self, start: int, end: int) -> None:
+        """Map the pages of [start, end) at once, which costs less than one after the other."""
+        low = start & -mmap.PAGESIZE
+        self._madvise(self.address + low, min(end, self.size) - low, _POPULATE_READ)
+
+    def drop(self, start: int, end: int) -> None:
+        """Unmap the whole pages of [start, end) of this process; they stay in the page cache."""
+        low = start & -mmap.PAGESIZE
+        high = self.size if end >= self.size else end & -mmap.PAGESIZE
+        if low < high:
+            self._madvise(self.address + low, high - low, _DONTNEED)
+
+    def close(self) -> None:
+        address, self.address = self.address, 0
+        if address:
+            self._munmap(address, self.size)
+
+
+class MappedWalker(Walker):
+    """Walks through a mapping: packets that the filter does not look into are never copied or touched.
+
+    Needs `skep.tap.guard.Guard`, for files that shrink.
+    """
+
+    def __init__(
+        self, code: ScanCode, fd: int, plain: Plain, mode: int, divisor: int, room: int, mapping: Mapping
+    ) -> None:
+        super().__init__(code, fd, plain, mode, divisor, room)
+        self._mapping = mapping
 
     def _walk(self, start: int, stop: int, size: int, between: tuple[int, ...]) -> None:
-        low = start & -mmap.PAGESIZE
-        length = min(stop + self._slack, size) - low
-        libc, state = self._libc, self.state
-        address = libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, self._fd, low)
-        if address is None or address == (1 << 64) - 1:
-            raise OSError(0, "the capture cannot be mapped")
-        try:
-            libc.madvise(address, min(stop, size) - low, _POPULATE_READ)
-            state.base, state.pos = address, start - low
-            state.stop, state.length, state.file_offset = stop - low, length, low
-            if not between or not self._in_lanes([start - low, *(b - low for b in between)], stop - low):
-                self.status = self._code.scan(state)
-            self.end = low + int(state.pos)
-        finally:
-            libc.munmap(address, length)
-        self.shrunk = os.fstat(self._fd).st_size < low + length
+        mapping, state = self._mapping, self.state
+        mapping.populate(start, stop)
+        state.base, state.pos, state.stop, state.length, state.file_offset = (
+            mapping.address,
+            start,
+            stop,
+            size,
+            0,
+        )
+        if not between or not self._in_lanes([start, *between], stop):
+            self.status = self._code.scan(state)
+        self.end = int(state.pos)
+        # A file that shrank shows in its size before the pages read as zeros are trusted.
+        self.shrunk = os.fstat(self._fd).st_size < size
+        mapping.drop(start, self.end)
 
     def _in_lanes(self, starts: list[int], stop: int) -> bool:
         """Walk from every one of ``starts`` to the next in turns; False, and nothing done, if one misses it.
@@ -128,21 +165,26 @@ class MappedWalker(Walker):
         A lane's output goes where its records lie in the stretch: emitted ones are no longer.
         """
         state, count = self.state, len(starts)
+        state.status = Status.DONE
         states = (ScanState * count).from_buffer_copy(bytes(state) * count)
-        ends = [*starts[1:], stop]
-        rooms = [start - starts[0] for start in starts]
-        for lane, begin, end, room in zip(states, starts, ends, rooms, strict=True):
-            lane.pos, lane.out = begin, state.out + room
-            lane.out_size = end - begin if end != stop else state.out_size - room
-        answers = self._code.scan_lanes(states, ends)
-        for number, end in enumerate(ends[:-1]):
-            if answers[number] != Status.DONE or states[number].pos != end:
+        lanes = list(states)
+        out, first = int(state.out), starts[0]
+        for lane, begin, end in zip(lanes, starts, [*starts[1:], stop], strict=True):
+            lane.pos, lane.stop, lane.out, lane.out_size = begin, end, out + begin - first, end - begin
+        last = lanes.pop()
+        last.out_size = state.out_size - (starts[-1] - first)
+        self._code.walk(states, count)
+        for lane, end in zip(lanes, starts[1:], strict=True):
+            if lane.pos != end or lane.status != Status.DONE:
                 return False
-        self._pieces = [(room, int(lane.out_used)) for room, lane in zip(rooms, states, strict=True)]
-        self.status = answers[-1]
-        state.pos = states[-1].pos
-        state.seen = sum(int(lane.seen) for lane in states)
-        state.matched = sum(int(lane.matched) for lane in states)
+        lanes.append(last)
+        self._pieces = [
+            (begin - first, int(lane.out_used)) for begin, lane in zip(starts, lanes, strict=True)
+        ]
+        self.status = int(last.status)
+        state.pos = last.pos
+        state.seen = sum([lane.seen for lane in lanes])
+        state.matched = sum([lane.matched for lane in lanes])
         return True
 
 
