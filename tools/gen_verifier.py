@@ -6,7 +6,7 @@
 helper_protos.txt (from tools/kernel_protos.py) becomes src/skep/verifier/facts/proto_table.py. The answers of
 kernels, tools/data/kernels/VERSION.txt, become src/skep/uapi/availability_table.py and
 src/skep/verifier/facts/context_table.py; `--take` makes such a file from what tools/probe_kernel.py wrote in one
-or more kernels of a version, built with different options: what one of them allows counts.
+or more kernels of a version, built with different options: calls that one of them allows count.
 
 Between two versions that were asked, a helper counts from the version that brought it; one that was there already
 counts from the version asked, or from the one that availability.txt gives (`GROUP HELPER VERSION`).
@@ -56,7 +56,7 @@ def protos() -> str:
             newest = version(versions.split(",")[-1])
             if name not in rows or newest > rows[name][0]:
                 rows[name] = (newest, body)
-        else:
+        elif word == "calls":
             calls.append(rest)
     used = {name for line in calls for name in line.split()[2:]}
     out = [HEADER.format(doc="Prototypes of helpers, and which group of program types gets which.")]
@@ -70,6 +70,18 @@ def protos() -> str:
             continue
         out.append(" ".join([group, helper, *map(short, names)]))
     out.append('"""')
+    return "\n".join(out) + "\n"
+
+
+def nulls() -> str:
+    out = [HEADER.format(doc="Tracepoints some of whose arguments may be NULL or an error.")]
+    out += ["from typing import Final", "", "#: four bits for each argument: 1 NULL, 2 an error"]
+    out.append("NULL_ARGUMENTS: Final = {")
+    for line in (DATA / "helper_protos.txt").read_text().splitlines():
+        if line.startswith("nulls "):
+            _, name, mask = line.split()
+            out.append(f'    "{name}": {mask},')
+    out.append("}")
     return "\n".join(out) + "\n"
 
 
@@ -102,6 +114,7 @@ def take(name: str, paths: list[str]) -> None:
     """Write tools/data/kernels/NAME.txt."""
     found: dict[str, set[int]] = {}
     access: dict[str, dict[str, set[tuple[int, int]]]] = {}
+    objects: dict[str, set[int]] = {}
     releases = []
     for path in paths:
         answer = json.loads(Path(path).read_text())
@@ -109,8 +122,13 @@ def take(name: str, paths: list[str]) -> None:
         for context, rows in answer["contexts"].items():
             found.setdefault(context, set()).update(rows["helpers"])
             kinds = access.setdefault(context, {})
+            if context in access and path != paths[0]:
+                continue  # builds do not differ in these, fixes to a version do: the first one's are taken
             for off, size, how, what in rows.get("access", []):
                 kinds.setdefault("write" if how == "w" else what, set()).add((size, off))
+        for kind, rows in answer.get("objects", {}).items():
+            for off, size, how, _ in rows:
+                objects.setdefault(f"{kind} {'write' if how == 'w' else 'scalar'} {size}", set()).add(off)
     out = [f"# asked of Linux {', '.join(r.split('-')[0] for r in releases)}"]
     for context, helper_set in found.items():
         out.append(f"helpers {context} {ranges(helper_set)}")
@@ -119,6 +137,7 @@ def take(name: str, paths: list[str]) -> None:
                 at = [off // size for s, off in places if s == size]
                 if at:
                     out.append(f"access {context} {kind} {size} {ranges(at)}")
+    out += [f"object {what} {ranges(offsets)}" for what, offsets in objects.items()]
     folder = DATA / "kernels"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.txt").write_text("\n".join(out) + "\n")
@@ -203,12 +222,110 @@ def availability() -> str:
     return "\n".join(out) + "\n"
 
 
+# --- contexts -----------------------------------------------------------------------------------
+
+#: program type -> its context, where context_fields.txt knows it
+STRUCTS = {
+    **dict.fromkeys(
+        ["SOCKET_FILTER", "SCHED_CLS", "SCHED_ACT", "CGROUP_SKB", "LWT_IN", "LWT_OUT", "LWT_XMIT", "SK_SKB",
+         "LWT_SEG6LOCAL", "FLOW_DISSECTOR"], "__sk_buff"),
+    "XDP": "xdp_md", "SOCK_OPS": "bpf_sock_ops", "CGROUP_SOCK_ADDR": "bpf_sock_addr", "SK_MSG": "sk_msg_md",
+    "SK_LOOKUP": "bpf_sk_lookup", "SK_REUSEPORT": "sk_reuseport_md", "PERF_EVENT": "bpf_perf_event_data",
+    "CGROUP_SOCK": "bpf_sock",
+}  # fmt: skip
+
+
+def field_versions() -> dict[str, list[tuple[int, Version]]]:
+    out: dict[str, list[tuple[int, Version]]] = {}
+    for line in (DATA / "context_fields.txt").read_text().splitlines():
+        if line[0] != "#":
+            struct, offset, since = line.split()
+            out.setdefault(struct, []).append((int(offset), version(since)))
+    return out
+
+
+def accesses() -> dict[str, dict[tuple[int, int, str], Version]]:
+    """context -> (size, offset, what) -> the first version that allows it.
+
+    The newest finely asked version says what is allowed; older ones, asked about words, say since when; newer
+    ones add what they allow beside it.
+    """
+    asked = answers()
+    words: dict[Version, dict[str, dict[bool, set[int]]]] = {}
+    fine: dict[str, dict[tuple[int, int, str], Version]] = {}
+    for v, rows in asked.items():
+        for row in rows:
+            if row[0] != "access":
+                continue
+            _, context, what, size, text = row
+            for n in numbers(text):
+                off = n * int(size)
+                touched = words.setdefault(v, {}).setdefault(context, {True: set(), False: set()})[
+                    what == "write"
+                ]
+                touched.update(range(off // 4, (off + int(size) + 3) // 4))
+    fields = field_versions()
+    for v in [FINE, *[v for v in asked if v > FINE]]:
+        for row in asked.get(v, []):
+            if row[0] != "access":
+                continue
+            _, context, what, size, text = row
+            mine = fine.setdefault(context, {})
+            kind = context.partition("/")[0]
+            for n in numbers(text):
+                key = (int(size), n * int(size), what)
+                if key in mine:
+                    continue
+                since = v
+                for older in [o for o in sorted(asked, reverse=True) if o < v]:
+                    seen = words.get(older, {}).get(context, {True: set(), False: set()})[what == "write"]
+                    if key[1] // 4 not in seen:
+                        break
+                    since = older
+                known = [f for at, f in fields.get(STRUCTS.get(kind, ""), []) if at <= key[1]][-1:]
+                before = max((o for o in asked if o < since), default=(0, 0))
+                if known and before < known[0] <= since:
+                    since = max(known[0], born(context))
+                elif since == min(asked) or before < born(context) <= since:
+                    since = born(context)
+                mine[key] = min(since, v)
+    return fine
+
+
+FINE: Version = (6, 18)
+
+
+def contexts() -> str:
+    rows: dict[str, list[str]] = {}
+    for context, found in accesses().items():
+        cells: dict[tuple[str, int, Version], list[int]] = {}
+        for (size, off, what), since in sorted(found.items()):
+            cells.setdefault((what, size, since), []).append(off // size)
+        text = "".join(f"\n  {w} {s} {dotted(v)} {ranges(at)}" for (w, s, v), at in sorted(cells.items()))
+        rows.setdefault(text, []).append(context)
+    out = [
+        HEADER.format(
+            doc="What programs may read and write of their contexts and of sockets; found by asking kernels."
+        )
+    ]
+    out += ["# ruff: noqa: E501", "from typing import Final", ""]
+    out += ["#: contexts that share rows; then what, size, first version and places in units of the size"]
+    out.append('CONTEXTS: Final = """')
+    out += [f"{' '.join(context)}{text}" for text, context in rows.items()]
+    out += ['"""', "", "#: kind of object, what, size, byte offsets", 'OBJECTS: Final = """']
+    out += [" ".join(row[1:]) for row in answers()[FINE] if row[0] == "object"]
+    out.append('"""')
+    return "\n".join(out) + "\n"
+
+
 def main(args: list[str]) -> None:
     if args[:1] == ["--take"]:
         take(args[1], args[2:])
         return
     (FACTS / "proto_table.py").write_text(protos())
+    (FACTS / "tracepoint_nulls.py").write_text(nulls())
     (UAPI / "availability_table.py").write_text(availability())
+    (FACTS / "context_table.py").write_text(contexts())
 
 
 if __name__ == "__main__":

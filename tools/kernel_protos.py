@@ -6,7 +6,8 @@ Two tables come out, facts only. `proto NAME VERSIONS gpl|any FLAGS RETURN ARG1 
 each argument as its kind with flags and the type or size it names; `VERSIONS` are the sources that have it.
 `calls GROUP HELPER NAME…` says which prototype a group of program types gets for a helper (several where
 the attach type or a sleepable program decides), `any` standing for the groups that are not named: whether a
-type may call a helper at all is found by asking kernels. tools/gen_verifier.py makes Python of the tables.
+type may call a helper at all is found by asking kernels. `nulls TRACEPOINT MASK` says which arguments of a
+tracepoint may be NULL (1) or an error (2), four bits each. tools/gen_verifier.py makes Python of the tables.
 """
 
 from __future__ import annotations
@@ -92,6 +93,15 @@ class Sources:
         for text in self.files:
             for name, body in re.findall(r"const struct bpf_func_proto (\w+)\s*=\s*\{(.*?)\n\};", text, re.S):
                 yield name, dict(re.findall(r"\.(\w+)\s*=\s*([^,]+?)\s*(?:,|$)", body))
+
+    def null_arguments(self) -> dict[str, int]:
+        """tracepoint -> four bits for each argument: 1 it may be NULL, 2 it may be an error."""
+        for text in self.files:
+            table = re.search(r"raw_tp_null_args\[\] = \{(.*?)\n\};", text, re.S)
+            if table:
+                rows = re.findall(r"\{ \"(\w+)\", ([^}]*?) \}", table[1])
+                return {name: sum(int(m, 16) for m in mask.split("|")) for name, mask in rows}
+        return {}
 
     def function(self, name: str) -> str:
         for text in self.files:
@@ -188,9 +198,11 @@ def row(name: str, fields: dict[str, str], btf: dict[str, str]) -> str:
 def main(args: list[str]) -> None:
     protos: dict[str, list[str]] = {}
     calls: dict[str, dict[str, str]] = {}
+    nulls: dict[str, int] = {}
     for arg in args:  # newer sources come later and win
         version, _, root = arg.partition("=")
         sources = Sources(Path(root))
+        nulls |= sources.null_arguments()
         for name, fields in sources.protos():
             protos.setdefault(row(name, fields, sources.btf), []).append(version)
         for group, functions in GROUPS.items():
@@ -210,6 +222,7 @@ def main(args: list[str]) -> None:
         common = max(sorted(set(texts)), key=texts.count)
         lines.append(f"calls any {helper} {common}")
         lines += [f"calls {g} {helper} {t}" for g, t in by_group.items() if t != common]
+    lines += [f"nulls {name} {mask:#x}" for name, mask in sorted(nulls.items())]
     (DATA / "helper_protos.txt").write_text("\n".join(lines) + "\n")
 
 

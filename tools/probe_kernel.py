@@ -130,7 +130,7 @@ class Prober:
         rows: list[list[Any]] = []
         for off in range(0, CONTEXT_BYTES, 4 if coarse else 1):
             for size, code in ((8, 0x18), (4, 0x00), (2, 0x08), (1, 0x10)):
-                if off % size or coarse and size == 2:
+                if off % size or (coarse and size == 2):
                     continue
                 read = insn(0x61 | code, 0, 1, off) + _EXIT
                 ok, log, _ = self.load(kind, read, attr, 2)
@@ -141,6 +141,42 @@ class Prober:
                 if ok or "processed 3" in log:
                     rows.append([off, size, "w", ""])
         return rows
+
+    def objects(self) -> dict[str, list[list[Any]]]:
+        """What may be read and written of sockets and flow keys: a program each that has one in r0."""
+        null_test = insn(0x55, 0, 0, 1) + insn(0x95)
+        sockopt = (P.CGROUP_SOCKOPT, {"expected_attach_type": int(A.CGROUP_SETSOCKOPT)})
+        xsk = self.kernel.map_create(17, 4, 4, 1)
+        ways: dict[str, tuple[P, dict[str, Any], bytes]] = {
+            "flow_keys": (P.FLOW_DISSECTOR, {}, insn(0x79, 0, 1, 144)),
+            "sock": (*sockopt, insn(0x79, 0, 1, 0)),
+            "tcp_sock": (*sockopt, insn(0x79, 1, 1, 0) + insn(0x85, imm=96) + null_test),
+            "sock_common": (P.SCHED_CLS, {}, insn(0x79, 0, 1, 168) + insn(0x55, 0, 0, 2) + _EXIT),
+            "xdp_sock": (
+                P.XDP,
+                {},
+                insn(0x62, 10, 0, -4)
+                + insn(0xBF, 2, 10)
+                + insn(0x07, 2, imm=-4)
+                + struct.pack("=BBhiBBhi", 0x18, 1 | 1 << 4, 0, xsk, 0, 0, 0, 0)
+                + insn(0x85, imm=1)
+                + null_test,
+            ),
+        }
+        out: dict[str, list[list[Any]]] = {}
+        for name, (kind, attr, start) in ways.items():
+            rows = out[name] = []
+            steps = len(start) // 8
+            for off in range(CONTEXT_BYTES):
+                for size, code in ((8, 0x18), (4, 0x00), (2, 0x08), (1, 0x10)):
+                    if self.load(kind, start + insn(0x61 | code, 0, 0, off) + _EXIT, attr)[0]:
+                        rows.append([off, size, "r", "scalar"])
+                    write = start + insn(0xB7, 1) + insn(0x63 | code, 0, 1, off) + _EXIT
+                    if self.load(kind, write, attr)[0]:
+                        rows.append([off, size, "w", ""])
+            print(name, steps, len(rows), flush=True)
+        self.kernel.close(xsk)
+        return out
 
 
 def loaded(log: str) -> str:
@@ -167,6 +203,8 @@ def main(path: str, *, coarse: bool = False) -> None:
         name = A(attach).name if attach else "0"
         out["contexts"][f"{kind.name}/{name}"] = found
         print(kind.name, name, len(found["helpers"]), len(found.get("access", [])), flush=True)
+    if not coarse:
+        out["objects"] = prober.objects()
     Path(path).write_text(json.dumps(out))
 
 
