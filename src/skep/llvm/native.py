@@ -164,8 +164,10 @@ def place(code: bytes, symbols: Mapping[str, int]) -> Image:
     """Map finished position-independent code executable; ``symbols`` are offsets in it.
 
     Raises:
-        LinkError: the system refuses executable memory.
+        LinkError: a symbol is outside, or the system refuses executable memory.
     """
+    if not all(0 <= offset < len(code) for offset in symbols.values()):
+        raise LinkError("native code: a symbol lies outside")
     base = _reserve(len(code))
     try:
         _map(base, bytearray(code))

@@ -24,6 +24,21 @@ class Mode:
     INDEX = 2  # append an index entry to ``out``
 
 
+class Guessing:
+    """What makes a place in a capture a plausible record header.
+
+    Its seconds are less than FAR from those of the record before it (of the file, for the first), the
+    fraction is below the file's units, the captured length no more than the wire length and the file's
+    limit, the wire length no more than LONGEST, and CHAIN headers in a row are like that; where the
+    bytes end before, LEAST are enough.
+    """
+
+    FAR = 1 << 24  # seconds (194 days)
+    LONGEST = 1 << 20  # bytes
+    CHAIN = 6
+    LEAST = 2
+
+
 #: The 64-bit words of the state, in order.
 FIELDS = (
     "base",  # address of the buffer

@@ -12,6 +12,7 @@ from skep.tap.layout import FIELDS, Status
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 ms
 if TYPE_CHECKING:
     from skep.llvm.native import Image
+    from skep.tap.plain import Plain
 
 
 class ScanState(ctypes.Structure):
@@ -26,6 +27,14 @@ class ScanCode:
     def __init__(self, image: Image) -> None:
         self.image = image  # keeps the pages mapped
         self._walk = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(image.address("walk"))
+        self._guess = ctypes.CFUNCTYPE(
+            ctypes.c_int64,
+            ctypes.c_void_p,
+            ctypes.c_uint64,
+            ctypes.c_uint32,
+            ctypes.c_uint32,
+            ctypes.c_uint32,
+        )(image.address("guess"))
         self._match = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint64)(
             image.address("match")
         )
@@ -43,6 +52,19 @@ class ScanCode:
         ``status`` must be DONE before.
         """
         self._walk(ctypes.addressof(states), count)
+
+    def guess(self, address: int, size: int, first: int, plain: Plain) -> int:
+        """Offset of the first plausible record header (`skep.tap.layout.Guessing`) in memory, or -1.
+
+        ``first``: seconds of the file's first packet.
+        """
+        place: int = self._guess(address, size, first, plain.record_limit, plain.units)
+        return place
+
+    def guess_bytes(self, data: bytes, first: int, plain: Plain) -> int:
+        """The same in ``data``."""
+        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+        return self.guess(address, len(data), first, plain)
 
     def match(self, packet: bytes, wirelen: int) -> int:
         """The filter's return value for one packet: 0, or how many bytes to keep."""

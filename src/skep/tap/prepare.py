@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Part of every key: must change whenever what `skep.tap.x86` or `skep.tap.scanir` makes does, or the layout
 #: of an entry.
-REVISION = b"8"
+REVISION = b"9"
 
 #: Files that expressions take names from; a change of one makes all entries misses.
 NAME_FILES = ("/etc/hosts", "/etc/services", "/etc/protocols", "/etc/networks", "/etc/ethers")
@@ -248,11 +248,11 @@ def own_code() -> bool:
 
 
 def _own(insns: Sequence[ClassicInsn], swapped: bool) -> bytes:
-    """Code of `skep.tap.x86` behind the offset of ``match`` in it (``walk`` is at 0)."""
-    from skep.tap.x86 import assemble
+    """Code of `skep.tap.x86` behind the offsets of its functions."""
+    from skep.tap.x86 import FUNCTIONS, assemble
 
     code, places = assemble(insns, swapped=swapped)
-    return places["match"].to_bytes(4, "little") + code
+    return b"".join([places[name].to_bytes(4, "little") for name in FUNCTIONS]) + code
 
 
 def _compiled(insns: Sequence[ClassicInsn], swapped: bool, early: Ahead | None) -> bytes:
@@ -318,7 +318,12 @@ def _load(stored: bytes) -> ScanCode | None:
     try:
         if not own_code():
             return ScanCode(loader.load(stored))
-        places = {"walk": 0, "match": int.from_bytes(stored[:4], "little")}
-        return ScanCode(loader.place(stored[4:], places))
+        from skep.tap.x86 import FUNCTIONS
+
+        places = {
+            name: int.from_bytes(stored[4 * number : 4 * number + 4], "little")
+            for number, name in enumerate(FUNCTIONS)
+        }
+        return ScanCode(loader.place(stored[4 * len(FUNCTIONS) :], places))
     except SkepError:
         return None

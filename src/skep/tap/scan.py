@@ -81,7 +81,7 @@ class FileScan:
         self._gates: list[LockType] = []
         self._error: BaseException | None = None
         self._stopped = False
-        self._guess = Guess(fd, FILE_HEADER, plain.big_endian, plain.record_limit, plain.units)
+        self._guess = Guess(code, fd, plain)
         self.end = FILE_HEADER
         self.seen = 0
         self.matched = 0
@@ -158,7 +158,7 @@ class FileScan:
                 if self._stopped:
                     break
                 walker = walker or self._walker()
-                guess = FILE_HEADER if chunk == 0 else self._guess.at(chunk * self._chunk)
+                guess = FILE_HEADER if chunk == 0 else self._guess_at(chunk * self._chunk)
                 stop = self._stop(chunk)
                 problem: BaseException | None = None
                 if guess is not None:
@@ -212,11 +212,16 @@ class FileScan:
         """Where the lanes of a chunk but the first probably begin, ascending; none if a guess fails."""
         found: list[int] = []
         for lane in range(1, self._lanes if stop > start else 1):
-            guess = self._guess.at(start + (stop - start) * lane // self._lanes)
+            guess = self._guess_at(start + (stop - start) * lane // self._lanes)
             if guess is None or not (found[-1] if found else start) < guess < stop:
                 return ()
             found.append(guess)
         return tuple(found)
+
+    def _guess_at(self, offset: int) -> int | None:
+        if self._mapping is None:
+            return self._guess.at(offset)
+        return self._guess.mapped(self._mapping.address, self._size, offset)
 
     def _stop(self, chunk: int) -> int:
         return min((chunk + 1) * self._chunk, self._size)

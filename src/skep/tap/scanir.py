@@ -6,6 +6,8 @@ and cached; a warm run never comes by. Two symbols:
 ``walk(ptr states, i64 count)``
     walk the records of several stretches of one buffer in turns, as `skep.tap.native.ScanState` says; their
     ``status`` becomes SHORT, BAD, FULL or LIMIT where it does not stay DONE.
+``guess(ptr data, i64 size, i32 first, i32 limit, i32 units) -> i64``
+    the offset of the first place in ``size`` bytes that `skep.tap.layout.Guessing` finds plausible, else -1.
 ``match(ptr packet, i64 caplen, i64 wirelen) -> i64``
     the filter's return value for one packet.
 
@@ -15,7 +17,7 @@ struct __sk_buff whose only live field is ``len``. After inlining nothing of it 
 
 from __future__ import annotations
 
-from skep.tap.layout import FIELDS, INDEX_ENTRY, RECORD_HEADER, Mode, Status
+from skep.tap.layout import FIELDS, INDEX_ENTRY, RECORD_HEADER, Guessing, Mode, Status
 
 _POINTERS = frozenset(("base", "out", "copy"))
 _CTX_BYTES = 192  # sizeof(struct __sk_buff)
@@ -30,7 +32,7 @@ def module(filter_ir: str, *, swapped: bool, inline: bool = True, name: str = "f
     not in this machine's byte order; ``inline`` puts the filter into both functions, which pays unless it
     is large.
     """
-    return "\n".join([filter_ir, _DECLARATIONS, _match(name, inline), _scan(swapped), _WALK])
+    return "\n".join([filter_ir, _DECLARATIONS, _match(name, inline), _scan(swapped), _WALK, _guess(swapped)])
 
 
 _DECLARATIONS = """declare i32 @llvm.umin.i32(i32, i32)
@@ -86,6 +88,69 @@ check:
 
 out:
   ret void
+}}
+"""
+
+
+def _guess(swapped: bool) -> str:
+    return f"""
+define i64 @guess(ptr %data, i64 %size, i32 %first, i32 %limit, i32 %units) {{
+entry:
+  br label %candidate
+
+candidate:
+  %c = phi i64 [ 0, %entry ], [ %c.next, %implausible ]
+  %c.after = add i64 %c, {RECORD_HEADER}
+  %c.none = icmp ugt i64 %c.after, %size
+  br i1 %c.none, label %none, label %header
+
+header:
+  %place = phi i64 [ %c, %candidate ], [ %place.next, %chained ]
+  %before = phi i32 [ %first, %candidate ], [ %sec, %chained ]
+  %turn = phi i32 [ 0, %candidate ], [ %turn.next, %chained ]
+  %after = add i64 %place, {RECORD_HEADER}
+  %cut = icmp ugt i64 %after, %size
+  br i1 %cut, label %bytes.end, label %fields
+
+bytes.end:
+  %enough = icmp uge i32 %turn, {Guessing.LEAST}
+  br i1 %enough, label %plausible, label %implausible
+
+fields:
+  %rec = getelementptr i8, ptr %data, i64 %place
+{_word("sec", 0, swapped)}
+{_word("fraction", 4, swapped)}
+{_word("caplen", 8, swapped)}
+{_word("wirelen", 12, swapped)}
+  %ago = sub i32 %before, %sec
+  %apart = add i32 %ago, {Guessing.FAR - 1}
+  %near = icmp ule i32 %apart, {2 * Guessing.FAR - 2}
+  %fine = icmp ult i32 %fraction, %units
+  %within = icmp ule i32 %caplen, %limit
+  %cut.down = icmp ule i32 %caplen, %wirelen
+  %sane = icmp ule i32 %wirelen, {Guessing.LONGEST}
+  %and.1 = and i1 %near, %fine
+  %and.2 = and i1 %within, %cut.down
+  %and.3 = and i1 %and.1, %and.2
+  %all = and i1 %and.3, %sane
+  br i1 %all, label %chained, label %implausible
+
+chained:
+  %cap64 = zext i32 %caplen to i64
+  %place.next = add i64 %after, %cap64
+  %turn.next = add i32 %turn, 1
+  %more = icmp ult i32 %turn.next, {Guessing.CHAIN}
+  br i1 %more, label %header, label %plausible
+
+implausible:
+  %c.next = add i64 %c, 1
+  br label %candidate
+
+plausible:
+  ret i64 %c
+
+none:
+  ret i64 -1
 }}
 """
 

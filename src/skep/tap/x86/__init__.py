@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from skep.isa import ClassicInsn
 
 
+FUNCTIONS = ("walk", "guess", "match")
+
+
 def assemble(insns: Sequence[ClassicInsn], *, swapped: bool) -> tuple[bytes, dict[str, int]]:
-    """Position-independent code, and where in it the functions of `skep.tap.x86.walk` are.
+    """Position-independent code, and where in it its FUNCTIONS are.
 
     ``swapped``: the record headers are not in this machine's byte order.
 
@@ -21,12 +24,14 @@ def assemble(insns: Sequence[ClassicInsn], *, swapped: bool) -> tuple[bytes, dic
         VerifierError: the program is not legal, or reads data that captured packets do not have.
     """
     from skep.tap.x86.code import Code
+    from skep.tap.x86.guess import write_guess
     from skep.tap.x86.judge import Judge
     from skep.tap.x86.walk import write_match, write_walk
 
     code = Code()
     write_walk(code, swapped=swapped)
+    write_guess(code, swapped=swapped)
     write_match(code)
     Judge(code, insns).write()
     data = code.finish()
-    return data, {name: code.place(name) for name in ("walk", "match")}
+    return data, {name: code.place(name) for name in FUNCTIONS}
