@@ -9,7 +9,7 @@ from skep.isa import ClassicInsn, Insn, ld_imm64
 from skep.isa import classic as c
 from skep.isa import opcodes as op
 from skep.isa.facts import is_jump
-from skep.isa.validate import rules
+from skep.isa.legal import rules
 
 SEED = int(os.environ.get("SKEP_SEED", "20691"))
 _IMMS = (0, 1, -1, 2, 7, 31, 63, 127, 255, 256, 4096, 65535, -32768, 0x7FFFFFFF, -0x80000000, 0x12345678)

@@ -12,6 +12,7 @@ import pytest
 
 from skep.asm import assemble
 from skep.cli import main
+from skep.cli.exec import DEFAULT_BUDGET
 from skep.isa import encode
 from tests.support.oracles import ROOT
 
@@ -146,6 +147,29 @@ def test_stopped_programs(skep: Skep, engine: str) -> None:
         assert (result.status, result.out) == (1, "")
         assert result.err.startswith(f"skep exec: {message}")
         assert result.err.count("\n") == 1
+
+
+def test_an_endless_loop_ends_without_being_told_to(skep: Skep) -> None:
+    pytest.importorskip("llvmlite")
+    # The budget that nobody gave; the interpreter takes the same one, which costs it seconds.
+    result = skep("--hex", "--engine", "jit", stdin=code("l: r0 += 1\ngoto l"))
+    assert result.status == 1
+    assert result.err == (
+        f"skep exec: insn 1: the budget of {DEFAULT_BUDGET} instructions is used up: an endless loop? "
+        "--budget N allows more\n"
+    )
+    assert DEFAULT_BUDGET <= 1 << 26
+
+
+def test_both_engines_spend_alike(skep: Skep) -> None:
+    """A loop of three instructions and 40 turns, with every budget around what it costs."""
+    text = code("r3 = 40\nl: r3 += -1\nr0 += 2\nif r3 != 0 goto l\nexit")
+    for budget in range(110, 125):
+        interp, jit = (
+            skep("--hex", "--budget", str(budget), "--engine", name, stdin=text) for name in ("interp", "jit")
+        )
+        assert (interp.status, interp.out, interp.err) == (jit.status, jit.out, jit.err)
+        assert (interp.status == 0) == (budget >= 117)
 
 
 def test_as_a_plugin_of_bpf_conformance() -> None:

@@ -138,3 +138,13 @@ def test_the_kernel_agrees_on_single_instructions() -> None:
             legal += refused is None
     print(f"{legal} legal instructions")
     assert legal > 400  # the comparison is worth something only if both sides of it occur
+
+
+def test_the_name_is_the_function_whoever_was_loaded_first() -> None:
+    """No module of the package may bear the name of what the package offers: it would take its place."""
+    import importlib
+    import pkgutil
+
+    package = importlib.import_module("skep.isa")
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert not modules & set(package.__all__)

@@ -86,7 +86,7 @@ def test_programs_do_many_things() -> None:
 
 def _expected() -> set[int]:
     from skep.isa import opcodes as op
-    from skep.isa.validate import rules
+    from skep.isa.legal import rules
 
     never = {op.CALLX}
     return {opcode for opcode, rule in enumerate(rules()) if rule is not None} - never

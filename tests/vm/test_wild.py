@@ -15,7 +15,7 @@ import pytest
 from skep.errors import DecodeError, ExecutionError
 from skep.isa import Insn, ld_imm64, validate
 from skep.isa import opcodes as op
-from skep.isa.validate import rules
+from skep.isa.legal import rules
 from skep.vm import Machine
 from tests.support import programs
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from skep.asm import lex
+from skep.asm import lex, listing
 from skep.asm.carray import read_extended
 from skep.asm.emit import Emitter
 from skep.asm.lex import Line
 from skep.asm.mnemonic import mnemonic, mnemonics
 from skep.asm.statement import statement
+from skep.errors import AsmError
 from skep.isa.ebpf import Insn
 
-#: What pasted listings carry before an instruction: "  12: ", raw bytes, "(b7)".
-_SLOT_NUMBER: Final = re.compile(r"\s*\d+:(?=\s)")
-_RAW_BYTES: Final = re.compile(r"\s*(?:[0-9a-f]{2} ){7}[0-9a-f]{2}(?: (?:[0-9a-f]{2} ){7}[0-9a-f]{2})?\s")
-_OPCODE: Final = re.compile(r"\s*\(([0-9a-f]{2})\)\s")
-_SYMBOL: Final = re.compile(r"\s*(?:[0-9a-f]{16} )?<([\w.$@]+)>:\s*$")
 #: Compiler output that says nothing about the code itself.
 _IGNORED: Final = frozenset(
     [
@@ -47,16 +42,29 @@ def assemble(text: str, *, file: str | None = None) -> list[Insn]:
     lines = list(lex.blank_comments(text, (";", "#", "//"), file))
     if lines and "{" in lines[0][1]:
         return read_extended([(number, line) for number, line, _ in lines], text, file)
+    raws: list[tuple[int, str]] = []  # first slot and bytes of lines that have some
     for number, original, annotation in lines:
-        line, hint = original, None
-        if symbol := _SYMBOL.match(line):
+        line, hint, raw = original, None, None
+        if symbol := listing.SYMBOL.match(line):
             out.label(symbol.group(1), number, symbol.start(1))
             continue
-        if found := _SLOT_NUMBER.match(line):
+        if listing.is_heading(line):
+            continue
+        if found := listing.RELOCATION.match(line):
+            raise AsmError(
+                f"a relocation, {found.group(1)}: the listing is of an object that is not linked yet",
+                file=file,
+                source=text,
+                line=number,
+                column=found.start(1),
+                end_column=found.end(),
+                hint="list it without -r to assemble the bytes as they are",
+            )
+        if found := listing.SLOT_NUMBER.match(line):
             line = _blank(line, found.end())
-            if raw := _RAW_BYTES.match(line):
+            if raw := listing.RAW_BYTES.match(line):
                 line = _blank(line, raw.end())
-        if found := _OPCODE.match(line):
+        if found := listing.OPCODE.match(line):
             hint = int(found.group(1), 16)
             line = _blank(line, found.end())
         if line.partition(".")[1] and line.split(None, 1)[0] in _IGNORED:
@@ -77,9 +85,14 @@ def assemble(text: str, *, file: str | None = None) -> list[Insn]:
         else:
             statement(tokens, out, hint)
         tokens.end()
+        if raw is not None:
+            raws.append((start, raw.group(1)))
         if annotation:
             out.annotate(start, annotation, tokens)
-    return out.finish()
+    insns = out.finish()
+    if raws:
+        listing.complete(insns, raws)
+    return insns
 
 
 def _blank(line: str, end: int) -> str:

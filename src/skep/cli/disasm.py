@@ -15,7 +15,11 @@ def main(argv: Sequence[str]) -> int:
         description="List eBPF or, with --classic, classic BPF bytecode, legal or not.",
     )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="bytecode; - is standard input")
-    parser.add_argument("--hex", action="store_true", help="the input is hex digits, spaced as you like")
+    parser.add_argument(
+        "--hex",
+        action="store_true",
+        help="the input is hex digits, spaced as you like, or what llvm-objdump -d prints",
+    )
     parser.add_argument("--classic", action="store_true", help="classic BPF")
     parser.add_argument(
         "--notation",
@@ -55,7 +59,9 @@ def _read(file: str, hexadecimal: bool) -> bytes:
             data = stream.read()
     name = None if file == "-" else file
     if hexadecimal:
-        return from_hex(data, name)
+        from skep.asm.listing import raw_bytes
+
+        return from_hex((raw_bytes(data.decode("latin-1")) or "").encode() or data, name)
     if data[:4] == b"\x7fELF":  # no legal instruction begins so
         from skep.errors import DecodeError
 

@@ -14,10 +14,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from skep.errors import DecodeError, FormatError
+from skep.errors import DecodeError, ExecutionError, FormatError
 
 if TYPE_CHECKING:
     from skep.vm import Helper, Machine, Step
+
+#: What a run may cost unless told otherwise, in either engine: an endless loop ends within seconds even when
+#: it is interpreted, and `may_goto` may take all of its 8,388,608 turns of up to four instructions.
+DEFAULT_BUDGET = 1 << 25
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,15 +37,24 @@ def main(argv: Sequence[str]) -> int:
     from skep.isa import decode
 
     insns = decode(program)
-    if args.engine == "jit":
-        from skep.jit import compile as compile_native
+    try:
+        if args.engine == "jit":
+            from skep.jit import compile as compile_native
 
-        result = compile_native(insns, helpers=_helpers()).run(memory, packet=packet, budget=args.budget)
-    else:
-        from skep.vm import Machine
+            result = compile_native(insns, helpers=_helpers()).run(memory, packet=packet, budget=args.budget)
+        else:
+            from skep.vm import Machine
 
-        machine = Machine(insns, memory, packet=packet, helpers=_helpers(), budget=args.budget)
-        result = _trace(machine) if args.trace else machine.run()
+            machine = Machine(insns, memory, packet=packet, helpers=_helpers(), budget=args.budget)
+            result = _trace(machine) if args.trace else machine.run()
+    except ExecutionError as error:
+        if not error.reason.startswith("the budget"):
+            raise
+        raise ExecutionError(
+            f"the budget of {args.budget} instructions is used up: an endless loop? --budget N allows more",
+            pc=error.pc,
+            registers=error.registers,
+        ) from None
     print(f"{result:x}")
     return 0
 
@@ -58,9 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--budget",
         type=_count,
-        default=1 << 32,
+        default=DEFAULT_BUDGET,
         metavar="N",
-        help="stop a program whose jumps back cover more than N instructions (default: 2**32)",
+        help=f"stop a program whose jumps back cover more than N instructions (default: {DEFAULT_BUDGET})",
     )
     parser.add_argument(
         "--trace", action="store_true", help="print each instruction and what it did on stderr (interp)"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from skep.isa.ebpf import imm64 as imm64
     from skep.isa.ebpf import ld_imm64 as ld_imm64
     from skep.isa.facts import jump_target as jump_target
-    from skep.isa.validate import validate as validate
+    from skep.isa.legal import validate as validate
 
 _HOMES = {
     "ClassicInsn": "skep.isa.classic",
@@ -26,7 +26,7 @@ _HOMES = {
     "imm64": "skep.isa.ebpf",
     "jump_target": "skep.isa.facts",
     "ld_imm64": "skep.isa.ebpf",
-    "validate": "skep.isa.validate",
+    "validate": "skep.isa.legal",
 }
 
 __all__ = ["ClassicInsn", "Insn", "decode", "encode", "imm64", "jump_target", "ld_imm64", "validate"]

@@ -269,7 +269,7 @@ def compile(
             return NativeProgram(native.load(obj), helpers)
         except LinkError:
             pass  # made by an older linker's rules, or refused memory: the second try will tell
-    from skep.isa.validate import validate
+    from skep.isa.legal import validate
     from skep.jit.lower import analyse
     from skep.llvm import compile_native
 
