@@ -6,6 +6,8 @@ import errno
 
 from skep.errors import KernelError, LinkError
 from skep.kernel.typed import Codecs
+from skep.obj.data import ARENA
+from skep.uapi.enums import MapType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,15 +37,18 @@ class Variable:
 def variables(spec: ObjectSpec, section: MapSpec, codecs: Codecs) -> dict[str, Variable]:
     """The variables of a section by name, as far as the object's BTF describes them."""
     btf = spec.btf
-    if btf is None or not section.btf_id or btf.kind_of(section.btf_id) != _DATASEC:
+    if btf is None:
+        return {}
+    datasec = btf.find(ARENA, _DATASEC) if section.type == MapType.ARENA else section.btf_id
+    if not datasec or btf.kind_of(datasec) != _DATASEC or section.data is None:
         return {}
     offsets = spec.btf_edits.offsets
     found: dict[str, Variable] = {}
-    for type_id, offset, _ in btf[section.btf_id][3]:
+    for type_id, offset, _ in btf[datasec][3]:
         var = btf[type_id]
         codec = codecs.of(var[2])
         at = offsets.get(type_id, offset)
-        if at >= 0 and at + codec.size <= section.value_size:
+        if at >= 0 and at + codec.size <= len(section.data):
             found[var[1]] = Variable(var[1], at, codec)
     return found
 
@@ -90,10 +95,12 @@ class Globals:
 
     __slots__ = ("_map", "_read_only", "_variables", "_view")
 
-    def __init__(self, map: Map, known: dict[str, Variable]) -> None:
+    def __init__(self, map: Map, known: dict[str, Variable], *, offset: int = 0) -> None:
         view: memoryview | None = None
         read_only = bool(map.flags & _RDONLY_PROG)
-        if map.flags & _MMAPABLE:
+        if map.type == MapType.ARENA:
+            view = map.arena()[offset:]
+        elif map.flags & _MMAPABLE:
             view = map.memory(writable=not read_only)
         for name, value in (("_map", map), ("_variables", known), ("_view", view), ("_read_only", read_only)):
             object.__setattr__(self, name, value)
@@ -150,4 +157,7 @@ class Globals:
         view = self._view
         if view is not None:
             object.__setattr__(self, "_view", None)
-            self._map.kernel.munmap(view)
+            if self._map.type == MapType.ARENA:
+                view.release()
+            else:
+                self._map.kernel.munmap(view)

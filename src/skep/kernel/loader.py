@@ -11,6 +11,7 @@ from skep.kernel.map import Map
 from skep.kernel.object import Object
 from skep.kernel.program import Program
 from skep.kernel.protocol import Kernel
+from skep.kernel.ringbuf import page_size
 from skep.kernel.typed import Codecs
 from skep.obj.linked import FUNC_INFO_BYTES, LINE_INFO_BYTES
 from skep.obj.spec import PIN_BY_NAME
@@ -183,7 +184,9 @@ class Loader:
                 continue
             handle = self._handle(spec, self._create(spec))
             made._add_map(name, handle)
-            if spec.data is not None and spec.type != T.STRUCT_OPS:
+            if spec.type == T.ARENA:
+                self._first_arena(spec, handle)
+            elif spec.data is not None and spec.type != T.STRUCT_OPS:
                 self._first_data(spec, handle)
             if spec.pinning == PIN_BY_NAME:
                 handle.pin(path)
@@ -213,6 +216,7 @@ class Loader:
                 shape.value_size,
                 shape.max_entries,
                 shape.flags,
+                extra=shape.extra,
                 name=spec.name,
                 key=self._codec(spec.key_type_id),
                 value=self._codec(spec.value_type_id) if spec.data is None else None,
@@ -240,6 +244,19 @@ class Loader:
                 # Before 5.2 nothing can be frozen; the programs still cannot write to it.
                 if error.errno in (errno.EPERM, errno.ENOMEM):
                     raise
+
+    def _first_arena(self, spec: MapSpec, handle: Map) -> None:
+        """Map an arena, since no program loads before its address is known, and fill in its variables."""
+        memory = handle.arena()
+        if spec.data is None:
+            return
+        from skep.kernel.probes import far_offsets
+
+        page = page_size()
+        if far_offsets(self.kernel):
+            # As libbpf does: the first pages stay free for what programs allocate.
+            spec.data_offset = len(memory) - -(-len(spec.data) // page) * page
+        memory[spec.data_offset : spec.data_offset + len(spec.data)] = spec.data
 
     def _fill_maps(self, made: Object) -> None:
         """Put what the object's declarations say into maps of maps and of programs, and into struct_ops."""
@@ -271,6 +288,8 @@ class Loader:
         # The types are only looked at when a relocation asks for them; one target serves all programs.
         linked = link_program(self.spec, spec.name, target=self.types if self._needs_types() else None)
         for ref in linked.map_refs:
+            if ref.offset is not None:
+                ref = ref._replace(offset=ref.offset + self.spec.maps[ref.map].data_offset)
             linked.set_map(ref, made.maps[ref.map].fd)
         fd_array: tuple[int, ...] = ()
         if linked.extern_refs:

@@ -56,7 +56,9 @@ class Map(Handle, _Base):
     """
 
     __slots__ = (
+        "_arena",
         "_inner",
+        "extra",
         "flags",
         "inner_key",
         "inner_value",
@@ -79,6 +81,7 @@ class Map(Handle, _Base):
         max_entries: int,
         flags: int = 0,
         *,
+        extra: int = 0,
         name: str = "",
         key: Codec | None = None,
         value: Codec | None = None,
@@ -94,6 +97,7 @@ class Map(Handle, _Base):
         self.value_size = value_size
         self.max_entries = max_entries
         self.flags = flags
+        self.extra = extra
         if key is None or key.size != key_size:
             key = by_size(key_size)
         if type == T.LPM_TRIE:
@@ -104,6 +108,7 @@ class Map(Handle, _Base):
         self.value = value if value is not None and value.size == value_size else by_size(value_size)
         self.inner_key, self.inner_value = inner
         self._inner: dict[int, Map] = {}
+        self._arena: memoryview | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self._fd}"
@@ -363,7 +368,21 @@ class Map(Handle, _Base):
         page = page_size()
         return self.kernel.mmap(self.fd, -(-size // page) * page, writable=writable)
 
+    def arena(self) -> memoryview:
+        """The whole of an arena, mapped: at the address it was made with (``map_extra``), or where there is
+        room. Unmapped when the map is closed. Its pages are made as they are touched.
+        """
+        if self._arena is None:
+            if self.type != T.ARENA:
+                raise KernelError(errno.EINVAL, f"map {self.name} is no arena but {self.type_name}")
+            length = self.max_entries * page_size()
+            self._arena = self.kernel.mmap(self.fd, length, writable=True, address=self.extra)
+        return self._arena
+
     def close(self) -> None:
+        arena, self._arena = self._arena, None
+        if arena is not None:
+            self.kernel.munmap(arena)
         inner, self._inner = self._inner, {}
         for map in inner.values():
             map.close()

@@ -81,7 +81,7 @@ class Object:
                 raise LinkError(f"{self.name}: map {section} holds no global variables")
             btf = self.spec.btf
             found = variables(self.spec, spec, Codecs(btf)) if btf is not None else {}
-            known = self._globals[section] = Globals(self.maps[section], found)
+            known = self._globals[section] = Globals(self.maps[section], found, offset=spec.data_offset)
         return known
 
     # --- attaching -----------------------------------------------------------------------------

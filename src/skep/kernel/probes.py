@@ -143,6 +143,21 @@ def helper(kernel: Kernel, kind: int, number: int) -> bool:
     return True
 
 
+def far_offsets(kernel: Kernel) -> bool:
+    """Whether a program may name a byte of a map's value past 2**29 (its verifier then looks at the map's
+    size; before, no offset so large was allowed at all). The last pages of large arenas need it.
+    """
+    fd = kernel.map_create(MapType.ARRAY, 4, 4, 1)
+    try:
+        load = struct.pack("=BBhiBBhi", 0x18, 0x21, 0, fd, 0, 0, 0, 1 << 30)
+        kernel.close(kernel.prog_load(ProgType.SOCKET_FILTER, load + _RETURN_0, "GPL")[0])
+    except KernelError as error:
+        return "invalid access to map value pointer" in error.log
+    finally:
+        kernel.close(fd)
+    return True
+
+
 def _int_btf() -> bytes:
     return raw_btf(((1, 1 << 24, 4, 1 << 24 | 32),), b"\0int\0")
 

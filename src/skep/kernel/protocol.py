@@ -217,8 +217,13 @@ class Kernel(Protocol):
 
     def perf_event_ioctl(self, fd: int, request: int, argument: int | bytes = 0) -> None: ...
 
-    def mmap(self, fd: int, length: int, *, writable: bool = False, offset: int = 0) -> memoryview:
-        """Map a map's memory (array, ring buffer, arena) or a perf buffer; released by `munmap`."""
+    def mmap(
+        self, fd: int, length: int, *, writable: bool = False, offset: int = 0, address: int = 0
+    ) -> memoryview:
+        """Map a map's memory (array, ring buffer, arena) or a perf buffer; released by `munmap`.
+
+        ``address``: there and nowhere else (EEXIST when something is there).
+        """
 
     def munmap(self, view: memoryview) -> None: ...
 

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 
-from skep.errors import NotSupported
+from skep.errors import KernelError, NotSupported
 from skep.plain import once
 
 TYPE_CHECKING = False
@@ -30,6 +30,9 @@ _NUMBERS: Final = {
 }
 #: the verifier answers EAGAIN when a signal arrives; so often is enough
 _TRIES: Final = 5
+_MAP_SHARED: Final = 1
+_MAP_FIXED_NOREPLACE: Final = 0x100000
+_MAP_FAILED: Final = (1 << 8 * ctypes.sizeof(ctypes.c_void_p)) - 1
 
 
 @once
@@ -89,3 +92,29 @@ class Pinned:
         view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
         self._kept.append(view)
         return ctypes.addressof(view)
+
+
+def map_at(address: int, length: int, access: int, fd: int, offset: int) -> memoryview:
+    """mmap(2), shared, at ``address`` exactly. Released by `unmap`.
+
+    Raises:
+        KernelError: EEXIST, something else is there; and as mmap(2) says.
+    """
+    libc = _libc()
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    found = libc.mmap(address, length, access, _MAP_SHARED | _MAP_FIXED_NOREPLACE, fd, offset)
+    if found is None or found == _MAP_FAILED:
+        code = ctypes.get_errno()
+        raise KernelError(code, f"mapping {length} bytes at {address:#x}: {os.strerror(code)}", cmd="mmap")
+    return memoryview((ctypes.c_ubyte * length).from_address(found)).cast("B")
+
+
+def unmap(view: memoryview) -> None:
+    """Undo `map_at`. What still looks at the memory must not be used any more."""
+    length = view.nbytes
+    address = ctypes.addressof((ctypes.c_ubyte * length).from_buffer(view))
+    view.release()
+    libc = _libc()
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.munmap(address, length)

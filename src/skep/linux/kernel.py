@@ -10,7 +10,7 @@ import struct
 
 from skep.errors import KernelError
 from skep.kernel.protocol import Buffer, TestRun
-from skep.linux.calls import Pinned, numbers, syscall
+from skep.linux.calls import Pinned, map_at, numbers, syscall, unmap
 from skep.linux.reasons import refused
 from skep.uapi.attr import ATTR, INFO
 from skep.uapi.enums import Cmd
@@ -495,8 +495,12 @@ class LinuxKernel:
         except OSError as error:
             raise refused(error.errno or 0, "perf event ioctl") from None
 
-    def mmap(self, fd: int, length: int, *, writable: bool = False, offset: int = 0) -> memoryview:
+    def mmap(
+        self, fd: int, length: int, *, writable: bool = False, offset: int = 0, address: int = 0
+    ) -> memoryview:
         access = _mmap.PROT_READ | (_mmap.PROT_WRITE if writable else 0)
+        if address:
+            return map_at(address, length, access, fd, offset)
         try:
             mapped = _mmap.mmap(fd, length, _mmap.MAP_SHARED, access, offset=offset)
         except OSError as error:
@@ -506,7 +510,10 @@ class LinuxKernel:
         return view
 
     def munmap(self, view: memoryview) -> None:
-        mapped = self._mapped.pop(id(view))
+        mapped = self._mapped.pop(id(view), None)
+        if mapped is None:
+            unmap(view)
+            return
         try:
             view.release()
             mapped.close()

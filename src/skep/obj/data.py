@@ -25,7 +25,9 @@ def collect(source: Source) -> None:
     """Make the maps of global data and note what BTF must say of them."""
     for index, section in enumerate(source.elf.sections):
         name = source.names[index]
-        if section.type == c.SHT_PROGBITS and section.size and not section.flags & c.SHF_EXECINSTR:
+        if name == ARENA and section.size and section.type in (c.SHT_PROGBITS, c.SHT_NOBITS):
+            _arena(source, section)
+        elif section.type == c.SHT_PROGBITS and section.size and not section.flags & c.SHF_EXECINSTR:
             if name in (".data", ".rodata") or name.startswith((".data.", ".rodata.")):
                 _add(source, section, name, bytearray(section.data))
         elif section.type == c.SHT_NOBITS and (name == ".bss" or name.startswith(".bss.")) and section.size:
@@ -35,6 +37,24 @@ def collect(source: Source) -> None:
                     source.elf.header_offset(section) + 32,
                 )
             _add(source, section, name, bytearray(section.size))
+
+
+def _arena(source: Source, section: Section) -> None:
+    """Global variables in an arena's address space: they live in the object's one arena."""
+    arenas = [spec for spec in source.spec.maps.values() if spec.type == MapType.ARENA]
+    if len(arenas) != 1:
+        raise LinkError(
+            f"{source.where}: section {ARENA}: global variables in an arena need one map of type "
+            f"BPF_MAP_TYPE_ARENA, the object has {len(arenas) or 'none'}"
+        )
+    arena = arenas[0]
+    if section.size > arena.max_entries << 12:
+        raise LinkError(
+            f"{source.where}: map {arena.name}: {arena.max_entries} pages are too few for the "
+            f"{section.size} bytes of global variables in {ARENA}"
+        )
+    arena.data = bytearray(section.size) if section.type == c.SHT_NOBITS else bytearray(section.data)
+    source.data_maps[section.index] = arena.name
 
 
 def _add(source: Source, section: Section, name: str, data: bytearray) -> None:

@@ -31,6 +31,7 @@ class MapSpec:
         "btf_id",
         "contents",
         "data",
+        "data_offset",
         "extra",
         "flags",
         "inner",
@@ -90,8 +91,11 @@ class MapSpec:
         self.numa_node = numa_node
         #: map_extra: the Bloom filter's hash count, the arena's address
         self.extra = extra
-        #: first contents of a global-data map (.data, .rodata, .bss, .kconfig), else None
+        #: first contents of a global-data map (.data, .rodata, .bss, .kconfig), and the global variables of
+        #: an arena; else None
         self.data = data
+        #: where an arena's global variables start, in bytes; loaders put them there
+        self.data_offset = 0
         #: `values` of the declaration: slot -> name of the map or program that goes there;
         #: of a struct_ops map: byte offset in `data` -> name of the program whose address goes there
         self.contents = contents if contents is not None else {}
