@@ -11,15 +11,16 @@
 
 Fields (all but the first, ``code`` and ``post`` may be left out):
 
-- ``type: PROG_TYPE [ATTACH_TYPE [TARGET]]``, names as in `skep.uapi.enums`, lower case; by
+- ``type: PROG_TYPE [ATTACH_TYPE [TARGET]]``, names as in `skep.uapi.enums`, lower case, by
   default socket_filter.
-- ``map: NAME TYPE KEY VALUE ENTRIES [flags=N] [extra=N] [inner=NAME] [data=HEX]``: KEY and VALUE are bytes, or
-  the name of a struct in ``btf``. ``data`` makes it a frozen read-only map of these contents. May come again.
+- ``map: NAME TYPE KEY VALUE ENTRIES [flags=N] [extra=N] [inner=NAME] [data=HEX]``: KEY and VALUE are
+  bytes, or the name of a struct in ``btf``. ``data`` makes it a frozen read-only map. May come again.
 - ``btf:`` C definitions of structs. ``license:``, ``flags:`` as in a load.
 - ``pre:`` facts that `prelude` makes true, in that order.
-- ``code:`` skep's assembler, and: ``r1 = map NAME``, ``r1 = value NAME+8``, ``r1 = func NAME``, ``call kfunc
-  NAME``, ``fn PROTOTYPE:`` before the first instruction of a function that has types, ``repeat N: LINE``.
-- ``post: accept`` or ``post: reject TEXT``, TEXT a part of the kernel's words. ``post[cap_bpf]`` is the verdict
+- ``code:`` skep's assembler, and: ``r1 = map NAME``, ``r1 = value NAME+8``, ``r1 = func NAME``,
+  ``r1 = struct NAME`` (its BTF id), ``call kfunc NAME``, ``fn PROTOTYPE:`` before the first instruction of a
+  function that has types, ``repeat N: LINE``.
+- ``post: accept`` or ``post: reject TEXT``, TEXT a part of the kernel's words; ``post[cap_bpf]``: its verdict
   without CAP_PERFMON, ``post[unprivileged]`` without any capability.
 """
 
@@ -132,9 +133,13 @@ def _question(fields: dict[str, list[str]], maps: list[str]) -> Question:
     specs = _maps(maps, types)
     facts = " ".join(fields.get("pre", []))
     before, after = prelude.prelude(facts, prog_type, dict(zip(names, specs, strict=True)))
+    structs = types.structs if types is not None else {}
     labels = [ctypes._name(one) for one in prototypes]
-    insns, kfuncs, starts = _assemble(before, code, after, names, labels)
-    functions = tuple(sorted([(0, "skep_main"), *zip(starts, labels, strict=True)])) if prototypes else ()
+    insns, kfuncs, starts = _assemble(before, code, after, names, labels, structs)
+    alone = types is not None and not any(i.opcode == op.CALL and i.src == 1 for i in insns)
+    functions: tuple[tuple[int, str], ...] = ()
+    if prototypes or alone:
+        functions = tuple(sorted([(0, "skep_main"), *zip(starts, labels, strict=True)]))
     return Question(
         insns, prog_type, attach_type, attach_to, tuple(specs),
         " ".join(fields.get("license", ["GPL"])), int(" ".join(fields.get("flags", ["0"])), 0),
@@ -159,7 +164,12 @@ def _with_functions(code: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _assemble(
-    before: list[str], code: list[str], after: list[str], maps: list[str], functions: list[str]
+    before: list[str],
+    code: list[str],
+    after: list[str],
+    maps: list[str],
+    functions: list[str],
+    structs: dict[str, int],
 ) -> tuple[list[Insn], list[tuple[int, str]], list[int]]:
     """Slots, kernel functions, first slots of ``functions``."""
     kfuncs: list[str] = []
@@ -168,7 +178,7 @@ def _assemble(
     if any(line.startswith("skep_out:") for line in code):
         after = []
     lines = [*before, *code[:main], *after, *code[main:], *(f"call {name}" for name in functions)]
-    text = "\n".join(_line(line, maps, kfuncs) for line in lines)
+    text = "\n".join(_line(line, maps, kfuncs, structs) for line in lines)
     insns = assemble(text)
     starts: list[int] = []
     if functions:
@@ -191,7 +201,9 @@ def _label(line: str) -> str:
     return found[1] if found else ""
 
 
-def _line(line: str, maps: list[str], kfuncs: list[str]) -> str:
+def _line(line: str, maps: list[str], kfuncs: list[str], structs: dict[str, int]) -> str:
+    if found := re.match(r"(\s*\w+:)\s+(\S.*)$", line):
+        return f"{found[1]}\n{_line(found[2], maps, kfuncs, structs)}"
     if found := re.match(r"(\s*)r(\d+) = map (\w+)\s*$", line):
         return f"{found[1]}ld_pseudo r{found[2]}, 1, {maps.index(found[3])}"
     if found := re.match(r"(\s*)r(\d+) = value (\w+)(?:\s*\+\s*(\w+))?\s*$", line):
@@ -199,6 +211,8 @@ def _line(line: str, maps: list[str], kfuncs: list[str]) -> str:
         return f".slot 0x18, {found[2]}, 2, 0, {maps.index(found[3])}\n.slot 0, 0, 0, 0, {offset}"
     if found := re.match(r"(\s*)r(\d+) = func (\w+)\s*$", line):
         return f"call {found[3]} #@ off={_FUNC_MARK + int(found[2])}\n.slot 0, 0, 0, 0, 0"
+    if found := re.match(r"(\s*r\d+ = )struct (\w+)\s*$", line):
+        return f"{found[1]}{structs[found[2]]} ll"
     if found := re.match(r"(\s*)call kfunc (\w+)\s*$", line):
         kfuncs.append(found[2])
         return f".slot 0x85, 0, 2, 0, {_KFUNC + len(kfuncs) - 1:#x}"

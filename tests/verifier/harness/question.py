@@ -61,13 +61,16 @@ _NOISE = re.compile(
     r"mark_precise: |propagating |Func#\d+|func#\d+ @|Global function |last_idx |"
     r"Validating \w+\(\) func#|Live regs before insn|arg#\d+ reference type|frame \d+: |"
     r"caller:|callee:|returning|"
-    r"to caller at |-- END PROG LOAD LOG|\(.*not scalar\)|\s*$)"
+    r"to caller at |-- END PROG LOAD LOG|func '\w+' arg\d+ |\(.*not scalar\)|\s*$)"
 )
 
 
 def reason_of(log: str) -> str:
     """The lines of a log that say why."""
-    return "\n".join(line for line in log.splitlines() if not _NOISE.match(line))
+    lines = (
+        line.partition("verification time ")[0] for line in log.splitlines()
+    )  # one message lacks its end
+    return "\n".join(line for line in lines if line and not _NOISE.match(line))
 
 
 def answer_of(accepted: bool, errno: int, log: str) -> Answer:
@@ -87,14 +90,14 @@ _FAMILIES = (
     (r"stack", "stack"),
     (r"type=.* expected=|type=|expected pointer|must be", "argument type"),
     (r"unknown func|cannot use helper|cannot call|not allowed", "not available"),
-    (r"pointer arithmetic|pointer comparison|pointer.*prohibited|partial copy|math between|leaks addr|tried to",
+    (r"pointer arithmetic|pointer.*prohibited|partial copy|math between|leaks addr|tried to",
      "pointer rules"),
     (r"Unreleased reference|reference has not been|release|acquire|lock", "references and locks"),
     (r"misaligned", "alignment"),
     (r"too large|too complex|infinite loop|too many|exceeds|The sequence", "limits"),
     (r"unreachable|jump|back-edge|last insn|subprog|call to|func", "control flow"),
     (r"At program exit|At callback return|At subprogram exit|R0 !read_ok|R0 has", "return value"),
-    (r"unknown opcode|reserved|invalid BPF_|BPF_\w+ uses|invalid shift|div by zero|R\d+ is invalid|frame pointer",
+    (r"unknown opcode|reserved|invalid BPF_|invalid shift|div by zero|R\d+ is invalid|frame pointer",
      "instruction"),
 )  # fmt: skip
 

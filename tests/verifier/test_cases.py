@@ -1,0 +1,63 @@
+"""The case suite: every case by the live kernel, and by our verifier, in the kernel's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import oracles
+from tests.verifier.harness.cases import Case, read_file
+from tests.verifier.harness.kernel import Lab, lab
+from tests.verifier.harness.ours import judge
+from tests.verifier.harness.question import Answer
+
+FILES = sorted(Path(__file__).with_name("cases").glob("*.txt"))
+LEAST = 500
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Lab]:
+    oracles.bpf()
+    with lab() as made:
+        yield made
+
+
+def wrong(case: Case, answer: Answer) -> str:
+    """What an answer has of its own, or "" when it is the case's verdict."""
+    want = case.verdict
+    where = f"{case.file}:{case.line}: {case.name}"
+    if answer.accepted != want.accepted:
+        said = "accepted" if answer.accepted else f"rejected: {answer.reason or answer.log[-300:]}"
+        return f"{where}: {said}, should be {'accepted' if want.accepted else f'rejected: {want.text}'}"
+    if not want.accepted and want.text not in answer.reason:
+        return f"{where}: {answer.reason!r} does not say {want.text!r}"
+    return ""
+
+
+def told(failures: list[str]) -> str:
+    return f"{len(failures)} cases\n" + "\n".join(failures)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_kernel_agrees_with_the_cases(file: Path, live: Lab) -> None:
+    """A case that the kernel does not agree with is no case."""
+    failures = [text for case in read_file(file) if (text := wrong(case, live.ask(case.question)))]
+    assert not failures, told(failures)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_our_verifier_agrees_with_the_cases(file: Path) -> None:
+    failures = [text for case in read_file(file) if (text := wrong(case, judge(case.question)))]
+    assert not failures, told(failures)
+
+
+def test_there_are_many_cases_of_both_verdicts() -> None:
+    cases = [case for file in FILES for case in read_file(file)]
+    names = [(case.file, case.name) for case in cases]
+    assert len(set(names)) == len(names) >= LEAST
+    assert all(case.rule and (case.verdict.accepted or case.verdict.text) for case in cases)
+    accepted = sum(case.verdict.accepted for case in cases)
+    assert 0.3 < accepted / len(cases) < 0.7, accepted
