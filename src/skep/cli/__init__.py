@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cgroup": ("skep.cli.cgroup", "programs attached to cgroups"),
     "disasm": ("skep.cli.disasm", "list bytecode as text"),
     "exec": ("skep.cli.exec", "run raw bytecode once and print r0"),
+    "explain": ("skep.cli.explain", "why a verifier refused a program, from its log"),
     "feature": ("skep.cli.feature", "what the running kernel can do"),
     "filter": ("skep.cli.filter", "compile tcpdump expressions; filter captures and live interfaces"),
     "gen": ("skep.cli.gen", "generate code and objects from an object"),
