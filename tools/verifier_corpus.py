@@ -1,0 +1,246 @@
+"""Objects in a folder: every program to the live kernel and to our verifier, and how far they agree.
+
+    python -m tools.verifier_corpus kernel FOLDER OUT.json [--skip OTHER.json] [--only PATTERN]
+    python -m tools.verifier_corpus ours FOLDER KERNEL.json [--only PATTERN] [--out OURS.json] [--seconds N]
+
+The first loads every program by itself, its object's maps made for it, and writes down verdict, reason and
+counts; the second asks our verifier and prints the table of agreement by reason. ``--skip`` leaves out the
+programs for which another kernel said that too many jumps wait: Linux 6.18 may crash over some of them.
+Each object is loaded in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from skep.errors import KernelError, SkepError, VerifierError
+from skep.obj import CoreTarget, read
+
+_STATS = re.compile(
+    r"^processed (\d+) insns \(limit \d+\) max_states_per_insn (\d+) total_states (\d+) peak_states (\d+)",
+    re.M,
+)
+
+
+def _row(verdict: str, log: str = "", reason: str = "") -> dict[str, Any]:
+    found = _STATS.search(log)
+    return {
+        "verdict": verdict,
+        "reason": reason,
+        "processed": int(found[1]) if found else 0,
+        "states": int(found[3]) if found else 0,
+        "peak": int(found[4]) if found else 0,
+    }
+
+
+def kernel_verdict(path: str, program: str) -> dict[str, Any]:
+    """What the running kernel says of one program."""
+    from tests.verifier.harness.question import reason_of
+
+    from skep.kernel.loader import Loader
+    from skep.linux.kernel import LinuxKernel
+
+    try:
+        spec = read(path)
+        loader = Loader(LinuxKernel(), spec, programs=[program], log_level=4, pin_root="/nonexistent")
+        for one in spec.maps.values():
+            one.pinning = 0
+        with loader.load() as loaded:
+            return _row("accept", loaded.programs[program].log)
+    except (VerifierError, KernelError) as error:
+        if getattr(error, "log", "") and "processed" in error.log:
+            return _row("reject", error.log, reason_of(error.log))
+        return _row("none", reason=f"{type(error).__name__}: {error}"[:300])
+    except SkepError as error:
+        return _row("none", reason=f"{type(error).__name__}: {error}"[:300])
+
+
+def our_verdict(path: str, program: str, seconds: int) -> dict[str, Any]:
+    """What our verifier says of one program."""
+    from skep.verifier import Subject, check
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    start = time.process_time()
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        spec = read(path)
+        verdict = check(Subject.from_object(spec, program, types=_target()))
+        row = {"verdict": "accept", "reason": "", "processed": verdict.processed, "states": verdict.states}
+    except VerifierError as error:
+        row = {"verdict": "reject", "reason": error.reason, "processed": 0}
+    except SkepError as error:
+        row = {"verdict": "none", "reason": f"{type(error).__name__}: {error}"[:300], "processed": 0}
+    except TimeoutError:
+        row = {"verdict": "broken", "reason": "took too long", "processed": 0}
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        row = {
+            "verdict": "broken",
+            "reason": f"{type(error).__name__} {where}: {error}"[:300],
+            "processed": 0,
+        }
+    finally:
+        signal.alarm(0)
+    row["seconds"] = round(time.process_time() - start, 3)
+    row["peak_kib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return row
+
+
+_cache: list[CoreTarget] = []
+
+
+def _target() -> CoreTarget:
+    if not _cache:
+        _cache.append(CoreTarget.kernel())
+    return _cache[0]
+
+
+def apart(work: Any) -> dict[str, Any]:
+    """``work()`` in a child; what it gives, or how it died."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(reading)
+        try:
+            with os.fdopen(writing, "w") as file:
+                json.dump(work(), file)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        text = file.read()
+    _, status = os.waitpid(pid, 0)
+    return json.loads(text) if text else {"": {"verdict": "broken", "reason": f"died: {status}"}}
+
+
+def objects(folder: str, only: str) -> list[Path]:
+    return [path for path in sorted(Path(folder).rglob("*.o")) if re.search(only, path.name)]
+
+
+def ask_kernel(options: argparse.Namespace) -> None:
+    skipped = set()
+    if options.skip:
+        other = json.loads(Path(options.skip).read_text())
+        skipped = {
+            key
+            for key, row in other.items()
+            if "jumps is too complex" in row["reason"] or row["verdict"] == "broken"
+        }
+    _target()
+    out: dict[str, Any] = {}
+    for path in objects(options.folder, options.only):
+        relative = str(path.relative_to(options.folder))
+
+        def work(path: Path = path, relative: str = relative) -> dict[str, Any]:
+            try:
+                names = list(read(str(path)).programs)
+            except SkepError as error:
+                return {f"{relative}:": _row("none", reason=f"{type(error).__name__}: {error}"[:300])}
+            return {
+                f"{relative}:{name}": kernel_verdict(str(path), name)
+                for name in names
+                if f"{relative}:{name}" not in skipped
+            }
+
+        found = apart(work)
+        if "" in found:
+            print(f"{relative}: {found['']}", file=sys.stderr)
+            continue
+        out |= found
+    Path(options.out).write_text(json.dumps(out, indent=0))
+    counts = {
+        kind: sum(row["verdict"] == kind for row in out.values()) for kind in ("accept", "reject", "none")
+    }
+    print(f"{len(out)} programs: {counts}")
+
+
+def ask_ours(options: argparse.Namespace) -> None:
+    from tests.verifier.harness import differ
+    from tests.verifier.harness.question import Answer
+
+    kernel = json.loads(Path(options.kernel).read_text())
+    names: dict[str, list[str]] = {}
+    for key, row in kernel.items():
+        file, _, program = key.rpartition(":")
+        if program and row["verdict"] in ("accept", "reject") and re.search(options.only, key):
+            names.setdefault(file, []).append(program)
+    _target()
+    tally = differ.Tally()
+    ours: dict[str, Any] = {}
+    for file, programs in names.items():
+        path = str(Path(options.folder, file))
+
+        def work(path: str = path, programs: list[str] = programs) -> dict[str, Any]:
+            return {name: our_verdict(path, name, options.seconds) for name in programs}
+
+        rows = apart(work)
+        for name in programs:
+            theirs = kernel[f"{file}:{name}"]
+            mine = rows.get(name) or rows.get("", {"verdict": "broken", "reason": "?", "processed": 0})
+            ours[f"{file}:{name}"] = mine
+            tally.add(_compared(theirs, mine, differ, Answer), f"{file}:{name}")
+    print(tally.table(options.causes))
+    unasked: dict[str, int] = {}
+    for row in kernel.values():
+        if row["verdict"] == "none":
+            unasked[row["reason"].partition(":")[0]] = unasked.get(row["reason"].partition(":")[0], 0) + 1
+    print(f"not asked (the object cannot be loaded at all): {unasked}")
+    if options.out:
+        Path(options.out).write_text(json.dumps(ours, indent=0))
+
+
+def _compared(theirs: dict[str, Any], mine: dict[str, Any], differ: Any, answer: Any) -> Any:
+    kernel = answer(theirs["verdict"] == "accept", theirs["reason"], 0, theirs["processed"])
+    our = answer(mine["verdict"] == "accept", mine["reason"], 0, mine.get("processed", 0))
+    if mine["verdict"] in ("broken", "none"):
+        return differ.Compared(differ.BROKEN, kernel, our, mine["reason"])
+    if our.accepted and not kernel.accepted:
+        kind = differ.UNSAFE
+    elif kernel.accepted and not our.accepted:
+        kind = differ.STRICT
+    elif not kernel.accepted and kernel.first != our.first:
+        kind = differ.WORDS
+    else:
+        kind = differ.SAME
+    return differ.Compared(kind, kernel, our)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    actions = parser.add_subparsers(required=True)
+    first = actions.add_parser("kernel")
+    first.add_argument("folder")
+    first.add_argument("out")
+    first.add_argument("--skip", default="")
+    first.add_argument("--only", default="")
+    first.set_defaults(action=ask_kernel)
+    second = actions.add_parser("ours")
+    second.add_argument("folder")
+    second.add_argument("kernel")
+    second.add_argument("--only", default="")
+    second.add_argument("--out", default="")
+    second.add_argument("--seconds", type=int, default=60)
+    second.add_argument("--causes", type=int, default=40)
+    second.set_defaults(action=ask_ours)
+    options = parser.parse_args()
+    options.action(options)
+
+
+if __name__ == "__main__":
+    main()
