@@ -540,3 +540,101 @@ def _wanted(want: str) -> str:
     if not named:
         return "another kind of value"
     return " or ".join(named) + (" or other memory" if len(parts) > 4 else "")
+
+
+def dynptr(f: Finding) -> tuple[str, str]:
+    if f.search("cannot overwrite|potential write|invalid write"):
+        return (
+            "this would overwrite a dynptr that is in use",
+            "leave its 16 bytes of stack alone until it is released, and write through bpf_dynptr_write() or a slice",
+        )
+    if f.search("(?i)uninitialized dynptr|has to be an uninitialized"):
+        return (
+            "this dynptr is in use already",
+            "use a `struct bpf_dynptr` of its own for each, or release it first",
+        )
+    return (
+        "this needs a dynptr that is initialised, by its own address",
+        "initialise it with bpf_dynptr_from_mem(), bpf_dynptr_from_skb(), bpf_ringbuf_reserve_dynptr() or the like, and pass `&ptr`",
+    )
+
+
+def iterator(f: Finding) -> tuple[str, str]:
+    return (
+        "open-coded iterators are created, moved on and destroyed, in that order, on every path",
+        "bpf_iter_…_new() first, bpf_iter_…_next() in the loop, bpf_iter_…_destroy() on every way out; bpf_for() does it for you",
+    )
+
+
+def kptr(f: Finding) -> tuple[str, str]:
+    return (
+        "a kernel pointer in a map value is handled in a way it does not allow",
+        "store and take referenced ones with bpf_kptr_xchg() only, read others with a plain 8-byte load at a constant offset",
+    )
+
+
+def graph(f: Finding) -> tuple[str, str]:
+    return (
+        "lists and trees in map values are touched under the lock that stands beside them",
+        "call bpf_spin_lock() on the lock of the same value first, and only list and tree functions until the unlock",
+    )
+
+
+def callback(f: Finding) -> tuple[str, str]:
+    return (
+        "this cannot be done in a callback or from one",
+        "do it in the program itself; callbacks return 0 or 1",
+    )
+
+
+def recursion(f: Finding) -> tuple[str, str]:
+    return "a function calls itself, directly or through others", "use a loop, bpf_loop(), or a tail call"
+
+
+def atomic(f: Finding) -> tuple[str, str]:
+    return (
+        "atomic operations work on the stack, map values and allocated memory, not on this",
+        "read, compute and write, or keep the counter in a map",
+    )
+
+
+def privilege(f: Finding) -> tuple[str, str]:
+    return (
+        "this needs CAP_BPF (and for tracing CAP_PERFMON)",
+        "run as root or with those capabilities; see `skep feature probe`",
+    )
+
+
+def target(f: Finding) -> tuple[str, str]:
+    return (
+        "what the program is to be attached to does not fit",
+        "check the function's name and kind (`skep btf dump file /sys/kernel/btf/vmlinux`), and that this kernel lets programs attach to it",
+    )
+
+
+def rcu(f: Finding) -> tuple[str, str]:
+    return (
+        "this is only allowed inside an RCU read section",
+        "put it between bpf_rcu_read_lock() and bpf_rcu_read_unlock()",
+    )
+
+
+def exception(f: Finding) -> tuple[str, str]:
+    return (
+        "exceptions are not allowed here, or their handler has another form",
+        "see the rules of bpf_throw(): no locks or references held, one handler with one u64 argument",
+    )
+
+
+def socket(f: Finding) -> tuple[str, str]:
+    return (
+        "a socket is accessed where it cannot be",
+        "test it for NULL, turn it into the kind that has the field (bpf_sk_fullsock, bpf_tcp_sock), and read the fields that struct bpf_sock has",
+    )
+
+
+def map_reference(f: Finding) -> tuple[str, str]:
+    return (
+        "the instruction does not name a map that is there",
+        "load through a loader that creates the object's maps and fills in their descriptors",
+    )
