@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from skep.explain import Explanation
+
 
 class SkepError(Exception):
     """Base of every error skep raises on purpose."""
@@ -150,7 +152,8 @@ class VerifierError(SkepError):
     """A program is refused before it runs.
 
     ``insn`` is the slot index of the refused instruction or None, ``source`` the source line it
-    came from, ``log`` the verifier's own log, ``hint`` what to write instead.
+    came from, ``log`` the verifier's own log, ``hint`` what to write instead. ``explanation`` has all
+    that can be told (the place, the register's story, the path), or None when the log says nothing.
     """
 
     def __init__(
@@ -161,12 +164,14 @@ class VerifierError(SkepError):
         source: str | None = None,
         log: str = "",
         hint: str | None = None,
+        explanation: Explanation | None = None,
     ) -> None:
         self.reason = reason
         self.insn = insn
         self.source = source
         self.log = log
         self.hint = hint
+        self.explanation = explanation
         text = f"insn {insn}: {reason}" if insn is not None else reason
         super().__init__(f"{text} ({hint})" if hint else text)
 

@@ -89,17 +89,18 @@ def _has(kernel: Kernel, since: str) -> bool:
 
 
 def _verifier(name: str, error: KernelError) -> VerifierError:
-    log = error.log
-    pcs = _LAST_INSN.findall(log)
-    sources = [line[2:].strip() for line in log.splitlines() if line.startswith("; ")]
-    source = sources[-1] if sources else None
+    from skep.explain import explain
+
     told = error.reason.partition(": ")[2] or error.reason
+    found = explain(error.log)
+    place = found.location if found is not None else None
     made = VerifierError(
         f"program {name}: {told}",
-        insn=int(pcs[-1]) if pcs else None,
-        source=source,
-        log=log,
-        hint=f"at: {source}" if source else None,
+        insn=found.pc if found is not None else None,
+        source=place.text if place is not None else None,
+        log=error.log,
+        hint=found.summary() if found is not None else None,
+        explanation=found,
     )
     made.__cause__ = error
     return made
