@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,11 +12,18 @@ import pytest
 from skep.btf import Btf, c_dump, raw_dump, raw_json
 from skep.btf import types as t
 from skep.errors import BtfError
+from skep.obj import read
 from tests.btf.objects import NAMES, bpftool, bpftool_knows_modes, compiled, kernel
 from tests.elf.clang import compile_c
 from tests.support import oracles
 
 pytestmark = pytest.mark.oracle
+#: what bpftool 7.5 and later add to a kernel's header
+KFUNCS = re.compile(
+    r"^(?:#ifndef BPF_NO_KFUNC_PROTOTYPES\n#ifndef __ksym\n.*?#endif\n#endif\n\n"
+    r"|\n/\* BPF kfuncs \*/\n.*?#endif\n\n)",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def text_of(btf: Btf) -> str:
@@ -63,9 +71,44 @@ def test_kernel_json() -> None:
 
 
 def test_kernel_c() -> None:
-    ours = c_dump(Btf.open(kernel()), enum_modes=bpftool_knows_modes())
+    ours = c_dump(Btf.open(kernel()), enum_modes=bpftool_knows_modes(), kfuncs=False)
     theirs = bpftool("btf", "dump", "file", kernel(), "format", "c")
+    theirs = KFUNCS.sub("", theirs)  # from 7.5 on
     assert ours.splitlines() == theirs.splitlines()
+
+
+def test_kfuncs_are_declared(tmp_path: Path) -> None:
+    """As bpftool 7.5 does: a program that calls one through the header compiles, and finds it in .ksyms."""
+    btf = Btf.open(kernel())
+    tagged = {
+        btf[tag.type].name
+        for tag in btf
+        if isinstance(tag, t.DeclTag) and tag.name == "bpf_kfunc" and tag.component == -1
+    }
+    header = c_dump(btf)
+    lines = [line for line in header.splitlines() if line.endswith(") __weak __ksym;")]
+    plain = [re.sub(r"__attribute__\(\(.*?\)\) ?", "", line.replace("(1)", "")) for line in lines]
+    declared = [line[: line.index("(")].rsplit(" ", 1)[-1].lstrip("*") for line in plain]
+    assert sorted(declared) == sorted(tagged)
+    if "bpf_cpumask_create" not in tagged:
+        oracles.absent("a kernel whose BTF tags kfuncs (6.11)")
+    body = """
+__attribute__((section("tp_btf/task_newtask"), used)) int make(void *ctx)
+{
+	struct bpf_cpumask *mask = bpf_cpumask_create();
+	if (mask)
+		bpf_cpumask_release(mask);
+	return 0;
+}
+char LICENSE[] __attribute__((section("license"), used)) = "GPL";
+"""
+    compile_c(header + body, tmp_path / "kfunc.o", "-Wno-everything", "-g", "-O2")
+    spec = read(tmp_path / "kfunc.o")
+    assert {e.name: e.kind for e in spec.externs.values()} == {
+        "bpf_cpumask_create": "kfunc",
+        "bpf_cpumask_release": "kfunc",
+    }
+    assert "__weak" not in c_dump(btf, [1, 2]) + c_dump(btf, kfuncs=False)
 
 
 def layout_checks(btf: Btf) -> str:

@@ -33,6 +33,20 @@ PROLOGUE: Final = """\
 #endif
 
 """
+#: what prototypes of kernel functions need; only in headers that have some
+_KSYMS: Final = """\
+#ifndef BPF_NO_KFUNC_PROTOTYPES
+#ifndef __ksym
+#define __ksym __attribute__((section(".ksyms")))
+#endif
+
+#ifndef __weak
+#define __weak __attribute__((weak))
+#endif
+#endif
+
+"""
+_KFUNC_TAG: Final = "bpf_kfunc"
 EPILOGUE: Final = """\
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute pop
@@ -50,18 +64,24 @@ _ALIASES: Final = {
 }
 
 
-def c_dump(btf: TypeGraph, ids: Iterable[int] | None = None, *, enum_modes: bool = True) -> str:
+def c_dump(
+    btf: TypeGraph, ids: Iterable[int] | None = None, *, enum_modes: bool = True, kfuncs: bool = True
+) -> str:
     """A C header that defines the types ``ids`` (all by default) and what they need.
 
     Compiles to the layout BTF describes, and equals what bpftool 7.1 and libbpf 1.1 print. Older ones (Linux
     6.1's among them) leave out ``mode(byte)`` on one-byte enums, which makes structs with such members too
-    large: ``enum_modes=False`` does as they do. Raises BtfError for types that contain themselves or are
-    nested beyond reason.
+    large: ``enum_modes=False`` does as they do. With all types come, as from bpftool 7.5 on, prototypes of
+    the kernel functions that programs may call, where the BTF tags them (Linux 6.11); ``kfuncs=False`` leaves
+    them out. Raises BtfError for types that contain themselves or are nested beyond reason.
     """
     dump = CDump(btf, enum_modes=enum_modes)
     for id in range(1, len(dump)) if ids is None else ids:
         dump.add(id)
-    return PROLOGUE + dump.text() + EPILOGUE
+    prologue = PROLOGUE
+    if kfuncs and ids is None and dump.add_kfuncs():
+        prologue += _KSYMS
+    return prologue + dump.text() + EPILOGUE
 
 
 class CDump:
@@ -99,6 +119,26 @@ class CDump:
         self._order(id, False)
         for ready in self._queue:
             self._emit(ready, 0)
+
+    def add_kfuncs(self) -> int:
+        """Declare the functions tagged as kfuncs, whose types must have been added; how many there are."""
+        value = self._c.value
+        out = self._c.out
+        found: dict[str, int] = {}
+        for id in range(1, len(self)):
+            tag = value(id)
+            if tag[0] == t.DECL_TAG and tag[1] == _KFUNC_TAG and tag[3] == -1:
+                function = value(tag[2])
+                if function[0] == t.FUNC:
+                    found.setdefault(function[1], function[2])
+        if found:
+            out.append("\n/* BPF kfuncs */\n#ifndef BPF_NO_KFUNC_PROTOTYPES\n")
+            for name, proto in found.items():
+                out.append("extern ")
+                self._c.declaration(proto, name, 0)
+                out.append(" __weak __ksym;\n")
+            out.append("#endif\n\n")
+        return len(found)
 
     def text(self) -> str:
         """The C text of all that was added."""

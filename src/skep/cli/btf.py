@@ -21,7 +21,7 @@ VERBS = {
 
 USAGE = """\
 usage: skep btf { show | list } [id BTF_ID]
-       skep btf dump BTF_SRC [format { raw | c }]
+       skep btf dump BTF_SRC [format { raw | c }] [root_id ID]…
 
        BTF_SRC := { id BTF_ID | prog PROG | map MAP [{ key | value | kv | all }] | file FILE }
        PROG := { id ID | pinned FILE | tag TAG | name NAME }
@@ -102,12 +102,24 @@ def _one(call: Call, fd: int, users: tuple[dict[int, list[int]], dict[int, list[
 def dump(call: Call, words: Words) -> None:
     btf, ids = _source(call, words)
     form = "raw"
+    roots: list[int] = []
     while words:
-        if not words.accept("format"):
-            raise Usage(f"expected format, got {words.peek()!r}")
-        form = words.take("raw or c")
-        if form not in ("raw", "c"):
-            raise Usage(f"no format {form!r}: raw, c")
+        if words.accept("format"):
+            form = words.take("raw or c")
+            if form not in ("raw", "c"):
+                raise Usage(f"no format {form!r}: raw, c")
+            words.accept("unsorted")  # as later bpftool; ids' order is the only one here
+        elif words.accept("root_id"):
+            if ids is not None:
+                raise Usage("root_id and a map's key or value: give one of them")
+            roots.append(words.number("ID"))
+        else:
+            raise Usage(f"expected format or root_id, got {words.peek()!r}")
+    for root in roots:
+        if not 0 < root < len(btf):
+            raise SkepError(f"root_id {root}: the types are 1 to {len(btf) - 1}")
+    if roots:
+        ids = sorted(set(roots))
     if form == "c":
         if call.json:
             raise SkepError("JSON output for C-syntax dump is not supported")
