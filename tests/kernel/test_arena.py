@@ -35,10 +35,10 @@ def test_global_variables_in_an_arena(flags: tuple[str, ...]) -> None:
     with skep.load(spec, variables={"plain": 7, "count": 50}) as obj:
         seen = obj.globals("arena")
         assert (seen.count, seen.sums[:3], seen.sums[599]) == (50, [1, 2, 3], 0)
-        assert obj.kernel.prog_test_run(obj.bump.fd, repeat=0).retval == 3
+        assert obj.kernel.prog_test_run(obj.bump.fd).retval == 3
         assert (seen.count, seen.sums[599], obj.data.plain) == (57, 57, 7)
         seen.sums = [9] * 600
-        assert obj.kernel.prog_test_run(obj.bump.fd, repeat=0).retval == 9
+        assert obj.kernel.prog_test_run(obj.bump.fd).retval == 9
         assert obj.maps["arena"].arena().nbytes == 16 * mmap.PAGESIZE
         if flags:
             line = f"{ADDRESS:x}-"

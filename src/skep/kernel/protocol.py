@@ -139,7 +139,10 @@ class Kernel(Protocol):
         flags: int = 0,
         cpu: int = 0,
         batch_size: int = 0,
-    ) -> TestRun: ...
+    ) -> TestRun:
+        """Run a program ``repeat`` times on a packet or a context; what syscall programs write to their
+        context is in the answer's ``ctx``."""
+        ...
 
     def prog_attach(
         self, target: int, prog_fd: int, attach_type: int, flags: int = 0, **attr: int

@@ -251,25 +251,34 @@ class LinuxKernel:
     ) -> TestRun:
         layout = ATTR["test"]
         pinned = Pinned()
-        out, ctx_out = bytearray(data_out), bytearray(len(ctx))
-        attr = layout.pack(
-            {
-                "prog_fd": fd,
-                "data_size_in": len(data),
-                "data_size_out": data_out,
-                "data_in": pinned(data),
-                "data_out": pinned(out),
-                "repeat": repeat,
-                "ctx_size_in": len(ctx),
-                "ctx_size_out": len(ctx_out),
-                "ctx_in": pinned(ctx),
-                "ctx_out": pinned(ctx_out),
-                "flags": flags,
-                "cpu": cpu,
-                "batch_size": batch_size,
-            }
-        )
-        self._bpf(Cmd.PROG_TEST_RUN, attr, pinned)
+        out, ctx_in, ctx_out = bytearray(data_out), bytearray(ctx), bytearray(len(ctx))
+        values: dict[str, int | bytes] = {
+            "prog_fd": fd,
+            "data_size_in": len(data),
+            "data_size_out": data_out,
+            "data_in": pinned(data),
+            "data_out": pinned(out),
+            # one run: 0 means the same, and types that cannot repeat insist on it
+            "repeat": repeat if repeat > 1 else 0,
+            "ctx_size_in": len(ctx),
+            "ctx_size_out": len(ctx_out),
+            "ctx_in": pinned(ctx_in),
+            "ctx_out": pinned(ctx_out),
+            "flags": flags,
+            "cpu": cpu,
+            "batch_size": batch_size,
+        }
+        attr = layout.pack(values)
+        try:
+            self._bpf(Cmd.PROG_TEST_RUN, attr, pinned)
+        except KernelError as error:
+            if error.errno != errno.EINVAL or not ctx or data or data_out:
+                raise
+            # Types whose context is only read, or changed in place (syscall), take no second buffer.
+            attr = layout.pack(values | {"ctx_out": 0, "ctx_size_out": 0})
+            self._bpf(Cmd.PROG_TEST_RUN, attr, pinned)
+            done = layout.unpack(attr)
+            return TestRun(_number(done["retval"]), _number(done["duration"]), b"", bytes(ctx_in))
         done = layout.unpack(attr)
         return TestRun(
             _number(done["retval"]),
