@@ -326,7 +326,7 @@ def test_printed_lines(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert sum(" tcp " in line for line in lines) > 2
 
 
-def test_without_llvm_the_interpreter_does_it(
+def test_where_no_native_code_can_be_had_the_interpreter_does_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "in.pcap"
@@ -334,6 +334,7 @@ def test_without_llvm_the_interpreter_does_it(
     assert main(["filter", "-r", str(path), "-w", str(tmp_path / "native"), "tcp port 80"]) == 0
     capfd.readouterr()
     monkeypatch.setenv("SKEP_CACHE", "")
+    monkeypatch.setattr("skep.tap.prepare.own_code", lambda: False)
     monkeypatch.setattr("skep.llvm.host.llvmlite_home", lambda: None)
     monkeypatch.delitem(sys.modules, "llvmlite.binding", raising=False)
     assert main(["filter", "-r", str(path), "-w", str(tmp_path / "slow"), "tcp port 80"]) == 0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import pytest
 
 from skep import llvm
 from skep.isa import ClassicInsn
+from skep.tap import prepare
 from skep.tap.native import ScanCode
 from skep.tap.plain import Plain
-from skep.tap.prepare import native
 from tests.support import libpcap
 
 
@@ -22,12 +23,24 @@ def insns(expression: str, linktype: int = 1) -> list[ClassicInsn]:
 
 
 @functools.cache
-def code(expression: str, *, swapped: bool = False) -> ScanCode:
-    """Native code for an expression over Ethernet."""
-    if not llvm.available():
-        pytest.skip("needs llvmlite")
-    llvm.warm()
-    made, _, missing = native(insns(expression), swapped=swapped)
+def code(expression: str, *, swapped: bool = False, maker: str = "") -> ScanCode:
+    """Native code for an expression over Ethernet; ``maker``: "x86", "llvm", or "" for this machine's own."""
+    return native_code(insns(expression), swapped=swapped, maker=maker)
+
+
+def native_code(program: Sequence[ClassicInsn], *, swapped: bool = False, maker: str = "") -> ScanCode:
+    """The same for any classic program; skips the test where ``maker`` is not there."""
+    own = prepare.own_code()
+    if maker == "x86" and not own:
+        pytest.skip("needs an x86-64 processor")
+    if maker == "llvm" or not own:
+        if not llvm.available():
+            pytest.skip("needs llvmlite")
+        llvm.warm()
+    with pytest.MonkeyPatch.context() as patch:
+        if maker == "llvm":
+            patch.setattr(prepare, "own_code", lambda: False)
+        made, _, missing = prepare.native(program, swapped=swapped)
     assert made is not None, missing
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import struct
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from skep.tap.guard import Guard
-from skep.tap.layout import INDEX_ENTRY, Mode
+from skep.tap.layout import INDEX_ENTRY, Mode, Status
+from skep.tap.native import ScanState, libc_address
 from skep.tap.plain import FILE_HEADER
 from skep.tap.scan import FileScan
 from skep.vm import classic
@@ -36,17 +38,18 @@ def scan(
     nano: bool = False,
     snaplen: int = 262144,
     divisor: int = 1,
+    maker: str = "",
 ) -> tuple[FileScan, bytes]:
     fd = os.open(path, os.O_RDONLY)
     out = bytearray()
     guard = Guard() if mapped else None
     try:
         work = FileScan(
-            code(expression, swapped=big_endian != (sys.byteorder == "big")),
+            code(expression, swapped=big_endian != (sys.byteorder == "big"), maker=maker),
             fd,
             plain(big_endian=big_endian, nano=nano, snaplen=snaplen),
             mode=mode,
-            sink=out.extend,
+            sink=lambda *pieces: out.extend(b"".join(pieces)),
             threads=threads,
             mapped=mapped,
             chunk=chunk,
@@ -77,12 +80,13 @@ def framed(packets: list[Record]) -> bytes:
     return b"".join(pcapfiles.record(*packet, order=HOST) for packet in packets)
 
 
+@pytest.mark.parametrize("maker", ["x86", "llvm"])
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_agrees_with_libpcap_and_the_interpreter(tmp_path: Path, expression: str) -> None:
+def test_agrees_with_libpcap_and_the_interpreter(tmp_path: Path, expression: str, maker: str) -> None:
     packets = pcapfiles.records(3000)
     path = tmp_path / "in.pcap"
     path.write_bytes(pcapfiles.capture(packets))
-    work, out = scan(path, expression)
+    work, out = scan(path, expression, maker=maker)
     assert out == framed(chosen(packets, expression))
     assert (work.seen, work.finished, work.end) == (3000, True, path.stat().st_size)
     program = insns(expression)
@@ -101,17 +105,29 @@ def test_threads_and_chunks_change_nothing(tmp_path: Path, threads: int, chunk: 
     assert work.seen == 4000
 
 
+@pytest.mark.parametrize("maker", ["x86", "llvm"])
 @pytest.mark.parametrize("nano", [False, True])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_byte_orders_and_resolutions(tmp_path: Path, order: str, nano: bool) -> None:
+def test_byte_orders_and_resolutions(tmp_path: Path, order: str, nano: bool, maker: str) -> None:
     packets = pcapfiles.records(500, units=10**9 if nano else 10**6)
     path = tmp_path / "in.pcap"
     path.write_bytes(pcapfiles.capture(packets, order=order, nano=nano))
     divisor = 1000 if nano else 1
-    work, out = scan(path, "udp", big_endian=order == ">", nano=nano, threads=2, chunk=8192, divisor=divisor)
-    expected = [(sec, frac // divisor, data, size) for sec, frac, data, size in chosen(packets, "udp")]
-    assert out == framed(expected)
-    assert work.seen == 500
+    for mapped in (False, True):
+        work, out = scan(
+            path,
+            "udp",
+            big_endian=order == ">",
+            nano=nano,
+            threads=2,
+            chunk=8192,
+            divisor=divisor,
+            mapped=mapped,
+            maker=maker,
+        )
+        expected = [(sec, frac // divisor, data, size) for sec, frac, data, size in chosen(packets, "udp")]
+        assert out == framed(expected)
+        assert work.seen == 500
 
 
 def test_snapshot_length_cuts_packets(tmp_path: Path) -> None:
@@ -122,22 +138,24 @@ def test_snapshot_length_cuts_packets(tmp_path: Path) -> None:
     assert out == framed(chosen(packets, "tcp port 80", 36))
 
 
+@pytest.mark.parametrize("maker", ["x86", "llvm"])
 @pytest.mark.parametrize("limit", [1, 7, 100])
-def test_limit_stops_after_so_many(tmp_path: Path, limit: int) -> None:
+def test_limit_stops_after_so_many(tmp_path: Path, limit: int, maker: str) -> None:
     packets = pcapfiles.records(2000)
     path = tmp_path / "in.pcap"
     path.write_bytes(pcapfiles.capture(packets))
-    work, out = scan(path, "tcp", limit=limit, chunk=4096)
+    work, out = scan(path, "tcp", limit=limit, chunk=4096, maker=maker)
     assert out == framed(chosen(packets, "tcp")[:limit])
     assert work.matched == limit
 
 
-def test_index_entries_say_where_packets_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("maker", ["x86", "llvm"])
+def test_index_entries_say_where_packets_are(tmp_path: Path, maker: str) -> None:
     packets = pcapfiles.records(700)
     path = tmp_path / "in.pcap"
     data = pcapfiles.capture(packets)
     path.write_bytes(data)
-    work, out = scan(path, "tcp", mode=Mode.INDEX)
+    work, out = scan(path, "tcp", mode=Mode.INDEX, maker=maker)
     entries = list(struct.iter_unpack("=QQIIII", out))
     assert len(out) == INDEX_ENTRY * work.matched
     wanted = [
@@ -234,3 +252,36 @@ def test_a_sink_that_fails_stops_all_threads(tmp_path: Path) -> None:
     finally:
         os.close(fd)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("maker", ["x86", "llvm"])
+def test_stretches_in_turns_end_each_in_its_own_way(maker: str) -> None:
+    """Done, at a limit, without room, at a damaged record, and at one that the buffer cuts."""
+    packets = pcapfiles.records(50)
+    whole = framed(packets)
+    broken = bytearray(whole)
+    struct.pack_into("=I", broken, 8 + sum(16 + len(packet[2]) for packet in packets[:20]), 262145)
+    data = whole * 3 + bytes(broken) + whole[:-1]
+    base = ctypes.create_string_buffer(data, len(data))
+    out = ctypes.create_string_buffer(3 * len(whole))
+    first = len(framed(packets[:10]))
+    states = (ScanState * 5)()
+    for lane, (limit, room) in zip(states, [(0, 1), (7, 1), (0, first), (0, 1), (0, 1)], strict=True):
+        lane.base, lane.length = ctypes.addressof(base), len(data)
+        lane.max_caplen = lane.snaplen = 262144
+        lane.limit, lane.divisor, lane.mode, lane.copy = (
+            limit or 1 << 62,
+            1,
+            Mode.EMIT,
+            libc_address("memcpy"),
+        )
+        lane.out, lane.out_size = ctypes.addressof(out), room if room > 1 else len(whole)
+    for number, lane in enumerate(states):
+        lane.pos, lane.stop = number * len(whole), (number + 1) * len(whole)
+    code("", maker=maker).walk(states, 5)
+    assert [lane.status for lane in states] == [
+        Status.DONE, Status.LIMIT, Status.FULL, Status.BAD, Status.SHORT,
+    ]  # fmt: skip
+    assert [(lane.seen, lane.matched) for lane in states] == [(50, 50), (7, 7), (10, 10), (20, 20), (49, 49)]
+    for number, lane in enumerate(states):
+        assert lane.pos - number * len(whole) == len(framed(packets[: lane.seen])) == lane.out_used

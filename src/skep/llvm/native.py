@@ -15,14 +15,14 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Mapping
-from types import TracebackType
 
 from skep.errors import LinkError
 from skep.llvm.relocate import MACHINES, SPREAD, relocate, stub
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm start 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
     from typing import Final, Self
 
 _EHDR: Final = struct.Struct("<16sHHIQQQIHHHHHH")

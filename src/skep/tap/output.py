@@ -6,10 +6,15 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable
 
 from skep.tap.layout import RECORD_HEADER
 from skep.tap.plain import file_header
+
+TYPE_CHECKING = False  # `collections.abc` brings `collections`, which a warm run does without
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_MOST_PIECES = 1024  # IOV_MAX: how many one system call takes
 
 
 class PcapOutput:
@@ -29,26 +34,31 @@ class PcapOutput:
                 True,
             )
         try:
-            self._write(memoryview(file_header(link, snaplen, nano=nano, fcs=fcs)), whole=_nothing)
+            header = memoryview(file_header(link, snaplen, nano=nano, fcs=fcs))
+            self._write((header,), whole=_nothing)
         except BaseException:
             self.close()
             raise
 
-    def write(self, data: memoryview) -> None:
-        """Write whole records."""
-        self._write(data, whole=_records)
+    def write(self, *pieces: memoryview) -> None:
+        """Write whole records, some in each piece."""
+        self._write(pieces, whole=_records)
 
-    def _write(self, data: memoryview, whole: Callable[[memoryview, int], int]) -> None:
-        done = 0
+    def _write(self, pieces: Sequence[memoryview], whole: Callable[[memoryview, int], int]) -> None:
+        at = done = 0  # bytes written of the piece ``at``
         try:
-            while done < len(data):
-                done += os.write(self.fd, data[done:])
+            while at < len(pieces):
+                left = [pieces[at][done:], *pieces[at + 1 : at + _MOST_PIECES]]
+                done += os.writev(self.fd, left)
+                while at < len(pieces) and done >= len(pieces[at]):
+                    done -= len(pieces[at])
+                    at += 1
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
             if done and stat.S_ISREG(os.fstat(self.fd).st_mode):
                 end = os.lseek(self.fd, 0, os.SEEK_CUR)
-                os.ftruncate(self.fd, end - done + whole(data, done))
+                os.ftruncate(self.fd, end - done + whole(pieces[at], done))
             raise OSError(error.errno, error.strerror, self.path) from None
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ TYPE_CHECKING = False  # `typing` and `collections.abc` cost a warm run millisec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Sink = Callable[[memoryview], object]
+    Sink = Callable[..., object]
 
 
 class FileScan:
@@ -41,8 +41,9 @@ class FileScan:
     or because the file changed. Whoever reads on from ``end`` in the ordinary way gets the same packets, and
     the error.
 
-    ``sink`` gets the emitted records or index entries, in order, from one thread at a time; the
-    buffer is valid during the call only. ``progress`` is called with the file offset now and then.
+    ``sink`` gets the emitted records or index entries, in order, from one thread at a time, as one or more
+    memoryviews of whole ones, which are valid during the call only. ``progress`` is called with the file
+    offset now and then.
     """
 
     def __init__(
@@ -194,8 +195,9 @@ class FileScan:
             self.finished, self._stopped = False, True
             return
         if self._sink is not None:
-            for piece in walker.output:
-                self._sink(piece)
+            pieces = walker.output
+            if pieces:
+                self._sink(*pieces)
         self.seen += walker.seen
         self.matched += walker.matched
         self.end = walker.end

@@ -27,7 +27,7 @@ class Walker:
         self._code = code
         self._fd = fd
         self._slack = plain.record_limit + RECORD_HEADER
-        self._out = mmap.mmap(-1, room)
+        self._out = mmap.mmap(-1, room, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         # An array type over the buffer is the only way to its address; it must go before the buffer.
         self._pin = ctypes.c_char.from_buffer(self._out)
         self._view = memoryview(self._out)

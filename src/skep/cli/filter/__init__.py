@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from skep.cli.filter.options import Arguments, Usage, help_text, parse
+
+TYPE_CHECKING = False  # `collections.abc` brings `collections`, which a warm run does without
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(argv: Sequence[str]) -> int:

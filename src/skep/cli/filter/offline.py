@@ -127,7 +127,7 @@ class _Job:
             sink, mode = self._writer(source), Mode.EMIT
         elif printer is not None:
             link = plain.linktype
-            sink, mode = (lambda data: printer(data, link)), Mode.EMIT
+            sink, mode = (lambda *pieces: [printer(data, link) for data in pieces]), Mode.EMIT
         large = (source.size or 0) >= _THREADS_FROM
         bar = None
         if (
@@ -155,7 +155,7 @@ class _Job:
             if bar is not None:
                 bar.close()
 
-    def _writer(self, source: Input) -> Callable[[memoryview], object]:
+    def _writer(self, source: Input) -> Callable[..., object]:
         plain = source.prepared.plain
         if self.output is None:
             assert self.write is not None

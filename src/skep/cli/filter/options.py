@@ -6,7 +6,9 @@ gettext takes 5 to 12 ms).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+TYPE_CHECKING = False  # `collections.abc` brings `collections`, which a warm run does without
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Usage(Exception):
