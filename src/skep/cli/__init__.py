@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from importlib import import_module
 
-    from skep.errors import SkepError, SourceError
+    from skep.errors import SkepError, SourceError, VerifierError
 
     try:
         result: int = import_module(command[0]).main(args[1:])
@@ -74,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"skep {args[0]}: {error}", file=sys.stderr)
         if isinstance(error, SourceError) and (shown := error.pointer()):
             print(shown, file=sys.stderr)
+        if isinstance(error, VerifierError) and error.explanation is not None:
+            print(error.explanation.on_terminal(sys.stderr), file=sys.stderr)
         return 1
     except BrokenPipeError:
         return 1  # the reader of our output went away: say nothing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -48,14 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
         print(json.dumps(explanation.as_json(), indent=2, ensure_ascii=False))
         return 0
-    terminal = sys.stdout.isatty()
-    width = 100
-    if terminal:
-        from shutil import get_terminal_size
-
-        width = max(60, get_terminal_size().columns)
-    colour = terminal and "NO_COLOR" not in os.environ
-    print(explanation.render(colour=colour, width=width))
+    print(explanation.on_terminal(sys.stdout))
     return 0
 
 

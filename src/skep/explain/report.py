@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TextIO
 
 from skep.explain import families, story
 from skep.explain.trail import Location, Step, Trail
@@ -124,6 +124,15 @@ class Explanation:
         """One line: where, what, and what to do."""
         where = f"{self.location}: " if self.location is not None and self.location.file else ""
         return f"{where}{self.label}" + (f" ({self.hint})" if self.hint else "")
+
+    def on_terminal(self, stream: TextIO) -> str:
+        """`render` as fits ``stream``: its width, and colours on a terminal (unless NO_COLOR is set)."""
+        if not stream.isatty():
+            return self.render()
+        import os
+        from shutil import get_terminal_size
+
+        return self.render(colour="NO_COLOR" not in os.environ, width=max(60, get_terminal_size().columns))
 
     def render(self, *, colour: bool = False, width: int = 100) -> str:
         """The explanation for a terminal of ``width`` columns, with escape sequences if ``colour``."""
