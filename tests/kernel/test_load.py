@@ -323,3 +323,21 @@ def test_missing_symbols() -> None:
     spec.externs["no_such_symbol"] = spec.externs["no_such_symbol"]._replace(weak=False)
     with pytest.raises(UnresolvedSymbol, match="/proc/kallsyms has no 'no_such_symbol'"):
         skep.load(spec, programs=["untyped"])
+
+
+def test_an_exceptions_callback_comes_along() -> None:
+    path = build("throws")
+    if LinuxKernel().version < (6, 7):
+        oracles.absent("a kernel with exceptions (6.7)")
+    with skep.load(path) as obj:
+        assert obj.kernel.prog_test_run(obj.throws.fd, bytes(64)).retval == 42
+    with pytest.raises(LinkError, match="exception callback 'nowhere' is no function"):
+        skep.load(path, programs=["lost"])
+
+
+def test_weak_kernel_functions_that_are_not_there() -> None:
+    path = build("throws")
+    with skep.load(path, programs=["guarded"]) as obj:
+        assert obj.kernel.prog_test_run(obj.guarded.fd, bytes(64)).retval == 5
+    with pytest.raises(UnresolvedSymbol, match="'bpf_nor_this_one', a function that this kernel lacks"):
+        skep.load(path, programs=["unguarded"])

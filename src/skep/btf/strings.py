@@ -90,6 +90,14 @@ class Strings(dict[int, str]):
                 offset=self.origin,
             )
 
+    def holds(self, text: str) -> bool:
+        """Whether some name here has ``text`` in it (those of a base do not count)."""
+        wanted = text.encode("utf-8", "surrogateescape")
+        size = _WINDOW + len(wanted)
+        return any(
+            wanted in bytes(self.raw[start : start + size]) for start in range(0, len(self.raw), _WINDOW)
+        )
+
     def offsets_of(self, name: str) -> Iterator[int]:
         """Offsets of strings that are exactly ``name``, ascending; not those that end another string."""
         if self._base is not None:

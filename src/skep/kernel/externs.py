@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _VAR: Final = 14
 _FUNC: Final = 12
 _PSEUDO_BTF_ID: Final = 3
-_POISON_CALL: Final = 2002000000
+#: plus the extern's number, as libbpf does
+POISON_CALL: Final = 2002000000
 _KALLSYMS: Final = "/proc/kallsyms"
 
 
@@ -49,7 +50,7 @@ class ExternTable:
                 found = self._typed(extern)
                 if found is None:
                     if ref.is_call:
-                        self._poison(linked, ref.pc)
+                        self._poison(linked, ref.pc, list(self.spec.externs).index(ref.name))
                     else:
                         linked.set_value(ref.pc, 0)
                 elif ref.is_call:
@@ -64,11 +65,11 @@ class ExternTable:
         return (0, *modules) if modules else ()
 
     @staticmethod
-    def _poison(linked: LinkedProgram, pc: int) -> None:
-        """A call of a weak function that is not there: refused if it can be reached."""
+    def _poison(linked: LinkedProgram, pc: int, number: int) -> None:
+        """A call of a weak function that is not there: refused if it can be reached. The number names it."""
         import struct
 
-        linked.set_kfunc(pc, _POISON_CALL)
+        linked.set_kfunc(pc, POISON_CALL + number)
         linked.code[8 * pc + 1] = 0
         struct.pack_into("=h", linked.code, 8 * pc + 2, 0)
 

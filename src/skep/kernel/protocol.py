@@ -142,7 +142,6 @@ class Kernel(Protocol):
     ) -> TestRun:
         """Run a program ``repeat`` times on a packet or a context; what syscall programs write to their
         context is in the answer's ``ctx``."""
-        ...
 
     def prog_attach(
         self, target: int, prog_fd: int, attach_type: int, flags: int = 0, **attr: int

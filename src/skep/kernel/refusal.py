@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import re
 
-from skep.errors import KernelError, NotSupported, SkepError, VerifierError
+from skep.errors import KernelError, NotSupported, SkepError, UnresolvedSymbol, VerifierError
 from skep.kernel import probes
+from skep.kernel.externs import POISON_CALL
 from skep.kernel.protocol import Kernel
 from skep.uapi.enums import SINCE, MapType
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from skep.obj.spec import MapSpec
 
 _POISON: Final = "195896080"
-_POISON_KFUNC: Final = 2002000000
 _LAST_INSN: Final = re.compile(r"^(?:from \d+ to )?(\d+): \([0-9a-f]{2}\)", re.M)
 _HELPER: Final = re.compile(r"(?:unknown func|invalid func|cannot use helper) ([a-z0-9_]+)#(\d+)")
 
@@ -65,6 +65,15 @@ def of_program(kernel: Kernel, linked: LinkedProgram, error: KernelError) -> Ske
         made.__cause__ = error
         return made
     found = _HELPER.search(log)
+    if found and int(found[2]) >= POISON_CALL:
+        names = list(linked.object.externs)
+        number = int(found[2]) - POISON_CALL
+        if number < len(names):
+            lacking: SkepError = UnresolvedSymbol(
+                f"program {spec.name} calls {names[number]!r}, a function that this kernel lacks"
+            )
+            lacking.__cause__ = error
+            return lacking
     if found:
         name = found[1] if found[1] != "unknown" else f"helper {found[2]}"
         since = _helper_since(int(found[2]))

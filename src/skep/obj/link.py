@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from sys import byteorder
 
+from skep.btf.types import DECL_TAG
 from skep.errors import LinkError, UnresolvedSymbol
 from skep.isa.opcodes import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
 from skep.obj.linked import ExternRef, LinkedProgram, MapRef
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from skep.obj.core import CoreTarget
 
+_EXCEPTION: Final = "exception_callback:"
 _LITTLE: Final = byteorder == "little"
 
 
@@ -62,6 +64,20 @@ class _Linker:
 
     def run(self, name: str) -> LinkedProgram:
         linked = self.linked
+        self.follow(name)
+        callback = self.exception_callback(name)
+        if callback is not None and callback not in self.at:
+            self.follow(callback)
+        code = linked.code
+        for slot, function, pseudo in self.calls:
+            struct.pack_into("=i", code, 8 * slot + 4, self.at[function] - slot - 1)
+            at = 8 * slot + 1
+            code[at] = code[at] & 0x0F | pseudo << 4 if _LITTLE else code[at] & 0xF0 | pseudo
+        self.check_records()
+        return linked
+
+    def follow(self, name: str) -> None:
+        """Append a function and what it refers to, depth first."""
         pending: list[Iterator[str]] = [self.append(name)]
         while pending:
             for called in pending[-1]:
@@ -70,13 +86,29 @@ class _Linker:
                     break
             else:
                 pending.pop()
-        code = linked.code
-        for slot, function, pseudo in self.calls:
-            struct.pack_into("=i", code, 8 * slot + 4, self.at[function] - slot - 1)
-            at = 8 * slot + 1
-            code[at] = code[at] & 0x0F | pseudo << 4 if _LITTLE else code[at] & 0xF0 | pseudo
-        self.check_records()
-        return linked
+
+    def exception_callback(self, name: str) -> str | None:
+        """The function that the program's declaration tag says to call when it throws (Linux 6.7)."""
+        btf = self.spec.btf
+        function = self.spec.functions.get(name)
+        if btf is None or function is None or not function.btf_id or not btf.strings.holds(_EXCEPTION):
+            return None
+        found = [
+            tag[1]
+            for _, tag in btf.items()
+            if tag[0] == DECL_TAG
+            and tag[2] == function.btf_id
+            and tag[3] == -1
+            and tag[1].startswith(_EXCEPTION)
+        ]
+        if len(found) != 1:
+            return None  # of several the verifier complains
+        callback: str = found[0].removeprefix(_EXCEPTION)
+        known = self.spec.functions.get(callback)
+        if known is None or not known.is_global:
+            what = "no function of this object" if known is None else "not global"
+            raise LinkError(f"{_where(self.spec)}: {name}: its exception callback {callback!r} is {what}")
+        return callback
 
     def append(self, key: str) -> Iterator[str]:
         """Put a function at the end; gives the functions that it refers to, in order."""
