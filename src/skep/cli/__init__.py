@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+
+TYPE_CHECKING = False  # `collections.abc` brings `collections`, which short runs do without
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 #: subcommand -> (module with ``main(argv) -> int``, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -62,12 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(f"skep: no command {args[0]!r}; skep --help lists them", file=sys.stderr)
         return 2
-    from importlib import import_module
-
     from skep.errors import SkepError, SourceError, VerifierError
 
     try:
-        result: int = import_module(command[0]).main(args[1:])
+        # as `importlib.import_module`, which would have to be imported first
+        result: int = __import__(command[0], fromlist=("main",)).main(args[1:])
         sys.stdout.flush()
         return result
     except SkepError as error:
@@ -87,6 +90,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         _settle()
+
+
+def command() -> NoReturn:
+    """The console script: `main`, and the process ends with its status.
+
+    The interpreter is not taken apart before, which takes longer than many a command; open files that
+    are to be kept have been closed by `main`.
+    """
+    import os
+
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            status = status or 1
+    os._exit(status)
 
 
 def _settle() -> None:
