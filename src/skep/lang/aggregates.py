@@ -1,0 +1,311 @@
+"""Arrays, texts and structs in memory."""
+
+from __future__ import annotations
+
+import ast
+from math import gcd
+from typing import TYPE_CHECKING, NamedTuple
+
+from skep.lang.layout import BoolStorage, IntStorage, Storage, atomic
+from skep.lang.values import INT, TEXT, BytesType, IntType, PtrType, TupleType, Value
+
+if TYPE_CHECKING:
+    from skep.lang.debug import Debug
+    from skep.lang.walk import Walker
+
+
+class TextStorage(Storage):
+    """``size`` bytes: text up to its first zero byte (``text``), or exactly that many bytes."""
+
+    def __init__(self, size: int, text: bool) -> None:
+        self.size = size
+        self.text = text
+        self.name = f"{'char' if text else 'raw'}({size})"
+
+    def same(self, other: Storage) -> bool:
+        return isinstance(other, TextStorage) and other.size == self.size and other.text == self.text
+
+    def describe(self, di: Debug) -> str:
+        element = (
+            di.base("char", 8, "signed_char") if self.text else di.base("unsigned char", 8, "unsigned_char")
+        )
+        return di.array(element, self.size * 8, self.size)
+
+    def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
+        if isinstance(value.type, BytesType):
+            self.store_constant(c, address, value.obj, node)
+            return
+        kind = value.type
+        if isinstance(kind, PtrType) and isinstance(kind.of, TextStorage) and kind.of.size < self.size:
+            if kind.nullable:
+                c.refuse_none(value, node)
+            c.copy(address, value.ir, kind.of.size, 1)
+            c.zero(c.offset(address, kind.of.size), self.size - kind.of.size, 1)
+            return
+        super().store(c, address, value, node, align=align)
+
+    def store_constant(self, c: Walker, address: str, data: bytes, node: ast.AST) -> None:
+        """Store constant bytes, the rest zero."""
+        if len(data) > self.size or (not self.text and len(data) != self.size):
+            raise c.error(node, f"a constant of {len(data)} bytes does not fit {self.name}")
+        if not data.strip(b"\0"):
+            c.zero(address, self.size, 1)
+            return
+        source = c.text_ptr(data.ljust(self.size, b"\0"), terminated=False)
+        c.copy(address, source, self.size, 1)
+
+    def ref_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
+        at = c.index(index, self.size, self.name, node)
+        got = c.em.op(f"load i8, ptr {c.element(v.ir, at, 1)}, align 1")
+        return Value(INT, c.em.op(f"zext i8 {got} to i64"), 0, 255)
+
+    def ref_set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
+        at = c.index(index, self.size, self.name, node)
+        byte = c.em.op(f"trunc i64 {c.as_int(new, node, 'to store it as a byte').ir} to i8")
+        c.em.do(f"store i8 {byte}, ptr {c.element(v.ir, at, 1)}, align 1")
+
+    def ref_length(self, c: Walker, v: Value, node: ast.AST) -> Value:
+        return c.int_const(self.size)
+
+    def ref_compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
+        if not isinstance(op, (ast.Eq, ast.NotEq)):
+            raise c.error(node, "texts are compared with == and != only")
+        if isinstance(b.type, BytesType):
+            data: bytes = b.obj
+            if self.text and len(data) < self.size:
+                data += b"\0"  # the text ends there
+            if len(data) > self.size or (not self.text and len(data) != self.size):
+                raise c.error(node, f"a text of {len(b.obj)} bytes never equals {self.name}")
+            same = c.equal_bytes(a.ir, data)
+        elif (
+            isinstance(b.type, PtrType) and isinstance(b.type.of, TextStorage) and self.size == b.type.of.size
+        ):
+            if b.type.nullable:
+                c.refuse_none(b, node)
+            same = c.equal_memory(a.ir, b.ir, self.size, until_zero=self.text or b.type.of.text)
+        else:
+            raise c.error(node, f"{self.name} cannot be compared with {b.type.name}")
+        return c.bool_not(same) if isinstance(op, ast.NotEq) else same
+
+
+class ArrayStorage(Storage):
+    """``count`` elements one after the other."""
+
+    def __init__(self, of: Storage, count: int) -> None:
+        self.of = of
+        self.count = count
+        self.size = of.size * count
+        self.align = of.align
+        self.name = f"array({of.name}, {count})"
+
+    def same(self, other: Storage) -> bool:
+        return isinstance(other, ArrayStorage) and other.count == self.count and self.of.same(other.of)
+
+    def describe(self, di: Debug) -> str:
+        return di.array(self.of.describe(di), self.size * 8, self.count)
+
+    def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
+        if isinstance(value.type, TupleType):
+            if len(value.obj) != self.count:
+                raise c.error(node, f"{len(value.obj)} values for {self.name}")
+            for i, one in enumerate(value.obj):
+                self.of.store(c, c.offset(address, i * self.of.size), one, node)
+            return
+        super().store(c, address, value, node, align=align)
+
+    def _address(self, c: Walker, v: Value, index: Value, node: ast.AST) -> str:
+        return c.element(v.ir, c.index(index, self.count, self.name, node), self.of.size)
+
+    def ref_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
+        return c.load(self.of, self._address(c, v, index, node), v, node)
+
+    def ref_set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
+        self.of.store(c, self._address(c, v, index, node), new, node)
+
+    def ref_add_item(
+        self, c: Walker, v: Value, index: Value, op: ast.operator, by: Value, node: ast.AST
+    ) -> bool:
+        if not isinstance(self.of, IntStorage):
+            return False
+        return atomic(c, self.of, v, self._address(c, v, index, node), op, by, node)
+
+    def ref_length(self, c: Walker, v: Value, node: ast.AST) -> Value:
+        return c.int_const(self.count)
+
+
+class Field(NamedTuple):
+    """A field: byte offset, type; a bit field's first bit in its storage unit and its width (else -1, 0)."""
+
+    name: str
+    offset: int
+    of: Storage
+    bit: int = -1
+    width: int = 0
+
+
+class StructStorage(Storage):
+    """A struct or union, laid out as C does."""
+
+    def __init__(
+        self,
+        name: str,
+        fields: list[tuple[str, Storage, int]],
+        *,
+        union: bool = False,
+        packed: bool = False,
+        align: int = 0,
+        cls: type | None = None,
+    ) -> None:
+        """``fields`` are (name, type, bit-field width or 0)."""
+        self.name = name
+        self.cls = cls
+        self.union = union
+        self.packed = packed
+        self.fields: dict[str, Field] = {}
+        bit, most = 0, 1
+        end = 0
+        for field, of, width in fields:
+            step = 1 if packed else of.align
+            if union:
+                bit = 0
+            if width:
+                unit = of.size * 8
+                if not packed and bit // unit != (bit + width - 1) // unit:
+                    bit = -(-bit // unit) * unit
+                start = bit // unit * of.size if not packed else bit // 8
+                self.fields[field] = Field(field, start, of, bit - start * 8, width)
+                bit += width
+            else:
+                start = -(-bit // (8 * step)) * step
+                self.fields[field] = Field(field, start, of)
+                bit = (start + of.size) * 8
+            most = max(most, step)
+            end = max(end, bit)
+        self.align = max(most, align)
+        self.size = -(-end // (8 * self.align)) * self.align
+
+    def same(self, other: Storage) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, StructStorage) and self.cls is not None and other.cls is self.cls
+
+    def describe(self, di: Debug) -> str:
+        return di.struct_of(self)
+
+    def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
+        if isinstance(value.type, TupleType):
+            self.fill(c, address, value.obj, {}, node)
+            return
+        super().store(c, address, value, node, align=align)
+
+    def field(self, c: Walker, name: str, node: ast.AST) -> Field:
+        found = self.fields.get(name)
+        if found is None:
+            raise c.error(node, f"struct {self.name} has no field {name!r}", c.nearest(name, self.fields))
+        return found
+
+    def _align(self, field: Field) -> int:
+        if not self.packed:
+            return field.of.align
+        return min(field.of.align, gcd(self.align, field.offset) if field.offset else self.align)
+
+    def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        field = self.field(c, name, node)
+        address = c.offset(v.ir, field.offset)
+        if field.width:
+            return self._load_bits(c, address, field)
+        return c.load(field.of, address, v, node, align=self._align(field))
+
+    def ref_set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
+        field = self.field(c, name, node)
+        address = c.offset(v.ir, field.offset)
+        if field.width:
+            self._store_bits(c, address, field, new, node)
+        else:
+            field.of.store(c, address, new, node, align=self._align(field))
+
+    def ref_add_attr(
+        self, c: Walker, v: Value, name: str, op: ast.operator, by: Value, node: ast.AST
+    ) -> bool:
+        field = self.field(c, name, node)
+        if field.width or self.packed:
+            return False
+        return atomic(c, field.of, v, c.offset(v.ir, field.offset), op, by, node)
+
+    def _unit(self, field: Field) -> tuple[int, int, bool, bool]:
+        """(bits loaded, shift to the field, signed, network order)."""
+        assert isinstance(field.of, (IntStorage, BoolStorage))
+        record = field.of.record if isinstance(field.of, IntStorage) else None
+        bits = field.of.size * 8
+        if self.packed:
+            bits = 8
+            while bits < field.bit + field.width:
+                bits *= 2
+        big = record is not None and record.big
+        shift = bits - field.bit - field.width if big else field.bit
+        return bits, shift, record is not None and record.signed, big
+
+    def _load_unit(self, c: Walker, address: str, field: Field, bits: int, big: bool) -> str:
+        align = 1 if self.packed else field.of.align
+        got = c.em.op(f"load i{bits}, ptr {address}, align {align}")
+        if big:
+            got = c.swap(got, bits)
+        return got if bits == 64 else c.em.op(f"zext i{bits} {got} to i64")
+
+    def _load_bits(self, c: Walker, address: str, field: Field) -> Value:
+        bits, shift, signed, big = self._unit(field)
+        got = self._load_unit(c, address, field, bits, big)
+        up = 64 - shift - field.width
+        if up:
+            got = c.em.op(f"shl i64 {got}, {up}")
+        if 64 - field.width:
+            got = c.em.op(f"{'ashr' if signed else 'lshr'} i64 {got}, {64 - field.width}")
+        lo = -(1 << field.width - 1) if signed else 0
+        made = Value(INT, got, lo, (1 << field.width - int(signed)) - 1)
+        return c.truth(made, ast.Pass()) if isinstance(field.of, BoolStorage) else made
+
+    def _store_bits(self, c: Walker, address: str, field: Field, new: Value, node: ast.AST) -> None:
+        bits, shift, _, big = self._unit(field)
+        mask = (1 << field.width) - 1
+        number = c.as_int(new, node, f"to store it in {self.name}.{field.name}")
+        old = self._load_unit(c, address, field, bits, big)
+        kept = c.em.op(f"and i64 {old}, {c.signed(~(mask << shift))}")
+        put = c.em.op(f"and i64 {number.ir}, {c.signed(mask)}")
+        got = c.em.op(f"or i64 {kept}, {c.em.op(f'shl i64 {put}, {shift}')}")
+        if bits < 64:
+            got = c.em.op(f"trunc i64 {got} to i{bits}")
+        if big:
+            got = c.swap(got, bits)
+        align = 1 if self.packed else field.of.align
+        c.em.do(f"store i{bits} {got}, ptr {address}, align {align}")
+
+    def ref_compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
+        if not isinstance(op, (ast.Eq, ast.NotEq)) or not (
+            isinstance(b.type, PtrType) and b.type.of.same(self)
+        ):
+            raise c.error(
+                node, f"struct {self.name} cannot be compared with {b.type.name}", "compare its fields"
+            )
+        if b.type.nullable:
+            c.refuse_none(b, node)
+        same = c.bool_const(True)
+        for name in self.fields:
+            left, right = self.ref_attr(c, a, name, node), self.ref_attr(c, b, name, node)
+            same = c.bool_and(same, c.compare(ast.Eq(), left, right, node))
+        return c.bool_not(same) if isinstance(op, ast.NotEq) else same
+
+    def fill(
+        self, c: Walker, address: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> None:
+        """Set the fields that a constructor call names; the memory is zero already."""
+        names = list(self.fields)
+        if len(args) > len(names):
+            raise c.error(node, f"struct {self.name} has {len(names)} fields, {len(args)} values are given")
+        me = Value(PtrType(self, "stack"), address)
+        for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
+            if name in kwargs and name in names[: len(args)]:
+                raise c.error(node, f"field {name!r} is given twice")
+            self.ref_set_attr(c, me, name, value, node)
+
+
+__all__ = ["TEXT", "ArrayStorage", "Field", "IntType", "StructStorage", "TextStorage"]

@@ -1,0 +1,57 @@
+"""Arguments of the language's own functions."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from skep.lang.values import Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+
+def positional(
+    c: Walker,
+    name: str,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    node: ast.AST,
+    least: int,
+    most: int | None = None,
+) -> list[Value]:
+    """The arguments, counted. Keyword arguments are refused."""
+    most = least if most is None else most
+    if kwargs:
+        raise c.error(node, f"{name}() takes no argument called {next(iter(kwargs))!r}")
+    if not least <= len(args) <= most:
+        want = f"{least}" if least == most else f"{least} to {most}"
+        raise c.error(
+            node, f"{name}() takes {want} argument{'s' if most != 1 else ''}, {len(args)} are given"
+        )
+    return args
+
+
+def named(
+    c: Walker,
+    name: str,
+    names: tuple[str, ...],
+    required: int,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    node: ast.AST,
+) -> dict[str, Value]:
+    """The arguments by parameter name; the first ``required`` must be there."""
+    if len(args) > len(names):
+        raise c.error(node, f"{name}() takes at most {len(names)} arguments, {len(args)} are given")
+    found = dict(zip(names, args, strict=False))
+    for key, value in kwargs.items():
+        if key not in names:
+            raise c.error(node, f"{name}() has no argument {key!r}", c.nearest(key, names))
+        if key in found:
+            raise c.error(node, f"{name}() is given {key!r} twice")
+        found[key] = value
+    for key in names[:required]:
+        if key not in found:
+            raise c.error(node, f"{name}() needs {key!r}")
+    return found

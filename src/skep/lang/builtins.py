@@ -1,0 +1,258 @@
+"""Python's own functions that programs may call, and the language's: ``bpf.printk``, ``bpf.unroll``, …"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from skep.lang import arith
+from skep.lang.arguments import positional
+from skep.lang.loops import RangeValue
+from skep.lang.values import BUILTIN, INT, OBJECT, TEXT, TUPLE, PtrType, Type, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+Builtin = Callable[["Walker", list[Value], dict[str, Value], ast.AST], Value]
+
+
+def python(obj: Any) -> Builtin | None:
+    """What calling one of Python's builtins does; refuses those that mean nothing in a program."""
+    name = obj.__name__
+    return _PYTHON.get(name) or (lambda c, args, kwargs, node: _refused(c, name, node))
+
+
+_HINTS = {
+    "print": 'bpf.printk(f"...") prints to the trace pipe',
+    "open": "programs have no files",
+    "input": "programs have no input",
+    "float": "programs have no floating-point numbers",
+    "str": "texts are constants, or fields of a struct",
+    "list": "a table is a bpf.array, or a map",
+    "dict": "declare a map: bpf.Hash(K, V)",
+    "set": "declare a map: bpf.Hash(K, u8)",
+    "sum": "write a for loop",
+    "sorted": "sort in Python, after reading",
+    "enumerate": "for i in range(...): x = array[i]",
+    "zip": "for i in range(...): x = a[i]; y = b[i]",
+    "isinstance": "types are known while compiling",
+    "sizeof": "bpf.sizeof(T)",
+}
+
+
+def _refused(c: Walker, name: str, node: ast.AST) -> Value:
+    raise c.error(node, f"{name}() does not exist inside a program", _HINTS.get(name, ""))
+
+
+class RangeType(Type):
+    """``range(...)``: what a for loop counts."""
+
+    name = "a range"
+
+    def contains(self, c: Walker, v: Value, item: Value, node: ast.AST) -> Value:
+        span: RangeValue = v.obj
+        if span.step != 1:
+            raise c.error(node, "'in range(...)' works with a step of 1")
+        low = c.compare(ast.GtE(), item, span.start, node)
+        return c.bool_and(low, c.compare(ast.Lt(), item, span.stop, node))
+
+
+def _range(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    args = [c.as_int(a, node, "of range()") for a in positional(c, "range", args, kwargs, node, 1, 3)]
+    start = args[0] if len(args) > 1 else c.int_const(0)
+    stop = args[1] if len(args) > 1 else args[0]
+    step = args[2].const if len(args) == 3 else 1
+    if step is None or step == 0:
+        raise c.error(node, "the step of a range is a constant other than 0")
+    for side in (start, stop):
+        arith.sign(c, side, node)
+    return Value(RangeType(), obj=RangeValue(start, stop, step))
+
+
+def _unroll(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    span = positional(c, "bpf.unroll", args, kwargs, node, 1)[0]
+    if not isinstance(span.obj, RangeValue):
+        raise c.error(node, "bpf.unroll() takes a range")
+    return Value(span.type, obj=RangeValue(span.obj.start, span.obj.stop, span.obj.step, True))
+
+
+def _len(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    value = positional(c, "len", args, kwargs, node, 1)[0]
+    return value.type.length(c, value, node)
+
+
+def _int(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    value = positional(c, "int", args, kwargs, node, 1)[0]
+    if value.type is TEXT:
+        raise c.error(node, "a text is not read as a number in a program")
+    return c.as_int(value, node)
+
+
+def _bool(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    return c.truth(positional(c, "bool", args, kwargs, node, 1)[0], node)
+
+
+def _abs(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    v = c.as_int(positional(c, "abs", args, kwargs, node, 1)[0], node)
+    if not arith.sign(c, v, node):
+        return v
+    if v.const is not None:
+        return c.int_const(abs(v.const))
+    got = arith._magnitude(c, v)
+    least = 0 if v.hi >= 0 else -v.hi
+    return Value(INT, got, least, max(-v.lo, v.hi))
+
+
+def _least(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    return _extreme(c, "min", args, kwargs, node)
+
+
+def _most(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    return _extreme(c, "max", args, kwargs, node)
+
+
+def _extreme(c: Walker, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    if kwargs:
+        raise c.error(node, f"{name}() takes no {next(iter(kwargs))!r} in a program")
+    items = args
+    if len(args) == 1:
+        items = args[0].type.items(c, args[0], node) or []
+    if not items:
+        raise c.error(node, f"{name}() needs numbers, or a tuple of them")
+    best = c.as_int(items[0], node)
+    for item in items[1:]:
+        other = c.as_int(item, node)
+        test = c.compare(ast.LtE() if name == "min" else ast.GtE(), best, other, node)
+        if test.const is not None:
+            best = best if test.const else other
+            continue
+        lo = min(best.lo, other.lo) if name == "min" else max(best.lo, other.lo)
+        hi = min(best.hi, other.hi) if name == "min" else max(best.hi, other.hi)
+        best = Value(INT, c.em.op(f"select i1 {test.ir}, i64 {best.ir}, i64 {other.ir}"), lo, hi)
+    return best
+
+
+def _divmod(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    a, b = (c.as_int(v, node) for v in positional(c, "divmod", args, kwargs, node, 2))
+    return c.tuple([arith.binary(c, ast.FloorDiv(), a, b, node), arith.binary(c, ast.Mod(), a, b, node)])
+
+
+def _any(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    return _each(c, "any", args, kwargs, node)
+
+
+def _all(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    return _each(c, "all", args, kwargs, node)
+
+
+def _each(c: Walker, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    value = positional(c, name, args, kwargs, node, 1)[0]
+    items = value.type.items(c, value, node)
+    if items is None:
+        raise c.error(node, f"{name}() takes a tuple in a program", "write a for loop")
+    found = c.bool_const(name == "all")
+    for item in items:
+        truth = c.truth(item, node)
+        found = c.bool_and(found, truth) if name == "all" else c.bool_or(found, truth)
+    return found
+
+
+def _ord(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    value = positional(c, "ord", args, kwargs, node, 1)[0]
+    if value.type is not TEXT or len(value.obj.decode("utf-8", "replace")) != 1:
+        raise c.error(node, "ord() takes a constant of one character")
+    return c.int_const(ord(value.obj.decode("utf-8", "replace")))
+
+
+def _tuple(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    value = positional(c, "tuple", args, kwargs, node, 1)[0]
+    if value.type is not TUPLE:
+        raise c.error(node, "tuple() takes a tuple in a program")
+    return value
+
+
+_PYTHON: dict[str, Builtin] = {
+    "range": _range,
+    "len": _len,
+    "int": _int,
+    "bool": _bool,
+    "abs": _abs,
+    "min": _least,
+    "max": _most,
+    "divmod": _divmod,
+    "any": _any,
+    "all": _all,
+    "ord": _ord,
+    "tuple": _tuple,
+}
+
+
+# --- bpf.NAME -----------------------------------------------------------------------------------------
+
+
+def language(name: str) -> Value | None:
+    """The language's own functions, called ``bpf.NAME``."""
+    if name == "printk":
+        from skep.lang.printk import Printk
+
+        return Value(Printk())
+    fn = _LANGUAGE.get(name)
+    return None if fn is None else Value(BUILTIN, obj=fn)
+
+
+def _log2(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """The position of the highest bit that is set; 0 for 0."""
+    v = c.as_int(positional(c, "bpf.log2", args, kwargs, node, 1)[0], node)
+    if arith.sign(c, v, node):
+        raise c.error(node, "bpf.log2() of what may be negative", "u64(...)")
+    if v.const is not None:
+        return c.int_const(max(0, v.const.bit_length() - 1))
+    em = c.em
+    now, found = v.ir, "0"
+    for step in (32, 16, 8, 4, 2, 1):  # BPF counts no leading zeros before -mcpu=v4; this is six tests
+        if v.hi.bit_length() <= step:
+            continue
+        big = em.op(f"icmp ugt i64 {now}, {(1 << step) - 1}")
+        now = em.op(f"select i1 {big}, i64 {em.op(f'lshr i64 {now}, {step}')}, i64 {now}")
+        found = em.op(f"add i64 {found}, {em.op(f'select i1 {big}, i64 {step}, i64 0')}")
+    return Value(INT, found, max(0, v.lo.bit_length() - 1), max(0, v.hi.bit_length() - 1))
+
+
+def _sizeof(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    value = positional(c, "bpf.sizeof", args, kwargs, node, 1)[0]
+    if isinstance(value.type, PtrType):
+        return c.int_const(value.type.of.size)
+    if value.type is OBJECT:
+        return c.int_const(c.unit.storage(value.obj, c, node).size)
+    from skep.lang import helpers
+
+    found = helpers.lookup(c, "sizeof", node)
+    if found is None:
+        raise c.error(node, "bpf.sizeof() takes a type")
+    return found.type.call(c, found, args, kwargs, node)
+
+
+def _swap(bits: int) -> Builtin:
+    def swap(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        v = c.as_int(positional(c, f"bpf.bswap{bits}", args, kwargs, node, 1)[0], node)
+        got = v.ir if bits == 64 else c.em.op(f"trunc i64 {v.ir} to i{bits}")
+        got = c.swap(got, bits)
+        got = got if bits == 64 else c.em.op(f"zext i{bits} {got} to i64")
+        return Value(INT, got, 0, (1 << bits) - 1)
+
+    return swap
+
+
+_LANGUAGE: dict[str, Builtin] = {
+    "unroll": _unroll,
+    "log2": _log2,
+    "sizeof": _sizeof,
+    "bswap16": _swap(16),
+    "bswap32": _swap(32),
+    "bswap64": _swap(64),
+    "htons": _swap(16),
+    "ntohs": _swap(16),
+    "htonl": _swap(32),
+    "ntohl": _swap(32),
+}

@@ -1,0 +1,201 @@
+"""Calls: functions of the module are inlined, subprograms called, types convert."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import enum
+from typing import TYPE_CHECKING, Any
+
+from skep.bpf.programs import Program, Subprog
+from skep.bpf.types import ArrayType, IntType, LpmType
+from skep.errors import SkepError
+from skep.lang.arguments import positional
+from skep.lang.scope import Scope, join
+from skep.lang.values import TEXT, PtrType, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+_DEEPEST = 32
+
+
+def call(c: Walker, node: ast.Call) -> Value:
+    """A call expression."""
+    from skep.lang.exprs import expr
+
+    target = expr(c, node.func)
+    raw = getattr(target.type, "raw_call", None)
+    if raw is not None:
+        made: Value = raw(c, target, node)
+        return made
+    args: list[Value] = []
+    for arg in node.args:
+        if isinstance(arg, ast.Starred):
+            value = expr(c, arg.value)
+            items = value.type.items(c, value, arg)
+            if items is None:
+                raise c.error(arg, "only a tuple can be unpacked into arguments")
+            args += items
+        elif isinstance(arg, ast.JoinedStr) and getattr(target.obj, "takes_format", False):
+            args.append(target.obj.takes_format(c, arg))
+        else:
+            args.append(expr(c, arg))
+    kwargs: dict[str, Value] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise c.error(keyword.value, "** is not compiled", "name the arguments")
+        kwargs[keyword.arg] = expr(c, keyword.value)
+    c.at(node)
+    return target.type.call(c, target, args, kwargs, node)
+
+
+def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """Call a Python object."""
+    from skep.lang import builtins as language
+    from skep.lang.objects import describe
+
+    if isinstance(obj, IntType):
+        value = positional(c, obj.name, args, kwargs, node, 1)[0]
+        storage = c.unit.storage(obj, c, node)
+        return storage.wrap(c, value, node)  # type: ignore[attr-defined, no-any-return]
+    if isinstance(obj, Subprog):
+        return c.unit.call_subprog(c, obj, args, kwargs, node)
+    if isinstance(obj, type):
+        if "__bpf__" in obj.__dict__:
+            return construct(c, obj, args, kwargs, node)
+        if issubclass(obj, enum.IntEnum):
+            return c.as_int(positional(c, obj.__name__, args, kwargs, node, 1)[0], node)
+    if isinstance(obj, LpmType):
+        return construct(c, obj, args, kwargs, node)
+    if isinstance(obj, Program):
+        raise c.error(
+            node, f"{obj.__name__} is a program: programs are not called", "bpf.tail_call jumps to one"
+        )
+    builtin = language.python(obj) if getattr(builtins, getattr(obj, "__name__", ""), None) is obj else None
+    if builtin is not None:
+        return builtin(c, args, kwargs, node)
+    module = getattr(obj, "__module__", "") or ""
+    if module == "skep.bpf.types":
+        return _declare(c, obj, args, kwargs, node)
+    if hasattr(obj, "__code__"):
+        return inline(c, obj, args, kwargs, node)
+    raise c.error(node, f"{describe(obj)} cannot be called in a program")
+
+
+def _declare(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """``bpf.array(u64, 8)`` inside a program: the type record."""
+    from skep.lang.objects import describe
+    from skep.lang.values import OBJECT
+
+    plain = [v.obj if v.type is OBJECT else v.const for v in args]
+    if kwargs or None in plain or not callable(obj):
+        raise c.error(node, f"{describe(obj)} takes types and constants here")
+    try:
+        return Value(OBJECT, obj=obj(*plain))
+    except (SkepError, TypeError) as error:
+        raise c.error(node, str(error)) from None
+
+
+def construct(c: Walker, cls: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """``Key(saddr=x)``: a struct on the stack, zero where nothing is said."""
+    storage = c.unit.storage(cls, c, node)
+    address = c.buffer(storage.size, max(8, storage.align), ("struct", c.scope.prefix, id(node)))
+    c.zero(address, storage.size, 8)
+    storage.fill(c, address, args, kwargs, node)  # type: ignore[attr-defined]
+    return Value(PtrType(storage, "stack"), address)
+
+
+# --- functions ----------------------------------------------------------------------------------------
+
+
+def bind_arguments(
+    c: Walker, fn: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+) -> list[tuple[str, Value]]:
+    """(parameter, value) in order, with defaults. Refuses calls that Python would refuse."""
+    from skep.lang.objects import wrap
+
+    code = fn.__code__
+    if code.co_flags & 0x0C:
+        raise c.error(node, f"{fn.__name__}() takes * or ** parameters, which are not compiled")
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if len(args) > code.co_argcount:
+        raise c.error(node, f"{fn.__name__}() takes {code.co_argcount} arguments, {len(args)} are given")
+    given = dict(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name not in names:
+            raise c.error(node, f"{fn.__name__}() has no parameter {name!r}", c.nearest(name, names))
+        if name in given:
+            raise c.error(node, f"{fn.__name__}() is given {name!r} twice")
+        given[name] = value
+    defaults = dict(zip(names[: code.co_argcount][::-1], (fn.__defaults__ or ())[::-1], strict=False))
+    defaults.update(fn.__kwdefaults__ or {})
+    for name in names:
+        if name not in given:
+            if name not in defaults:
+                raise c.error(node, f"{fn.__name__}() is called without {name!r}")
+            given[name] = wrap(c, defaults[name], node, name)
+    return [(name, given[name]) for name in names]
+
+
+def inline(c: Walker, fn: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """Walk a function's body in place of the call, with what is known of its arguments."""
+    from skep.lang.stmts import block
+
+    if any(scope.fn is fn for scope in c.scopes):
+        raise c.error(node, f"{fn.__name__}() calls itself: programs have no recursion", "write a loop")
+    if len(c.scopes) > _DEEPEST:
+        raise c.error(node, "calls are nested too deeply")
+    given = bind_arguments(c, fn, args, kwargs, node)
+    file = c.unit.source(fn)
+    tree = file.function(fn)
+    if tree.decorator_list and not isinstance(fn, Subprog):
+        raise c.error(node, f"{fn.__name__}() is decorated: only plain functions are compiled")
+    caller = c.scope
+    debug = c.unit.di.block(caller.debug_scope, c.unit.file_node(file))
+    if file is caller.file:
+        debug = caller.debug_scope
+    scope = Scope(fn, tree, file, f"{caller.prefix}{fn.__name__}@{id(node):x}.", debug)
+    scope.on_return = c.label("ret")
+    c.scopes.append(scope)
+    _parameters(c, scope, given, node)
+    locked, live = c.locked, c.live
+    block(c, tree.body)
+    if c.live:
+        c.bind(scope.prefix + "$ret", c.none(), node)
+        c.em.br(scope.on_return)
+        scope.returns.append(c.env)
+    if not scope.returns:
+        raise c.error(tree, f"{fn.__name__}() never returns")
+    c.em.place(scope.on_return)
+    c.env, c.live, c.locked = join(scope.returns, c.lost), live, locked
+    bound = c.env.pop(scope.prefix + "$ret", None)
+    if bound is None:
+        why = c.lost.get(scope.prefix + "$ret", "")
+        raise c.error(tree, f"{fn.__name__}() returns {why}", "return the same type on every path")
+    result = c.read(bound)
+    c.drop_scope(scope.prefix)
+    c.scopes.pop()
+    c.at(node, force=True)
+    return result
+
+
+def _parameters(c: Walker, scope: Scope, given: list[tuple[str, Value]], node: ast.AST) -> None:
+    for name, value in given:
+        annotation = c.unit.annotation(scope, name)
+        storage = c.unit.parameter_storage(annotation)
+        if storage is not None and storage.scalar:
+            scope.declared[name] = storage
+            if not c.is_number(value):
+                # The caller's mistake: report it there.
+                c.scopes.pop()
+                c.as_int(value, node, f"parameter {name!r} of {scope.fn.__name__}()")
+                c.scopes.append(scope)
+            value = c.unit.convert(c, value, storage, node)
+        elif value.type.nullable and storage is not None and not c.unit.allows_none(annotation):
+            c.scopes.pop()
+            c.refuse_none(value, node)
+        c.bind(scope.prefix + name, value, node)
+
+
+__all__ = ["TEXT", "ArrayType", "bind_arguments", "call", "call_object", "construct", "inline"]

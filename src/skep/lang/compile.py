@@ -1,0 +1,112 @@
+"""From programs, or a module, to an object."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any
+
+from skep.bpf.programs import Program, Subprog
+from skep.errors import CompileError
+from skep.lang.source import SourceFile
+from skep.lang.unit import Unit
+
+_LICENSES = ("license", "LICENSE", "__license__")
+
+
+def programs_of(namespace: dict[str, Any]) -> list[Program]:
+    """The programs that a module's namespace holds, each once."""
+    found: dict[int, Program] = {}
+    for obj in namespace.values():
+        if isinstance(obj, Program):
+            found[id(obj)] = obj
+    return list(found.values())
+
+
+def to_ir(programs: Sequence[Program], *, cpu: str = "v3", license: str | None = None) -> str:
+    """The IR of one object with these programs, their maps and global variables.
+
+    ``license`` is by default the ``license`` of the first program's module, else "GPL".
+
+    Raises:
+        CompileError: something is outside the language; the error points at it.
+    """
+    if not programs:
+        raise CompileError(
+            "no program to compile", hint="decorate a function: @bpf.xdp, @bpf.tracepoint(...)"
+        )
+    first = programs[0].fn
+    path = first.__code__.co_filename
+    file = SourceFile.read(path)
+    unit = Unit(path, file.text, cpu=cpu)
+    unit.sources[path] = file
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 10_000))  # long chains of operators and elifs nest deeply
+    try:
+        done: set[int] = set()
+        waiting = list(programs)
+        for space in _namespaces(programs):
+            unit.module_globals(space)
+        while waiting:
+            program = waiting.pop(0)
+            if id(program) not in done:
+                done.add(id(program))
+                unit.program(program)
+            waiting += unit.more_programs
+            unit.more_programs = []
+    except RecursionError:
+        raise CompileError("the program is nested too deeply", file=path) from None
+    finally:
+        sys.setrecursionlimit(limit)
+    if license is None:
+        given = [first.__globals__.get(name) for name in _LICENSES]
+        license = next((text for text in given if isinstance(text, str)), "GPL")
+    unit.license(license)
+    return unit.text()
+
+
+def _namespaces(programs: Iterable[Program]) -> list[dict[str, Any]]:
+    spaces: dict[int, dict[str, Any]] = {}
+    for program in programs:
+        spaces[id(program.fn.__globals__)] = program.fn.__globals__
+    return list(spaces.values())
+
+
+def resolve(source: Any) -> list[Program]:
+    """The programs of what `skep.load` takes: a program, several, or a module."""
+    if isinstance(source, Program):
+        return [source]
+    if isinstance(source, ModuleType):
+        found = programs_of(vars(source))
+        if not found:
+            raise CompileError(
+                "the module has no programs",
+                file=getattr(source, "__file__", None),
+                hint="@bpf.xdp makes one",
+            )
+        return found
+    programs = list(source)
+    for one in programs:
+        if not isinstance(one, Program):
+            raise CompileError(f"{one!r} is no BPF program", hint="decorate the function: @bpf.xdp")
+    return programs
+
+
+def compile_programs(
+    programs: Sequence[Program], *, cpu: str = "v3", license: str | None = None, kind: str = "obj"
+) -> bytes:
+    """The bytes of an object (or of "asm" or "ir" text) with these programs.
+
+    Raises:
+        CompileError: something is outside the language, or LLVM failed.
+        MissingDependency: llvmlite is not installed.
+    """
+    from skep.llvm.bpf import BpfCompiler
+
+    with BpfCompiler() as compiler:
+        ir = to_ir(programs, cpu=cpu, license=license)
+        return compiler.compile(ir, cpu=cpu, kind=kind)
+
+
+__all__ = ["Subprog", "compile_programs", "programs_of", "resolve", "to_ir"]

@@ -1,0 +1,100 @@
+"""The text of one function's IR, as it grows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mark(NamedTuple):
+    """A point to go back to: see `Emit.mark`."""
+
+    lines: int
+    label: str
+    ended: bool
+
+
+class Emit:
+    """Instructions in order, the stack slots apart; ``dbg`` is the location given to what comes next."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.slots: list[str] = []
+        self.dbg = ""
+        #: the block that is being filled
+        self.label_now = "body"
+        #: the block has its terminator: nothing may follow but a label
+        self.ended = False
+        self._count = 0
+        self._slots: dict[object, str] = {}
+
+    def op(self, text: str) -> str:
+        """Emit an instruction that has a result; the result's name."""
+        self._count += 1
+        name = f"%r{self._count}"
+        self.lines.append(f"  {name} = {text}{self.dbg}")
+        return name
+
+    def do(self, text: str) -> None:
+        """Emit an instruction without a result."""
+        self.lines.append(f"  {text}{self.dbg}")
+
+    def label(self, hint: str = "b") -> str:
+        """A fresh block name."""
+        self._count += 1
+        return f"{hint}{self._count}"
+
+    def place(self, label: str) -> None:
+        """Start the block ``label``; the one before falls into it when it has no terminator."""
+        if not self.ended:
+            self.do(f"br label %{label}")
+        self.lines.append(f"{label}:")
+        self.label_now = label
+        self.ended = False
+
+    def br(self, label: str) -> None:
+        self.do(f"br label %{label}")
+        self.ended = True
+
+    def cond(self, test: str, true: str, false: str) -> None:
+        self.do(f"br i1 {test}, label %{true}, label %{false}")
+        self.ended = True
+
+    def ret(self, operand: str) -> None:
+        """``operand`` with its type, or "void"."""
+        self.do(f"ret {operand}")
+        self.ended = True
+
+    def alloca(self, size: int, align: int = 8, key: object = None) -> str:
+        """A stack slot of ``size`` bytes; the same one again for an equal ``key``."""
+        if key is not None:
+            key = (key, size, align)
+            known = self._slots.get(key)
+            if known is not None:
+                return known
+        name = f"%s{len(self.slots)}"
+        self.slots.append(f"  {name} = alloca [{size} x i8], align {align}")
+        if key is not None:
+            self._slots[key] = name
+        return name
+
+    def slot(self, llvm: str, key: object) -> str:
+        """A stack slot for one scalar of IR type ``llvm``."""
+        key = (key, llvm)
+        known = self._slots.get(key)
+        if known is None:
+            known = self._slots[key] = f"%s{len(self.slots)}"
+            self.slots.append(f"  {known} = alloca {llvm}")
+        return known
+
+    def mark(self) -> Mark:
+        """A point that `back` returns to, dropping what was emitted since (slots stay)."""
+        return Mark(len(self.lines), self.label_now, self.ended)
+
+    def back(self, mark: Mark) -> None:
+        del self.lines[mark.lines :]
+        self.label_now = mark.label
+        self.ended = mark.ended
+
+    def text(self) -> str:
+        """The body, from the entry block on."""
+        return "\n".join(["entry:", *self.slots, "  br label %body", "body:", *self.lines])

@@ -1,0 +1,265 @@
+"""Expressions."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from skep.lang import arith, calls, objects, tests
+from skep.lang.scope import join
+from skep.lang.values import NONE, OPTIONAL, TEXT, BoolType, IntType, PtrType, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+
+def expr(c: Walker, node: ast.expr) -> Value:
+    """The value of an expression; emits what computes it."""
+    c.at(node)
+    return _TABLE.get(type(node), _refused)(c, node)
+
+
+def number(c: Walker, node: ast.expr, why: str = "") -> Value:
+    """The integer an expression computes."""
+    return c.as_int(expr(c, node), node, why)
+
+
+# --- names and constants ------------------------------------------------------------------------------
+
+
+def _constant(c: Walker, node: ast.Constant) -> Value:
+    return constant(c, node.value, node)
+
+
+def constant(c: Walker, value: Any, node: ast.AST) -> Value:
+    """A Python constant as a Value."""
+    if value is None:
+        return c.none()
+    if isinstance(value, bool):
+        return c.bool_const(value)
+    if isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 64:
+            raise c.error(node, f"{int(value)} needs more than 64 bits")
+        return c.int_const(int(value))
+    if isinstance(value, str):
+        return c.text(value.encode())
+    if isinstance(value, bytes):
+        return c.text(value)
+    if isinstance(value, tuple):
+        return c.tuple([constant(c, item, node) for item in value])
+    if isinstance(value, float):
+        raise c.error(node, "programs have no floating-point numbers", "scale it to an integer")
+    raise c.error(node, f"a constant of type {type(value).__name__} has no meaning in a program")
+
+
+def _name(c: Walker, node: ast.Name) -> Value:
+    return name(c, node.id, node)
+
+
+def name(c: Walker, id: str, node: ast.AST) -> Value:
+    """The value of a name: a local variable, else what the module or Python itself calls so."""
+    scope = c.scope
+    key = scope.prefix + id
+    bound = c.env.get(key)
+    if bound is not None:
+        return c.read(bound)
+    if id in scope.locals:
+        why = c.lost.get(key, "unassigned")
+        if why == "unassigned":
+            raise c.error(
+                node,
+                f"{id} may be used before it has a value",
+                f"assign it on every path, or before: {id} = 0",
+            )
+        raise c.error(node, f"{id} is {why}", "use two variables")
+    if id in scope.closure:
+        return objects.wrap(c, scope.closure[id], node, id)
+    if id in scope.globals:
+        return objects.wrap(c, scope.globals[id], node, id)
+    if hasattr(builtins, id):
+        return objects.wrap(c, getattr(builtins, id), node, id)
+    hint = c.nearest(id, [*scope.locals, *scope.globals])
+    raise c.error(node, f"{id!r} is not defined", hint if hint.startswith("did") else "")
+
+
+def _attribute(c: Walker, node: ast.Attribute) -> Value:
+    value = expr(c, node.value)
+    c.at(node)
+    return value.type.attr(c, value, node.attr, node)
+
+
+def _subscript(c: Walker, node: ast.Subscript) -> Value:
+    value = expr(c, node.value)
+    if isinstance(node.slice, ast.Slice):
+        if value.type is TEXT:
+            bounds = [None if b is None else expr(c, b).const for b in (node.slice.lower, node.slice.upper)]
+            return c.text(value.obj[bounds[0] : bounds[1]])
+        raise c.error(node.slice, "slices are not compiled", "index single elements, or copy with a loop")
+    index = expr(c, node.slice)
+    c.at(node)
+    return value.type.item(c, value, index, node)
+
+
+def _tuple(c: Walker, node: ast.Tuple | ast.List) -> Value:
+    items = []
+    for item in node.elts:
+        if isinstance(item, ast.Starred):
+            raise c.error(item, "unpacking inside a tuple is not compiled", "write the items")
+        items.append(expr(c, item))
+    return c.tuple(items)
+
+
+# --- operators ----------------------------------------------------------------------------------------
+
+
+def _binop(c: Walker, node: ast.BinOp) -> Value:
+    left = expr(c, node.left)
+    if left.type is TEXT and isinstance(node.op, ast.Mod):
+        raise c.error(
+            node, "text is not formatted in a program", 'bpf.printk(f"...") formats, or store the values'
+        )
+    right = expr(c, node.right)
+    c.at(node)
+    return operate(c, node.op, left, right, node)
+
+
+def operate(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> Value:
+    """``a op b``."""
+    if a.type is TEXT or b.type is TEXT:
+        if a.type is b.type and isinstance(op, ast.Add):
+            return c.text(a.obj + b.obj)
+        raise c.error(node, "a text cannot be computed with", "texts are constants, or fields of a struct")
+    if isinstance(a.type, BoolType) and isinstance(b.type, BoolType):
+        if isinstance(op, ast.BitAnd):
+            return c.bool_and(a, b)
+        if isinstance(op, ast.BitOr):
+            return c.bool_or(a, b)
+        if isinstance(op, ast.BitXor):
+            return c.boolean(c.em.op(f"xor i1 {a.ir}, {b.ir}"))
+    left_node = getattr(node, "left", node)
+    right_node = getattr(node, "right", node)
+    if isinstance(a.type, PtrType) and not a.type.of.scalar:
+        raise c.error(left_node, f"{a.type.name} is no integer", "compute with its fields")
+    left = c.as_int(a, left_node)
+    return arith.binary(c, op, left, c.as_int(b, right_node), node)
+
+
+def _unary(c: Walker, node: ast.UnaryOp) -> Value:
+    if isinstance(node.op, ast.Not):
+        value = expr(c, node.operand)
+        if value.type.nullable and value.type is not OPTIONAL:
+            return c.bool_not(value.type.truth(c, value, node.operand))
+        return c.bool_not(c.truth(value, node.operand))
+    value = number(c, node.operand)
+    if isinstance(node.op, ast.UAdd):
+        return value
+    return arith.negate(c, value) if isinstance(node.op, ast.USub) else arith.invert(c, value)
+
+
+def _boolop(c: Walker, node: ast.BoolOp) -> Value:
+    """``and``/``or`` as a value: truth values only, so that the result has one type."""
+    yes, no, done = c.label("t"), c.label("f"), c.label("j")
+    key = f"${id(node)}"
+    before, c.only_bools = c.only_bools, True
+    then, other = tests.branch(c, node, yes, no)
+    c.only_bools = before
+    return _merge(c, key, [(yes, then, c.bool_const(True)), (no, other, c.bool_const(False))], done, node)
+
+
+def _ifexp(c: Walker, node: ast.IfExp) -> Value:
+    yes, no, done = c.label("t"), c.label("f"), c.label("j")
+    before, c.only_bools = c.only_bools, False
+    then, other = tests.branch(c, node.test, yes, no)
+    c.only_bools = before
+    key = f"${id(node)}"
+    return _merge(c, key, [(yes, then, node.body), (no, other, node.orelse)], done, node)
+
+
+def _merge(c: Walker, key: str, sides: list[tuple[str, Any, Any]], done: str, node: ast.AST) -> Value:
+    """The value that one of two paths gives."""
+    ends = []
+    kinds = []
+    only: Value | None = None
+    for label, env, source in sides:
+        if env is None:
+            continue
+        c.em.place(label)
+        c.env = env
+        value = source if isinstance(source, Value) else expr(c, source)
+        only = c.bind(key, value, node)
+        kinds.append(value.type.name)
+        c.em.br(done)
+        ends.append(c.env)
+    c.em.place(done)
+    c.env = join(ends, c.lost)
+    bound = c.env.pop(key, None)
+    if len(ends) == 1 and bound is None:
+        bound = only
+    if bound is None:
+        raise c.error(node, f"the two sides differ: {' and '.join(kinds)}")
+    return c.read(bound)
+
+
+def _compare(c: Walker, node: ast.Compare) -> Value:
+    if len(node.ops) > 1:
+        return _boolop(c, node)  # type: ignore[arg-type]
+    return tests.compare_node(c, node)[0]
+
+
+def _named(c: Walker, node: ast.NamedExpr) -> Value:
+    value = expr(c, node.value)
+    return c.read(tests.assign_local(c, node.target.id, value, node))
+
+
+def _call(c: Walker, node: ast.Call) -> Value:
+    return calls.call(c, node)
+
+
+def _fstring(c: Walker, node: ast.JoinedStr) -> Value:
+    if all(isinstance(part, ast.Constant) for part in node.values):
+        return c.text("".join(part.value for part in node.values).encode())  # type: ignore[attr-defined]
+    raise c.error(
+        node, 'an f-string is for bpf.printk(f"...") only', "store the values and format them in Python"
+    )
+
+
+_REASONS: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Lambda: ("lambda is not compiled here", "define a function"),
+    ast.ListComp: ("comprehensions are not compiled", "write a for loop over a bpf.array"),
+    ast.SetComp: ("comprehensions are not compiled", "use a map"),
+    ast.DictComp: ("comprehensions are not compiled", "use a map"),
+    ast.GeneratorExp: ("generator expressions are not compiled", "write a for loop"),
+    ast.Dict: ("a dict does not exist inside a program", "declare a map: bpf.Hash(K, V)"),
+    ast.Set: ("a set does not exist inside a program", "declare a map: bpf.Hash(K, u8)"),
+    ast.Await: ("await is not compiled", "programs run to their end"),
+    ast.Yield: ("yield is not compiled", "send records through a ring buffer: bpf.RingBuf"),
+    ast.YieldFrom: ("yield is not compiled", "send records through a ring buffer: bpf.RingBuf"),
+    ast.Starred: ("* is not compiled here", "write the values"),
+}
+
+
+def _refused(c: Walker, node: ast.expr) -> Value:
+    reason, hint = _REASONS.get(type(node), (f"{type(node).__name__} is not compiled", ""))
+    raise c.error(node, reason, hint)
+
+
+_TABLE: dict[type[ast.expr], Callable[[Walker, Any], Value]] = {
+    ast.Constant: _constant,
+    ast.Name: _name,
+    ast.Attribute: _attribute,
+    ast.Subscript: _subscript,
+    ast.Tuple: _tuple,
+    ast.List: _tuple,
+    ast.BinOp: _binop,
+    ast.UnaryOp: _unary,
+    ast.BoolOp: _boolop,
+    ast.IfExp: _ifexp,
+    ast.Compare: _compare,
+    ast.NamedExpr: _named,
+    ast.Call: _call,
+    ast.JoinedStr: _fstring,
+}
+
+__all__ = ["NONE", "IntType", "constant", "expr", "name", "number", "operate"]

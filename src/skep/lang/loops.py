@@ -1,0 +1,298 @@
+"""``while`` and ``for``.
+
+A loop is walked without effect until its variables settle, then once for good. Loops are real loops in the
+object; what has a few items of different types (a tuple) is unrolled. Every loop needs a bound that the
+verifier can see: a range whose length is known, or a condition on a number that the body changes.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from skep.lang import tests
+from skep.lang.scope import Env, Loop, equal, join, widen
+from skep.lang.values import INT, PtrType, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+#: the verifier gives up at a million instructions: a longer loop has no chance
+MOST = 1 << 20
+_PASSES = 24
+
+
+class RangeValue:
+    """``range(start, stop, step)``, in a Value's ``obj``."""
+
+    def __init__(self, start: Value, stop: Value, step: int, unroll: bool = False) -> None:
+        self.start = start
+        self.stop = stop
+        self.step = step
+        self.unroll = unroll
+
+
+def _settle(c: Walker, walk: Callable[[Env], list[Env]]) -> Env:
+    """The variables at the head of a loop: ``walk`` walks its body from an environment, and gives those
+    with which it comes back to the head."""
+    entry = dict(c.env)
+    head = entry
+    for count in range(_PASSES):
+        back = _dry(c, walk, head)
+        new = join([entry, *back], c.lost) if back else dict(entry)
+        if count >= 2:
+            new = widen(head, new, count >= 6)
+        if equal(new, head):
+            break
+        head = join([head, new], c.lost) if count < 2 else new
+    else:
+        raise AssertionError("a loop's variables do not settle")
+    # One step back: what widening gave away and the conditions of the loop can bound.
+    back = _dry(c, walk, head)
+    tight = join([entry, *back], c.lost) if back else dict(entry)
+    if not equal(tight, head):
+        again = _dry(c, walk, tight)
+        if equal(join([entry, *again], c.lost) if again else dict(entry), tight):
+            return tight
+    return head
+
+
+def _dry(c: Walker, walk: Callable[[Env], list[Env]], head: Env) -> list[Env]:
+    """Walk without effect."""
+    mark = c.em.mark()
+    env, live, lost = c.env, c.live, dict(c.lost)
+    c.env, c.live = dict(head), True
+    back = walk(dict(head))
+    c.em.back(mark)
+    c.env, c.live, c.lost = env, live, lost
+    return back
+
+
+def _body(c: Walker, loop: Loop, body: list[ast.stmt]) -> list[Env]:
+    """Walk the body; the variables with which it ends or continues."""
+    from skep.lang.stmts import block
+
+    c.scope.loops.append(loop)
+    block(c, body)
+    c.scope.loops.pop()
+    ends = list(loop.continues)
+    if c.live:
+        c.em.br(loop.on_continue)
+        ends.append(c.env)
+    return ends
+
+
+def _finish(
+    c: Walker, node: ast.While | ast.For, ends: list[Env | None], loop: Loop, no_break: str, out: str
+) -> None:
+    """Walk ``else`` where the loop ends by itself, then join with the breaks."""
+    from skep.lang.stmts import block
+
+    natural = [env for env in ends if env is not None]
+    after = list(loop.breaks)
+    if natural:
+        c.em.place(no_break)
+        c.env, c.live = join(natural, c.lost), True
+        block(c, node.orelse)
+        if c.live:
+            c.em.br(out)
+            after.append(c.env)
+    if not after:
+        c.live = False
+        return
+    c.em.place(out)
+    c.env, c.live = join(after, c.lost), True
+
+
+# --- while --------------------------------------------------------------------------------------------
+
+
+def while_(c: Walker, node: ast.While) -> None:
+    _bounded(c, node)
+
+    def walk(head: Env) -> list[Env]:
+        return _while_once(c, node)[0]
+
+    head = _settle(c, walk)
+    c.env = dict(head)
+    _, ends, loop, no_break, out = _while_once(c, node)
+    _finish(c, node, [ends], loop, no_break, out)
+
+
+def _while_once(c: Walker, node: ast.While) -> tuple[list[Env], Env | None, Loop, str, str]:
+    test, inside, no_break, out = (c.label(x) for x in ("while", "do", "od", "out"))
+    loop = Loop(out, test, len(c.scope.withs))
+    c.em.place(test)
+    yes, no = tests.branch(c, node.test, inside, no_break)
+    back: list[Env] = []
+    if yes is not None:
+        c.em.place(inside)
+        c.env, c.live = yes, True
+        back = _body(c, loop, node.body)
+    return back, no, loop, no_break, out
+
+
+def _leaves(node: ast.If) -> bool:
+    return any(isinstance(x, (ast.Break, ast.Return)) for x in ast.walk(node))
+
+
+def _bounded(c: Walker, node: ast.While) -> None:
+    """Refuse loops that nothing in them ends. The verifier counts the turns of the others."""
+    changed = set()
+    for part in node.body:
+        for one in ast.walk(part):
+            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+                changed.add(one.id)
+    tests_of = [node.test]
+    for part in node.body:
+        for one in ast.walk(part):
+            if isinstance(one, ast.If) and _leaves(one):
+                tests_of.append(one.test)  # noqa: PERF401
+    for test in tests_of:
+        for compare in ast.walk(test):
+            # a truth test of a number (`while n:`) or a comparison; a walk along pointers has no bound
+            if isinstance(compare, ast.Compare) and all(
+                isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)) for op in compare.ops
+            ):
+                for name in ast.walk(compare):
+                    if isinstance(name, ast.Name) and name.id in changed:
+                        return
+    if isinstance(node.test, ast.Name) and node.test.id in changed:
+        bound = c.env.get(c.scope.prefix + node.test.id)
+        if bound is not None and bound.type is INT:
+            return
+    raise c.error(
+        node.test,
+        "nothing bounds this loop: the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    )
+
+
+# --- for ----------------------------------------------------------------------------------------------
+
+
+def for_(c: Walker, node: ast.For) -> None:
+    source = c.expr(node.iter)
+    if isinstance(source.obj, RangeValue):
+        span = source.obj
+        counts = _constants(span)
+        if span.unroll:
+            if counts is None or len(counts) > 4096:
+                raise c.error(node.iter, "only a constant range of at most 4,096 is unrolled")
+            _unrolled(c, node, [c.int_const(n) for n in counts])
+        else:
+            _counted(c, node, span, None)
+        return
+    items = source.type.items(c, source, node.iter)
+    if items is not None:
+        _unrolled(c, node, items)
+        return
+    kind = source.type
+    if isinstance(kind, PtrType) and not kind.nullable:
+        length = kind.length(c, source, node.iter)
+        _counted(c, node, RangeValue(c.int_const(0), length, 1), source)
+        return
+    if kind.nullable:
+        c.refuse_none(source, node.iter)
+    raise c.error(
+        node.iter, f"{kind.name} cannot be looped over", "loop over range(...), an array, or a tuple"
+    )
+
+
+def _constants(span: RangeValue) -> range | None:
+    if span.start.const is None or span.stop.const is None:
+        return None
+    return range(span.start.const, span.stop.const, span.step)
+
+
+def _unrolled(c: Walker, node: ast.For, items: list[Value]) -> None:
+    from skep.lang.stmts import assign
+
+    no_break, out = c.label("od"), c.label("out")
+    loop = Loop(out, "", len(c.scope.withs))
+    ended = False
+    for item in items:
+        turn = Loop(out, c.label("next"), loop.withs)
+        turn.breaks = loop.breaks
+        assign(c, node.target, item, node)
+        ends = _body(c, turn, node.body)
+        if not ends:
+            ended = True
+            break
+        c.em.place(turn.on_continue)
+        c.env, c.live = join(ends, c.lost), True
+    _finish(c, node, [None if ended else c.env], loop, no_break, out)
+
+
+def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) -> None:
+    """A loop over numbers, or over the elements of ``array``."""
+    start, stop, step = span.start, span.stop, span.step
+    lo, hi = (start.lo, stop.hi - 1) if step > 0 else (stop.lo + 1, start.hi)
+    turns = (hi - lo) // abs(step) + 1 if hi >= lo else 0
+    if turns > MOST:
+        raise c.error(
+            node.iter,
+            f"this loop may turn {turns:,} times: the verifier follows at most about a million instructions",
+            "bound it: range(min(n, 256)), or use bpf.loop(n, function)",
+        )
+    counter = c.em.slot("i64", ("counter", c.scope.prefix, id(node)))
+    c.em.do(f"store i64 {start.ir}, ptr {counter}")
+
+    def once() -> tuple[list[Env], Env, Loop, str, str]:
+        return _for_once(c, node, span, array, counter, (lo, hi))
+
+    def walk(head: Env) -> list[Env]:
+        return once()[0]
+
+    head = _settle(c, walk)
+    c.env = dict(head)
+    _, ends, loop, no_break, out = once()
+    _finish(c, node, [ends], loop, no_break, out)
+
+
+def _for_once(
+    c: Walker, node: ast.For, span: RangeValue, array: Value | None, counter: str, bounds: tuple[int, int]
+) -> tuple[list[Env], Env, Loop, str, str]:
+    from skep.lang.stmts import assign
+
+    em = c.em
+    test, inside, onward, no_break, out = (c.label(x) for x in ("for", "do", "next", "od", "out"))
+    loop = Loop(out, onward, len(c.scope.withs))
+    em.place(test)
+    now = em.op(f"load i64, ptr {counter}")
+    lo, hi = bounds
+    word = "slt" if span.step > 0 else "sgt"
+    if lo >= 0 and hi >= 0 and span.step > 0:
+        word = "ult"
+    going = em.op(f"icmp {word} i64 {now}, {span.stop.ir}")
+    if span.stop.const is None and c.unit.target == "bpf":
+        # The verifier has to see a number; LLVM must not find out that it is implied.
+        seen = c.opaque(now)
+        limit = hi + 1 if span.step > 0 else lo - 1
+        em.do(f"store i64 {seen}, ptr {counter}")
+        going = em.op(f"select i1 {em.op(f'icmp {word} i64 {seen}, {limit}')}, i1 {going}, i1 false")
+        now = seen
+    ends = dict(c.env)
+    em.cond(going, inside, no_break)
+    em.place(inside)
+    back: list[Env] = []
+    if hi >= lo:
+        index = Value(INT, now, lo, hi)
+        item = index if array is None else array.type.item(c, array, index, node)
+        assign(c, node.target, item, node)
+        back = _body(c, loop, node.body)
+    else:
+        em.br(onward)
+        c.live = False
+    em.place(onward)
+    now = em.op(f"load i64, ptr {counter}")
+    em.do(f"store i64 {em.op(f'add i64 {now}, {span.step}')}, ptr {counter}")
+    em.br(test)
+    if isinstance(node.target, ast.Name) and back:
+        # After the loop the variable keeps its last value; with no turn at all it has none.
+        for env in back[:1]:
+            key = c.scope.prefix + node.target.id
+            if key in env and key not in ends:
+                c.lost[key] = "unassigned"
+    return back, ends, loop, no_break, out

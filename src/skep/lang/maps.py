@@ -1,0 +1,385 @@
+"""Maps in programs: their definitions in the object, and what programs do with them.
+
+`mapkinds` has the maps that are no tables: queues, rings, stack traces, arrays of programs and sockets.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from skep.bpf.maps import Map
+from skep.errors import SkepError
+from skep.lang.aggregates import StructStorage
+from skep.lang.arguments import named
+from skep.lang.layout import Storage, atomic
+from skep.lang.values import BUILTIN, OPTIONAL, PtrType, Type, Value
+from skep.uapi.enums import MapType as Kind
+
+if TYPE_CHECKING:
+    from skep.lang.unit import Unit
+    from skep.lang.walk import Walker
+
+_KINDS = {"percpu_hash": "PERCPU_HASH", "percpu_array": "PERCPU_ARRAY", "lru_percpu_hash": "LRU_PERCPU_HASH"}
+NOEXIST = 1
+
+
+def kind_of(map: Map) -> Kind:
+    """The kernel's map type."""
+    return Kind[_KINDS.get(map.kind, map.kind.upper())]
+
+
+class Maps:
+    """The maps of a unit, each defined when it is first named."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self._known: dict[int, tuple[Map, str]] = {}
+
+    def symbol(self, map: Map, name: str) -> str:
+        """The map's symbol. Raises SkepError for a key or value that is no type."""
+        known = self._known.get(id(map))
+        if known is not None:
+            return known[1]
+        symbol = self.unit.symbol(map.name or name)
+        self._known[id(map)] = (map, symbol)
+        self._define(map, symbol)
+        return symbol
+
+    def key(self, map: Map) -> Storage:
+        return self.unit.namespace.storage(map.key)
+
+    def value(self, map: Map) -> Storage:
+        return self.unit.namespace.storage(map.value)
+
+    def _define(self, map: Map, symbol: str) -> None:
+        di = self.unit.di
+        fields, size = self._fields(map, symbol)
+        initial = self._initial(map, symbol)
+        members = [(name, kind, at * 64, 64, -1) for at, (name, kind) in enumerate(fields)]
+        slots = initial or []
+        if initial is not None or map.inner is not None or map.kind == "prog_array":
+            values = self._values(map, len(slots))
+            members.append(("values", values, len(fields) * 64, len(slots) * 64, -1))
+            size += len(slots) * 8
+        kind = di.struct("", size, members)
+        var = di.variable(symbol, 1, kind)
+        if initial:
+            head, slot = f"[{len(fields) * 8} x i8]", f"[{len(initial)} x ptr]"
+            text = f"{{ {head}, {slot} }} {{ {head} zeroinitializer, {slot} [{', '.join(initial)}] }}"
+        else:
+            text = f"[{size} x i8] zeroinitializer"
+        self.unit.top.append(f'@{symbol} = global {text}, section ".maps", align 8, !dbg {var}')
+
+    def _fields(self, map: Map, symbol: str) -> tuple[list[tuple[str, str]], int]:
+        """Members of the definition, as libbpf reads them: a number N is a pointer to ``int[N]``."""
+        di = self.unit.di
+        word = di.base("int", 32, "signed")
+
+        def count(n: int) -> str:
+            return di.pointer(di.array(word, 32 * n, n))
+
+        kind = kind_of(map)
+        fields = [("type", count(int(kind)))]
+        if map.max_entries:
+            fields.append(("max_entries", count(map.max_entries)))
+        if map.flags:
+            fields.append(("map_flags", count(map.flags)))
+        if map.extra:
+            fields.append(("map_extra", count(map.extra)))
+        if map.numa is not None:
+            fields[-1:] = [*fields[-1:], ("numa_node", count(map.numa))]
+        if map.pin:
+            fields.append(("pinning", count(1)))
+        sized = kind in _SIZES_ONLY
+        for side, record in (("key", map.key), ("value", map.value)):
+            if record is None or (map.inner is not None and side == "value"):
+                continue
+            try:
+                storage = self.unit.namespace.storage(record)
+            except SkepError as error:
+                raise SkepError(f"map {symbol}: its {side}: {error}") from None
+            if sized:
+                fields.append((f"{side}_size", count(storage.size)))
+            else:
+                fields.append((side, di.pointer(storage.describe(di))))
+        return fields, 8 * len(fields)
+
+    def _values(self, map: Map, count: int) -> str:
+        """The type of ``values``: pointers to maps of the inner definition, or to programs."""
+        di = self.unit.di
+        if map.inner is None:
+            of = di.node(
+                "!DISubroutineType(types: " + di.node("!{" + di.base("int", 32, "signed") + "}") + ")"
+            )
+        else:
+            fields, size = self._fields(map.inner, "inner map")
+            of = di.struct("", size, [(n, k, at * 64, 64, -1) for at, (n, k) in enumerate(fields)])
+        return di.array(di.pointer(of), count * 64, count)
+
+    def _initial(self, map: Map, symbol: str) -> list[str] | None:
+        """The slots that ``initial`` fills, up to the last one."""
+        if map.initial is None:
+            return None
+        given = dict(map.initial) if isinstance(map.initial, dict) else dict(enumerate(map.initial))
+        if not all(isinstance(i, int) and i >= 0 for i in given):
+            raise SkepError(f"map {symbol}: initial has indices from 0 on")
+        slots = ["ptr null"] * (max(given, default=-1) + 1)
+        for at, obj in given.items():
+            if isinstance(obj, Map):
+                slots[at] = f"ptr @{self.symbol(obj, obj.name or f'{symbol}_{at}')}"
+            else:
+                slots[at] = f"ptr @{obj.__name__}"
+                self.unit.wanted(obj)
+        return slots
+
+
+_SIZES_ONLY = frozenset(
+    (
+        Kind.PERF_EVENT_ARRAY,
+        Kind.PROG_ARRAY,
+        Kind.CGROUP_ARRAY,
+        Kind.STACK_TRACE,
+        Kind.REUSEPORT_SOCKARRAY,
+        Kind.SOCKMAP,
+        Kind.SOCKHASH,
+        Kind.DEVMAP,
+        Kind.DEVMAP_HASH,
+        Kind.CPUMAP,
+        Kind.XSKMAP,
+        Kind.QUEUE,
+        Kind.STACK,
+        Kind.BLOOM_FILTER,
+        Kind.ARRAY_OF_MAPS,
+        Kind.HASH_OF_MAPS,
+    )
+)
+
+
+def map_value(c: Walker, map: Map, name: str, node: ast.AST) -> Value:
+    """The value of a map's name."""
+    try:
+        symbol = c.unit.maps.symbol(map, name)
+    except SkepError as error:
+        raise c.error(node, str(error)) from None
+    return Value(table_type(map, symbol), f"@{symbol}", obj=map)
+
+
+def table_type(map: Map, symbol: str) -> Type:
+    """The type that knows what a map of this kind can do."""
+    from skep.lang.mapkinds import KINDS
+
+    return KINDS.get(map.kind, Table)(map, symbol)
+
+
+Method = Callable[["Walker", Value, list[Value], dict[str, Value], ast.AST], Value]
+
+
+class MapType(Type):
+    """A map; ``Value.ir`` is its address, a symbol or what a map of maps gave."""
+
+    def __init__(self, map: Map, symbol: str) -> None:
+        self.map = map
+        self.symbol = symbol
+        self.name = f"map {symbol}"
+
+    def same(self, other: Type) -> bool:
+        return isinstance(other, MapType) and other.map is self.map
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        method = getattr(self, f"do_{name}", None)
+        if method is None:
+            known = [key[3:] for key in dir(self) if key.startswith("do_")]
+            raise c.error(node, f"a {type(self.map).__name__} has no {name!r}", c.nearest(name, known))
+
+        def call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+            made: Value = method(c, v, args, kwargs, node)
+            return made
+
+        return Value(BUILTIN, obj=call)
+
+    def key_address(self, c: Walker, key: Value, node: ast.AST) -> str:
+        of = c.unit.maps.key(self.map)
+        return c.spill(key, of, node)
+
+    def value_address(self, c: Walker, value: Value, node: ast.AST) -> str:
+        return c.spill(value, c.unit.maps.value(self.map), node)
+
+    def count_lost(self, c: Walker) -> None:
+        """Count what could not be stored, in the global variable NAME_lost."""
+        symbol = c.unit.lost_counter(self.symbol)
+        c.em.op(f"atomicrmw add ptr @{symbol}, i64 1 monotonic, align 8")
+
+
+class Table(MapType):
+    """Hash tables, arrays and LPM tries."""
+
+    @property
+    def is_array(self) -> bool:
+        return self.map.kind in ("array", "percpu_array")
+
+    @property
+    def space(self) -> str:
+        return "percpu" if "percpu" in self.map.kind else "map"
+
+    def key_address(self, c: Walker, key: Value, node: ast.AST) -> str:
+        of = c.unit.maps.key(self.map)
+        if self.map.kind == "lpm_trie" and isinstance(of, StructStorage):
+            whole = isinstance(key.type, PtrType) and key.type.of.same(of)
+            if not whole:  # a bare address: the longest prefix
+                bits = of.fields["data"].of.size * 8
+                key = c.tuple([c.int_const(bits), key])
+        return c.spill(key, of, node)
+
+    def find(self, c: Walker, v: Value, key: Value, node: ast.AST) -> str:
+        """The operand of the value's address, or null."""
+        address = self.key_address(c, key, node)
+        return c.em.op(f"call align 8 ptr inttoptr (i64 1 to ptr)(ptr {v.ir}, ptr {address})")
+
+    def reference(self, c: Walker, address: str, *, nullable: bool) -> Value:
+        return Value(PtrType(c.unit.maps.value(self.map), self.space, nullable=nullable), address)
+
+    def do_lookup(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        given = named(c, "lookup", ("key",), 1, args, kwargs, node)
+        return self.reference(c, self.find(c, v, given["key"], node), nullable=True)
+
+    def do_get(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        given = named(c, "get", ("key", "default"), 1, args, kwargs, node)
+        of = c.unit.maps.value(self.map)
+        found = self.find(c, v, given["key"], node)
+        if not of.scalar:
+            if "default" in given:
+                raise c.error(node, f"a {of.name} has no default", "test what get() gives for None")
+            return self.reference(c, found, nullable=True)
+        there = c.em.op(f"icmp ne ptr {found}, null")
+        default = given.get("default")
+        number = c.as_int(default, node) if default is not None else c.int_const(0)
+        value = self._value_or(c, of, found, there, number, node)
+        if default is not None:
+            return value
+        return Value(OPTIONAL, obj=(there, value))
+
+    def _value_or(
+        self, c: Walker, of: Storage, found: str, there: str, default: Value, node: ast.AST
+    ) -> Value:
+        """What lies at ``found``, or ``default``."""
+        yes, done = c.label("hit"), c.label("got")
+        slot = c.em.slot("i64", ("got", c.fresh()))
+        c.em.do(f"store i64 {default.ir}, ptr {slot}")
+        c.em.cond(there, yes, done)
+        c.em.place(yes)
+        value = c.as_int(of.load(c, found, node), node)
+        c.em.do(f"store i64 {value.ir}, ptr {slot}")
+        c.em.br(done)
+        c.em.place(done)
+        got = c.em.op(f"load i64, ptr {slot}")
+        return c.int(got, min(value.lo, default.lo), max(value.hi, default.hi))
+
+    def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
+        if not self.is_array:
+            raise c.error(
+                node,
+                f"{self.symbol}[...] may not be there",
+                f"{self.symbol}.get(key) gives None then, {self.symbol}.get(key, 0) a default",
+            )
+        number = c.index(index, self.map.max_entries, self.name, node)
+        of = c.unit.maps.value(self.map)
+        found = self.find(c, v, number, node)
+        there = c.em.op(f"icmp ne ptr {found}, null")
+        if of.scalar:
+            return self._value_or(c, of, found, there, c.int_const(0), node)
+        c.abort_unless(there)
+        return self.reference(c, found, nullable=False)
+
+    def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
+        self._update(c, v, index, new, "0", node)
+
+    def _update(self, c: Walker, v: Value, key: Value, value: Value, flags: str, node: ast.AST) -> str:
+        key_at = self.key_address(c, key, node)
+        value_at = self.value_address(c, value, node)
+        return c.helper(2, [f"ptr {v.ir}", f"ptr {key_at}", f"ptr {value_at}", f"i64 {flags}"])
+
+    def do_update(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        given = named(c, "update", ("key", "value", "flags"), 2, args, kwargs, node)
+        flags = c.as_int(given["flags"], node).ir if "flags" in given else "0"
+        return c.int(self._update(c, v, given["key"], given["value"], flags, node), -4095, 0)
+
+    def do_insert(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """Store unless the key is there; whether it was stored."""
+        given = named(c, "insert", ("key", "value"), 2, args, kwargs, node)
+        got = self._update(c, v, given["key"], given["value"], str(NOEXIST), node)
+        return c.boolean(c.em.op(f"icmp eq i64 {got}, 0"))
+
+    def del_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> None:
+        self.do_delete(c, v, [index], {}, node)
+
+    def do_delete(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """Delete; whether the key was there."""
+        given = named(c, "delete", ("key",), 1, args, kwargs, node)
+        if self.is_array:
+            raise c.error(node, "elements of an array cannot be deleted", "store 0")
+        got = c.helper(3, [f"ptr {v.ir}", f"ptr {self.key_address(c, given['key'], node)}"])
+        return c.boolean(c.em.op(f"icmp eq i64 {got}, 0"))
+
+    def contains(self, c: Walker, v: Value, item: Value, node: ast.AST) -> Value:
+        return c.boolean(c.em.op(f"icmp ne ptr {self.find(c, v, item, node)}, null"))
+
+    def add_item(self, c: Walker, v: Value, index: Value, op: ast.operator, by: Value, node: ast.AST) -> None:
+        """Look up, else insert zero, look up again, add: atomic where other processors may write."""
+        of = c.unit.maps.value(self.map)
+        if not of.scalar:
+            raise c.error(
+                node, f"a {of.name} cannot be added to", f"p = {self.symbol}.lookup(key); p.field += 1"
+            )
+        key = self.key_address(c, index, node)
+        value = Value(PtrType(of, self.space), "")
+        done = c.label("added")
+        slot = c.em.slot("ptr", ("entry", c.fresh()))
+        first = c.em.op(f"call align 8 ptr inttoptr (i64 1 to ptr)(ptr {v.ir}, ptr {key})")
+        c.em.do(f"store ptr {first}, ptr {slot}")
+        there, missing = c.label("there"), c.label("missing")
+        c.em.cond(c.em.op(f"icmp ne ptr {first}, null"), there, missing)
+        c.em.place(missing)
+        if not self.is_array:
+            zero = c.buffer(of.size, 8, ("zero", of.size))
+            c.zero(zero, of.size, of.align)
+            c.helper(2, [f"ptr {v.ir}", f"ptr {key}", f"ptr {zero}", f"i64 {NOEXIST}"])
+            again = c.em.op(f"call align 8 ptr inttoptr (i64 1 to ptr)(ptr {v.ir}, ptr {key})")
+            c.em.do(f"store ptr {again}, ptr {slot}")
+            full = c.label("full")
+            c.em.cond(c.em.op(f"icmp ne ptr {again}, null"), there, full)
+            c.em.place(full)
+            self.count_lost(c)
+        c.em.br(done)
+        c.em.place(there)
+        value.ir = c.em.op(f"load ptr, ptr {slot}")
+        if not atomic(c, of, value, value.ir, op, by, node):
+            old = of.load(c, value.ir, node)
+            of.store(c, value.ir, c.binary(op, old, by, node), node)
+        c.em.br(done)
+        c.em.place(done)
+
+    def do_lookup_percpu(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        given = named(c, "lookup_percpu", ("key", "cpu"), 2, args, kwargs, node)
+        if self.space != "percpu":
+            raise c.error(node, f"{self.symbol} is not per processor")
+        key = self.key_address(c, given["key"], node)
+        cpu = c.as_int(given["cpu"], node).ir
+        got = c.em.op(f"call align 8 ptr inttoptr (i64 195 to ptr)(ptr {v.ir}, ptr {key}, i64 {cpu})")
+        return self.reference(c, got, nullable=True)
+
+
+__all__ = ["Any", "MapType", "Maps", "Table", "kind_of", "map_value", "table_type"]

@@ -1,0 +1,106 @@
+"""Python objects that a program names: modules, constants, maps, types, functions."""
+
+from __future__ import annotations
+
+import ast
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from skep.bpf.globals import Global
+from skep.bpf.maps import Map
+from skep.bpf.types import Named
+from skep.lang.values import OBJECT, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+
+def wrap(c: Walker, obj: Any, node: ast.AST, name: str) -> Value:
+    """The value of a Python object called ``name``."""
+    from skep.lang.exprs import constant
+
+    if obj is None or isinstance(obj, (bool, int, str, bytes, float)):
+        return constant(c, obj, node)
+    if isinstance(obj, tuple):
+        return c.tuple([wrap(c, item, node, name) for item in obj])
+    if isinstance(obj, Global):
+        return c.unit.read_global(c, obj, name, node)
+    if isinstance(obj, Map):
+        from skep.lang.maps import map_value
+
+        return map_value(c, obj, name, node)
+    if isinstance(obj, Named):
+        return named(c, obj.name, node)
+    if isinstance(obj, (list, dict, set)):
+        raise c.error(
+            node,
+            f"{name} is a Python {type(obj).__name__}, which programs cannot see",
+            "a constant table is a tuple; data that changes goes in a map"
+            if isinstance(obj, list)
+            else "declare a map: bpf.Hash(K, V)",
+        )
+    return Value(OBJECT, obj=obj)
+
+
+def attribute(c: Walker, obj: Any, name: str, node: ast.AST) -> Value:
+    """``obj.name`` of a Python object."""
+    if isinstance(obj, ModuleType):
+        if obj.__name__ == "skep.bpf":
+            return bpf_name(c, obj, name, node)
+        found = getattr(obj, name, _MISSING)
+        if found is _MISSING:
+            hint = c.nearest(name, vars(obj))
+            raise c.error(
+                node, f"module {obj.__name__} has no {name!r}", hint if hint.startswith("did") else ""
+            )
+        return wrap(c, found, node, name)
+    if isinstance(obj, type):
+        members = getattr(obj, "__members__", None)
+        if members is not None:
+            if name not in members:
+                raise c.error(node, f"{obj.__name__} has no member {name!r}", c.nearest(name, members))
+            return wrap(c, members[name].value, node, name)
+        found = getattr(obj, name, _MISSING)
+        if isinstance(found, (bool, int, str, bytes)):
+            return wrap(c, found, node, name)
+    if isinstance(obj, Named):
+        found = getattr(obj, name, _MISSING)
+    raise c.error(node, f"{describe(obj)} has nothing that programs can use called {name!r}")
+
+
+_MISSING = object()
+
+
+def bpf_name(c: Walker, module: Any, name: str, node: ast.AST) -> Value:
+    """``bpf.NAME`` inside a program."""
+    from skep.lang.builtins import language
+
+    found = language(name)
+    if found is not None:
+        return found
+    obj = vars(module).get(name, _MISSING)
+    if obj is _MISSING:
+        obj = getattr(module, name, _MISSING)
+    if isinstance(obj, Named) or type(obj).__name__ == "Hook":
+        return named(c, name, node)
+    return wrap(c, obj, node, name)
+
+
+def named(c: Walker, name: str, node: ast.AST) -> Value:
+    """A name of the kernel's: a helper, a kfunc, an enumerator, a type."""
+    from skep.lang import helpers
+
+    found = helpers.lookup(c, name, node)
+    if found is None:
+        raise c.error(node, f"bpf has no {name!r}: no helper, kfunc, type or constant is called so")
+    return found
+
+
+def describe(obj: Any) -> str:
+    """What an object is, for messages."""
+    name = getattr(obj, "__name__", None)
+    if isinstance(obj, type):
+        return f"class {name}"
+    if callable(obj) and name:
+        return f"{name}()"
+    return f"a {type(obj).__name__}"

@@ -1,0 +1,196 @@
+"""What the walker knows about the function it is in, and about variables where paths meet."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+from skep.lang.values import (
+    INT,
+    S64_MAX,
+    S64_MIN,
+    U64,
+    BoolType,
+    IntType,
+    OptionalType,
+    TupleType,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from skep.lang.layout import Storage
+    from skep.lang.source import SourceFile
+
+Env = dict[str, Value]
+
+
+class Loop:
+    """A loop being walked: where ``break`` and ``continue`` go, and the variables they arrive with."""
+
+    __slots__ = ("breaks", "continues", "on_break", "on_continue", "withs")
+
+    def __init__(self, on_break: str, on_continue: str, withs: int) -> None:
+        self.on_break = on_break
+        self.on_continue = on_continue
+        self.withs = withs
+        self.breaks: list[Env] = []
+        self.continues: list[Env] = []
+
+
+class Scope:
+    """One function body: the program's own, or one that is inlined into it."""
+
+    def __init__(
+        self, fn: Any, node: ast.FunctionDef, file: SourceFile, prefix: str, debug_scope: str
+    ) -> None:
+        self.fn = fn
+        self.node = node
+        self.file = file
+        #: put before the names of its variables
+        self.prefix = prefix
+        self.debug_scope = debug_scope
+        code = fn.__code__
+        self.locals: frozenset[str] = frozenset(code.co_varnames + code.co_cellvars)
+        self.globals: dict[str, Any] = fn.__globals__
+        self.closure: dict[str, Any] = {}
+        for name, cell in zip(code.co_freevars, fn.__closure__ or (), strict=False):
+            try:
+                self.closure[name] = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+        #: storage types of annotated locals: assignments wrap
+        self.declared: dict[str, Storage] = {}
+        self.loops: list[Loop] = []
+        #: open with blocks, as calls that leave them
+        self.withs: list[Any] = []
+        #: of an inlined function: where return goes
+        self.on_return = ""
+        self.returns: list[Env] = []
+        #: how the function's result is returned when it is not inlined: "i32", "i64", "ptr", "void"
+        self.result = ""
+        self.result_storage: Storage | None = None
+        self.sensitive = _sensitive(node)
+
+
+def _sensitive(node: ast.FunctionDef) -> frozenset[str]:
+    """Names whose bounds the verifier will need: those in an index or an argument."""
+    names = set()
+    for part in ast.walk(node):
+        inside: list[ast.AST] = []
+        if isinstance(part, ast.Subscript):
+            inside = [part.slice]
+        elif isinstance(part, ast.Call):
+            inside = [*part.args, *part.keywords]
+        for one in inside:
+            names |= {n.id for n in ast.walk(one) if isinstance(n, ast.Name)}
+    return frozenset(names)
+
+
+def join_values(a: Value, b: Value) -> Value | None:
+    """What a variable is that is ``a`` on one path and ``b`` on another; None when nothing is both."""
+    if a is b:
+        return a
+    kind = a.type.join(b.type) or b.type.join(a.type)
+    if kind is None:
+        return None
+    if isinstance(kind, TupleType):
+        if len(a.obj) != len(b.obj):
+            return None
+        items = [join_values(x, y) for x, y in zip(a.obj, b.obj, strict=True)]
+        return None if None in items else Value(kind, obj=items)
+    place = a.place or b.place
+    if isinstance(kind, (IntType, BoolType)):
+        return Value(kind, "", min(a.lo, b.lo), max(a.hi, b.hi), place=place)
+    if isinstance(kind, OptionalType):
+        return _join_optional(kind, a, b)
+    if kind.llvm:
+        return Value(kind, "", obj=a.obj if a.obj is not None else b.obj, place=place)
+    return a if same_object(a, b) else None
+
+
+def _join_optional(kind: OptionalType, a: Value, b: Value) -> Value:
+    if a.type is not kind or b.type is not kind:
+        return a if a.type is kind else b  # the other is None
+    first, second = a.obj[1], b.obj[1]
+    number = Value(
+        first.type, "", min(first.lo, second.lo), max(first.hi, second.hi), place=first.place or second.place
+    )
+    return Value(kind, obj=(a.obj[0], number))
+
+
+def same_object(a: Value, b: Value) -> bool:
+    """Whether two values that exist while compiling only are one."""
+    return a.obj is b.obj or (
+        type(a.obj) is type(b.obj) and isinstance(a.obj, (bytes, int, str)) and a.obj == b.obj
+    )
+
+
+def join(envs: list[Env], lost: dict[str, str]) -> Env:
+    """The variables after several paths; ``lost`` tells why one is no longer usable."""
+    first = envs[0]
+    if len(envs) == 1:
+        return dict(first)
+    made: Env = {}
+    for name, value in first.items():
+        for other in envs[1:]:
+            theirs = other.get(name)
+            if theirs is None:
+                lost[name] = "unassigned"
+                break
+            joined = join_values(value, theirs)
+            if joined is None:
+                lost[name] = f"{value.type.name} on one path and {theirs.type.name} on another"
+                break
+            value = joined
+        else:
+            made[name] = value
+    for other in envs[1:]:
+        for name in other:
+            if name not in first:
+                lost[name] = "unassigned"
+    return made
+
+
+def equal(a: Env, b: Env) -> bool:
+    """Whether a loop's variables have settled."""
+    if a.keys() != b.keys():
+        return False
+    return all(_equal(value, b[name]) for name, value in a.items())
+
+
+def _equal(a: Value, b: Value) -> bool:
+    if a is b:
+        return True
+    if a.lo != b.lo or a.hi != b.hi or not a.type.same(b.type) or a.type.nullable != b.type.nullable:
+        return False
+    if isinstance(a.type, TupleType):
+        return len(a.obj) == len(b.obj) and all(_equal(x, y) for x, y in zip(a.obj, b.obj, strict=True))
+    if isinstance(a.type, OptionalType):
+        return _equal(a.obj[1], b.obj[1])
+    return bool(a.type.llvm) or same_object(a, b)
+
+
+_STEPS = (0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, S64_MAX)
+
+
+def widen(old: Env, new: Env, last: bool) -> Env:
+    """``new`` with its growing intervals made larger, so that a loop's variables settle soon."""
+    made: Env = {}
+    for name, value in new.items():
+        before = old.get(name)
+        made[name] = value if before is None else _widen(before, value, last)
+    return made
+
+
+def _widen(old: Value, new: Value, last: bool) -> Value:
+    if isinstance(new.type, TupleType) and isinstance(old.type, TupleType) and len(new.obj) == len(old.obj):
+        return Value(new.type, obj=[_widen(x, y, last) for x, y in zip(old.obj, new.obj, strict=True)])
+    if new.type is not INT or old.type is not INT or (new.lo >= old.lo and new.hi <= old.hi):
+        return new
+    lo, hi = new.lo, new.hi
+    if lo < old.lo:
+        lo = 0 if lo >= 0 else S64_MIN if last else -1 - next(s for s in _STEPS if -1 - s <= lo)
+    if hi > old.hi:
+        top = U64 if lo >= 0 else S64_MAX
+        hi = max(top, hi) if last else next((s for s in _STEPS if s >= hi), max(top, hi))
+    return Value(INT, "", lo, hi, place=new.place)

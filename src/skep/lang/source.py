@@ -1,0 +1,87 @@
+"""Source files: parsed once, functions found in them, spans for errors."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from typing import Any
+
+from skep.errors import CompileError
+
+
+class SourceFile:
+    """One Python file: its text and, when first asked, its tree."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.text = text
+        self.lines = text.splitlines()
+        self._functions: dict[tuple[str, int], ast.FunctionDef] | None = None
+
+    @classmethod
+    def read(cls, path: str) -> SourceFile:
+        """The file at ``path``, or what a shell or notebook keeps under that name."""
+        text = "".join(linecache.getlines(path))
+        if not text:
+            raise CompileError(
+                "the source of the program cannot be read", file=path, hint="write the program in a file"
+            )
+        return cls(path, text)
+
+    @property
+    def functions(self) -> dict[tuple[str, int], ast.FunctionDef]:
+        """Functions by name and first line (that of the first decorator)."""
+        if self._functions is None:
+            try:
+                tree = ast.parse(self.text, self.path)
+            except SyntaxError as error:
+                raise CompileError(
+                    f"not Python: {error.msg}", file=self.path, source=self.text, line=error.lineno or 1
+                ) from None
+            self._functions = {}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef):
+                    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                    self._functions[node.name, first] = node
+        return self._functions
+
+    def function(self, fn: Any) -> ast.FunctionDef:
+        """The tree of a Python function defined in this file."""
+        code = fn.__code__
+        found = self.functions.get((code.co_name, code.co_firstlineno))
+        if found is None:
+            what = "a lambda" if code.co_name == "<lambda>" else f"{code.co_name}()"
+            raise CompileError(
+                f"{what} is not a function of this file as it is now",
+                file=self.path,
+                source=self.text,
+                line=min(code.co_firstlineno, max(1, len(self.lines))),
+                hint="programs are written with def; was the file changed since it was imported?",
+            )
+        return found
+
+    def column(self, line: int, offset: int) -> int:
+        """Characters before byte ``offset`` of a line: what `ast` counts are UTF-8 bytes."""
+        if not 0 < line <= len(self.lines):
+            return offset
+        text = self.lines[line - 1]
+        return offset if text.isascii() else len(text.encode()[:offset].decode("utf-8", "ignore"))
+
+    def error(self, node: ast.AST, reason: str, hint: str = "") -> CompileError:
+        """A CompileError that points at ``node``."""
+        line = getattr(node, "lineno", 1)
+        start = self.column(line, getattr(node, "col_offset", 0))
+        end_line = getattr(node, "end_lineno", line)
+        if end_line == line:
+            end = self.column(line, getattr(node, "end_col_offset", start + 1) or start + 1)
+        else:
+            end = len(self.lines[line - 1]) if line <= len(self.lines) else start + 1
+        return CompileError(
+            reason,
+            file=self.path,
+            source=self.text,
+            line=line,
+            column=start,
+            end_column=end,
+            hint=hint or None,
+        )

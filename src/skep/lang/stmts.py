@@ -1,0 +1,315 @@
+"""Statements."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from skep.bpf.types import ArrayType, BytesType, CharType
+from skep.lang import loops, tests
+from skep.lang.exprs import expr
+from skep.lang.scope import join
+from skep.lang.values import NONE, OBJECT, TEXT, TUPLE, PtrType, Type, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+
+def block(c: Walker, body: list[ast.stmt]) -> None:
+    """Walk statements in order, until none can follow."""
+    for node in body:
+        if not c.live:
+            return
+        c.at(node, force=True)
+        _TABLE.get(type(node), _refused)(c, node)
+
+
+def _pass(c: Walker, node: ast.stmt) -> None:
+    return
+
+
+def _expression(c: Walker, node: ast.Expr) -> None:
+    if isinstance(node.value, ast.Constant):
+        return  # a docstring, or ...
+    value = expr(c, node.value)
+    value.type.dropped(c, value, node)
+
+
+# --- assignment ---------------------------------------------------------------------------------------
+
+
+def _assign(c: Walker, node: ast.Assign) -> None:
+    value = expr(c, node.value)
+    for target in node.targets:
+        assign(c, target, value, node)
+
+
+def assign(c: Walker, target: ast.expr, value: Value, node: ast.AST) -> None:
+    """``target = value``."""
+    if isinstance(target, ast.Name):
+        name = target.id
+        if name in c.scope.locals:
+            tests.assign_local(c, name, local_memory(c, value, node), node)
+        else:
+            c.unit.set_global(c, name, value, node)
+    elif isinstance(target, ast.Attribute):
+        owner = expr(c, target.value)
+        c.at(target)
+        owner.type.set_attr(c, owner, target.attr, value, target)
+    elif isinstance(target, ast.Subscript):
+        owner = expr(c, target.value)
+        if isinstance(target.slice, ast.Slice):
+            raise c.error(target.slice, "slices are not compiled", "assign element by element")
+        owner.type.set_item(c, owner, expr(c, target.slice), value, target)
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        items = value.type.items(c, value, node)
+        if items is None:
+            raise c.error(node, f"{value.type.name} cannot be unpacked")
+        if len(items) != len(target.elts) or any(isinstance(e, ast.Starred) for e in target.elts):
+            raise c.error(target, f"{len(items)} values for {len(target.elts)} names")
+        for part, item in zip(target.elts, items, strict=True):
+            assign(c, part, item, node)
+    else:
+        raise c.error(target, "this cannot be assigned to")
+
+
+def local_memory(c: Walker, value: Value, node: ast.AST) -> Value:
+    """``buf = bpf.array(u64, 8)`` makes zeroed memory on the stack."""
+    if value.type is OBJECT and isinstance(value.obj, (ArrayType, CharType, BytesType)):
+        storage = c.unit.storage(value.obj, c, node)
+        address = c.buffer(storage.size, max(8, storage.align), ("local", c.scope.prefix, id(node)))
+        c.zero(address, storage.size, 8)
+        return Value(PtrType(storage, "stack"), address)
+    return value
+
+
+def _annotated(c: Walker, node: ast.AnnAssign) -> None:
+    if not isinstance(node.target, ast.Name):
+        raise c.error(node.target, "only names are annotated in a program")
+    name = node.target.id
+    storage = c.unit.local_annotation(c, node.annotation)
+    if storage is not None and storage.scalar:
+        c.scope.declared[name] = storage
+    if node.value is None:
+        if storage is not None and not storage.scalar:
+            address = c.buffer(storage.size, max(8, storage.align), ("local", c.scope.prefix, id(node)))
+            c.zero(address, storage.size, 8)
+            c.bind(c.scope.prefix + name, Value(PtrType(storage, "stack"), address), node)
+        return
+    value = local_memory(c, expr(c, node.value), node)
+    if (
+        storage is not None
+        and not storage.scalar
+        and not (isinstance(value.type, PtrType) and value.type.of.same(storage))
+    ):
+        if value.type is TEXT or value.type is TUPLE or not isinstance(value.type, PtrType):
+            address = c.buffer(storage.size, max(8, storage.align), ("local", c.scope.prefix, id(node)))
+            c.zero(address, storage.size, 8)
+            storage.store(c, address, value, node)
+            value = Value(PtrType(storage, "stack"), address)
+        else:
+            raise c.error(node.value, f"{value.type.name} is no {storage.name}")
+    if storage is not None and storage.scalar and not c.is_number(value) and value.type is not NONE:
+        if value.type.nullable:
+            c.refuse_none(value, node.value)
+        raise c.error(node.value, f"{value.type.name} is no {storage.name}")
+    tests.assign_local(c, name, value, node)
+
+
+def _augmented(c: Walker, node: ast.AugAssign) -> None:
+    target = node.target
+    if isinstance(target, ast.Subscript):
+        owner = expr(c, target.value)
+        index = expr(c, target.slice)
+        by = expr(c, node.value)
+        c.at(node)
+        owner.type.add_item(c, owner, index, node.op, by, node)
+        return
+    if isinstance(target, ast.Attribute):
+        owner = expr(c, target.value)
+        by = expr(c, node.value)
+        c.at(node)
+        owner.type.add_attr(c, owner, target.attr, node.op, by, node)
+        return
+    if target.id not in c.scope.locals and c.unit.add_global(c, target.id, node.op, node):
+        return
+    old = expr(c, ast.copy_location(ast.Name(target.id, ast.Load()), target))
+    value = c.binary(node.op, old, expr(c, node.value), node)
+    assign(c, target, value, node)
+
+
+def _delete(c: Walker, node: ast.Delete) -> None:
+    for target in node.targets:
+        if isinstance(target, ast.Subscript):
+            owner = expr(c, target.value)
+            owner.type.del_item(c, owner, expr(c, target.slice), target)
+        elif isinstance(target, ast.Name):
+            c.env.pop(c.scope.prefix + target.id, None)
+        else:
+            raise c.error(target, "only elements of maps are deleted")
+
+
+def _global(c: Walker, node: ast.Global) -> None:
+    return  # the compiler of Python itself has taken the names out of the locals
+
+
+# --- paths --------------------------------------------------------------------------------------------
+
+
+def _if(c: Walker, node: ast.If) -> None:
+    yes, no, done = c.label("then"), c.label("else"), c.label("fi")
+    then, other = tests.branch(c, node.test, yes, no)
+    ends = []
+    for label, env, body in ((yes, then, node.body), (no, other, node.orelse)):
+        if env is None:
+            continue
+        c.em.place(label)
+        c.env, c.live = env, True
+        block(c, body)
+        if c.live:
+            c.em.br(done)
+            ends.append(c.env)
+    if not ends:
+        c.live = False
+        return
+    c.em.place(done)
+    c.env, c.live = join(ends, c.lost), True
+
+
+def _return(c: Walker, node: ast.Return) -> None:
+    value = c.none() if node.value is None else expr(c, node.value)
+    give_back(c, value, node)
+
+
+def give_back(c: Walker, value: Value, node: ast.AST) -> None:
+    """Leave the function with ``value``."""
+    scope = c.scope
+    if scope.on_return:
+        c.bind(f"{scope.prefix}$ret", value, node)
+        leave(c, 0, node)
+        c.em.br(scope.on_return)
+        scope.returns.append(c.env)
+    else:
+        operand = c.unit.result_operand(c, value, node)
+        leave(c, 0, node)
+        c.em.ret(operand)
+    c.live = False
+
+
+def leave(c: Walker, depth: int, node: ast.AST) -> None:
+    """Run the exits of open ``with`` blocks down to ``depth``, innermost first; they stay open."""
+    for close in reversed(c.scope.withs[depth:]):
+        close()
+
+
+def _break(c: Walker, node: ast.Break) -> None:
+    loop = c.scope.loops[-1]
+    leave(c, loop.withs, node)
+    c.em.br(loop.on_break)
+    loop.breaks.append(c.env)
+    c.live = False
+
+
+def _continue(c: Walker, node: ast.Continue) -> None:
+    loop = c.scope.loops[-1]
+    leave(c, loop.withs, node)
+    c.em.br(loop.on_continue)
+    loop.continues.append(c.env)
+    c.live = False
+
+
+def _with(c: Walker, node: ast.With) -> None:
+    _with_items(c, node, 0)
+
+
+def _with_items(c: Walker, node: ast.With, at: int) -> None:
+    if at == len(node.items):
+        block(c, node.body)
+        return
+    item = node.items[at]
+    manager = expr(c, item.context_expr)
+    c.at(item.context_expr)
+    locked = c.locked
+    entered, test = manager.type.enter(c, manager, item.context_expr)
+    after = c.label("after")
+    skipped = None
+    if test is not None:
+        inside, outside = c.label("with"), c.label("skip")
+        c.em.cond(test.ir, inside, outside)
+        c.em.place(outside)
+        before = dict(c.env)
+        manager.type.skipped(c, manager, node)
+        c.em.br(after)
+        skipped, c.env = c.env, before
+        c.em.place(inside)
+    if item.optional_vars is not None:
+        if not isinstance(item.optional_vars, ast.Name):
+            raise c.error(item.optional_vars, "'with ... as' takes a name")
+        assign(c, item.optional_vars, entered, node)
+    # The binding may be gone by the time of the exit: it works on what was entered.
+    c.scope.withs.append(lambda: manager.type.exit(c, manager, entered, item.context_expr))
+    _with_items(c, node, at + 1)
+    close = c.scope.withs.pop()
+    if c.live:
+        close()
+    c.locked = locked
+    if c.live:
+        c.em.br(after)
+    ends = [env for env in (c.env if c.live else None, skipped) if env is not None]
+    if not ends:
+        c.live = False
+        return
+    c.em.place(after)
+    c.env, c.live = join(ends, c.lost), True
+    if item.optional_vars is not None and isinstance(item.optional_vars, ast.Name):
+        key = c.scope.prefix + item.optional_vars.id
+        if c.env.pop(key, None) is not None or key in c.lost:
+            c.lost[key] = "no longer there: its block has ended"
+
+
+# --- refusals -----------------------------------------------------------------------------------------
+
+_REASONS: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Try: ("programs have no exceptions", "test for None, or look at what the helper returns"),
+    ast.TryStar: ("programs have no exceptions", "test for None, or look at what the helper returns"),
+    ast.Raise: ("programs have no exceptions", "return an error value"),
+    ast.Assert: ("assert is not compiled", "write: if not (...): return ..."),
+    ast.FunctionDef: ("functions inside a program are not compiled", "define it at module level"),
+    ast.AsyncFunctionDef: ("programs run to their end: async means nothing here", "define it with def"),
+    ast.ClassDef: (
+        "classes inside a program are not compiled",
+        "declare it at module level with @bpf.struct",
+    ),
+    ast.Import: ("import inside a program is not compiled", "import at module level"),
+    ast.ImportFrom: ("import inside a program is not compiled", "import at module level"),
+    ast.Nonlocal: ("variables of an enclosing function cannot be set", "use a global: x: u64 = bpf.var(0)"),
+    ast.AsyncFor: ("programs run to their end: async means nothing here", "write for"),
+    ast.AsyncWith: ("programs run to their end: async means nothing here", "write with"),
+    ast.Match: ("match is not compiled", "write if and elif"),
+}
+
+
+def _refused(c: Walker, node: ast.stmt) -> None:
+    reason, hint = _REASONS.get(type(node), (f"{type(node).__name__} is not compiled", ""))
+    raise c.error(node, reason, hint)
+
+
+_TABLE: dict[type[ast.stmt], Callable[[Walker, Any], None]] = {
+    ast.Pass: _pass,
+    ast.Expr: _expression,
+    ast.Assign: _assign,
+    ast.AnnAssign: _annotated,
+    ast.AugAssign: _augmented,
+    ast.Delete: _delete,
+    ast.Global: _global,
+    ast.If: _if,
+    ast.While: loops.while_,
+    ast.For: loops.for_,
+    ast.Return: _return,
+    ast.Break: _break,
+    ast.Continue: _continue,
+    ast.With: _with,
+}
+
+__all__ = ["Type", "assign", "block", "give_back", "leave"]

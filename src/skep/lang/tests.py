@@ -1,0 +1,266 @@
+"""Conditions: where they branch, and what each side learns."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from skep.lang import arith
+from skep.lang.scope import Env, join
+from skep.lang.values import INT, NONE, OPTIONAL, TEXT, TUPLE, BoolType, PtrType, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+#: (variable key, its new binding) for the side where a condition is true, and where it is false;
+#: None: that side cannot be
+Facts = tuple[list[tuple[str, Value]] | None, list[tuple[str, Value]] | None]
+
+
+def branch(c: Walker, node: ast.expr, yes: str, no: str) -> tuple[Env | None, Env | None]:
+    """Jump to ``yes`` or ``no``; the variables there, None where that side cannot be reached.
+
+    The caller places the labels it gets an environment for.
+    """
+    c.at(node)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        false, true = branch(c, node.operand, no, yes)
+        return true, false
+    if isinstance(node, ast.BoolOp):
+        return _boolop(c, node, yes, no)
+    if isinstance(node, ast.Compare):
+        if len(node.ops) > 1:
+            return _chain(c, node, yes, no)
+        value, facts = compare_node(c, node)
+    else:
+        value, facts = _plain(c, node)
+    return _jump(c, value, facts, yes, no)
+
+
+def _jump(c: Walker, value: Value, facts: Facts, yes: str, no: str) -> tuple[Env | None, Env | None]:
+    if value.const is not None:
+        c.em.br(yes if value.const else no)
+        return (dict(c.env), None) if value.const else (None, dict(c.env))
+    sides: list[Env | None] = []
+    for fact in facts:
+        if fact is None:
+            sides.append(None)
+        else:
+            sides.append({**c.env, **dict(fact)})
+    if sides[0] is None or sides[1] is None:
+        c.em.br(yes if sides[0] is not None else no)
+    else:
+        c.em.cond(value.ir, yes, no)
+    return sides[0], sides[1]
+
+
+def _boolop(c: Walker, node: ast.BoolOp, yes: str, no: str) -> tuple[Env | None, Env | None]:
+    is_and = isinstance(node.op, ast.And)
+    early: list[Env] = []
+    late: Env | None = None
+    for i, part in enumerate(node.values):
+        last = i == len(node.values) - 1
+        onward = (yes if is_and else no) if last else c.label("n")
+        true, false = branch(c, part, onward, no) if is_and else branch(c, part, yes, onward)
+        goes, leaves = (true, false) if is_and else (false, true)
+        if leaves is not None:
+            early.append(leaves)
+        late = goes
+        if goes is None:
+            break
+        if not last:
+            c.em.place(onward)
+            c.env = goes
+    out = join(early, c.lost) if early else None
+    return (late, out) if is_and else (out, late)
+
+
+def _chain(c: Walker, node: ast.Compare, yes: str, no: str) -> tuple[Env | None, Env | None]:
+    """``0 < n <= 256``: every operand is evaluated once."""
+    early: list[Env] = []
+    left_node: ast.expr = node.left
+    left = _operand(c, left_node, node.ops[0])
+    late: Env | None = None
+    for i, (op, right_node) in enumerate(zip(node.ops, node.comparators, strict=True)):
+        right = _operand(c, right_node, op)
+        last = i == len(node.ops) - 1
+        onward = yes if last else c.label("n")
+        value, facts = _compare(c, op, left, right, left_node, right_node, node)
+        late, false = _jump(c, value, facts, onward, no)
+        if false is not None:
+            early.append(false)
+        if late is None:
+            break
+        if not last:
+            c.em.place(onward)
+            c.env = late
+        left, left_node = right, right_node
+    return late, join(early, c.lost) if early else None
+
+
+def _variable(c: Walker, node: ast.expr) -> str | None:
+    """The key of the local variable that ``node`` names or assigns."""
+    target = node.target if isinstance(node, ast.NamedExpr) else node
+    if isinstance(target, ast.Name):
+        key = c.scope.prefix + target.id
+        return key if key in c.env else None
+    return None
+
+
+def _plain(c: Walker, node: ast.expr) -> tuple[Value, Facts]:
+    """``if x``: not None for references, not zero for numbers."""
+    value = c.expr(node)
+    key = _variable(c, node)
+    if c.only_bools and not isinstance(value.type, BoolType):
+        raise c.error(
+            node, f"'and' and 'or' give truth values here, and this is {value.type.name}", "x if test else y"
+        )
+    if value.type.nullable and value.type is not OPTIONAL:
+        test = value.type.truth(c, value, node)
+        return test, _optional_facts(c, key)
+    test = c.truth(value, node)
+    if key is not None and value.type is INT:
+        return test, _interval_facts(c, key, ast.NotEq(), value, arith.constant(0))
+    return test, ([], [])
+
+
+def _optional_facts(c: Walker, key: str | None) -> Facts:
+    """True: it is there. False: it is None."""
+    if key is None:
+        return [], []
+    bound = c.env[key]
+    return [(key, bound.type.narrowed(bound))], [(key, Value(NONE, place=bound.place))]
+
+
+def _interval_facts(c: Walker, key: str, op: ast.cmpop, a: Value, b: Value) -> Facts:
+    bound = c.env[key]
+    if bound.type is not INT or arith.signless(a) or arith.signless(b):
+        return [], []
+    sides: list[list[tuple[str, Value]] | None] = []
+    for true in (True, False):
+        found = arith.narrowed(op, a, b, true)
+        sides.append(None if found is None else [(key, Value(INT, "", *found, place=bound.place))])
+    return sides[0], sides[1]
+
+
+def compare_node(c: Walker, node: ast.Compare) -> tuple[Value, Facts]:
+    """One comparison, and what its sides learn."""
+    op = node.ops[0]
+    left = _operand(c, node.left, op)
+    right = _operand(c, node.comparators[0], op)
+    c.at(node)
+    return _compare(c, op, left, right, node.left, node.comparators[0], node)
+
+
+def _operand(c: Walker, node: ast.expr, op: ast.cmpop) -> Value:
+    """A side of a comparison; the verifier is to learn about a variable that bounds something."""
+    value = c.expr(node)
+    if (
+        isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE))
+        and value.type is INT
+        and value.const is None
+        and isinstance(node, ast.Name)
+        and c.unit.target == "bpf"
+        and node.id in c.scope.sensitive
+        and (key := _variable(c, node)) is not None
+    ):
+        return Value(INT, c.barrier(c.env[key]), value.lo, value.hi, place=value.place)
+    return value
+
+
+def _compare(
+    c: Walker, op: ast.cmpop, a: Value, b: Value, left: ast.expr, right: ast.expr, node: ast.AST
+) -> tuple[Value, Facts]:
+    if isinstance(op, (ast.Is, ast.IsNot)):
+        return _is_none(c, isinstance(op, ast.Is), a, b, left, right, node)
+    value = compare_values(c, op, a, b, node)
+    if value.const is not None:
+        return value, ([], [])
+    facts: Facts = ([], [])
+    for mine, other, part, direct in ((a, b, left, True), (b, a, right, False)):
+        key = _variable(c, part)
+        if key is None or mine.type is not INT or not c.is_number(other) or other.type is not INT:
+            continue
+        if type(op) not in arith.MIRROR:
+            continue
+        how = op if direct else arith.MIRROR[type(op)]()
+        more = _interval_facts(c, key, how, mine, other)
+        facts = (_both(facts[0], more[0]), _both(facts[1], more[1]))
+    return value, facts
+
+
+def _both(
+    a: list[tuple[str, Value]] | None, b: list[tuple[str, Value]] | None
+) -> list[tuple[str, Value]] | None:
+    return None if a is None or b is None else a + b
+
+
+def _is_none(
+    c: Walker, is_: bool, a: Value, b: Value, left: ast.expr, right: ast.expr, node: ast.AST
+) -> tuple[Value, Facts]:
+    if b.type is not NONE and a.type is NONE:
+        a, b, left = b, a, right
+    if b.type is not NONE:
+        if isinstance(a.type, BoolType) and b.const is not None:
+            value = compare_values(c, ast.Eq() if is_ else ast.NotEq(), a, b, node)
+            return value, ([], [])
+        raise c.error(node, "'is' compares with None only", "use == for values")
+    if a.type is NONE:
+        return c.bool_const(is_), ([], [])
+    if not a.type.nullable:
+        if a.type.llvm and a.type is not INT and not isinstance(a.type, (BoolType, PtrType)):
+            there = a.type.truth(c, a, node)  # a pointer of the kernel's, which may always be null
+            return (c.bool_not(there) if is_ else there), ([], [])
+        return c.bool_const(not is_), ([], [])
+    there = OPTIONAL.present(a) if a.type is OPTIONAL else a.type.truth(c, a, node)
+    yes, no = _optional_facts(c, _variable(c, left))
+    if is_:
+        return c.bool_not(there), (no, yes)
+    return there, (yes, no)
+
+
+def compare_values(c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
+    """``a op b``, a BOOL."""
+    if isinstance(op, (ast.In, ast.NotIn)):
+        found = b.type.contains(c, b, a, node)
+        return c.bool_not(found) if isinstance(op, ast.NotIn) else found
+    if a.type is TEXT and b.type is TEXT:
+        if not isinstance(op, (ast.Eq, ast.NotEq)):
+            raise c.error(node, "texts are compared with == and != only")
+        return c.bool_const((a.obj == b.obj) == isinstance(op, ast.Eq))
+    if a.type is TUPLE and b.type is TUPLE:
+        if not isinstance(op, (ast.Eq, ast.NotEq)) or len(a.obj) != len(b.obj):
+            raise c.error(node, "tuples of one length are compared with == and != only")
+        same = c.bool_const(True)
+        for x, y in zip(a.obj, b.obj, strict=True):
+            same = c.bool_and(same, compare_values(c, ast.Eq(), x, y, node))
+        return c.bool_not(same) if isinstance(op, ast.NotEq) else same
+    if a.type is NONE or b.type is NONE:
+        raise c.error(node, "None is compared with 'is' and 'is not'", "x is None")
+    if c.is_number(a) and c.is_number(b):
+        if (
+            isinstance(a.type, BoolType)
+            and isinstance(b.type, BoolType)
+            and a.const is None
+            and b.const is None
+        ) and isinstance(op, (ast.Eq, ast.NotEq)):
+            word = "eq" if isinstance(op, ast.Eq) else "ne"
+            return c.boolean(c.em.op(f"icmp {word} i1 {a.ir}, {b.ir}"))
+        parts = node if isinstance(node, ast.Compare) and len(node.ops) == 1 else None
+        left = c.as_int(a, parts.left if parts else node)
+        right = c.as_int(b, parts.comparators[0] if parts else node)
+        return arith.compare(c, op, left, right, node)
+    if isinstance(b.type, PtrType) and not isinstance(a.type, PtrType) and a.type is TEXT:
+        return b.type.compare(c, op, b, a, node)
+    for side, other in ((a, b), (b, a)):
+        if other.type is INT and side.type.nullable:
+            c.refuse_none(side, node)
+    return a.type.compare(c, op, a, b, node)
+
+
+def assign_local(c: Walker, name: str, value: Value, node: ast.AST) -> Value:
+    """``name = value``, wrapped when the variable is annotated with a narrow type."""
+    declared = c.scope.declared.get(name)
+    if declared is not None and declared.scalar:
+        value = c.unit.convert(c, value, declared, node)
+    return c.bind(c.scope.prefix + name, value, node)

@@ -1,0 +1,288 @@
+"""One module being compiled: its programs, and everything they share in the object."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+from skep.bpf import types as t
+from skep.bpf.maps import Map
+from skep.bpf.programs import Program, Subprog
+from skep.errors import CompileError, SkepError
+from skep.lang import namespace as ns
+from skep.lang import subprogs
+from skep.lang.debug import Debug
+from skep.lang.globalvars import GlobalVars, quote_bytes
+from skep.lang.layout import BoolStorage, IntStorage, Storage
+from skep.lang.scope import Scope
+from skep.lang.source import SourceFile
+from skep.lang.stmts import block
+from skep.lang.values import NONE, Value
+from skep.lang.walk import Walker
+
+if TYPE_CHECKING:
+    from skep.lang.maps import Maps
+
+_HEADER = """\
+target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
+target triple = "bpf"
+"""
+#: "no-builtins": a loop that sets memory must not become a call of memset, which no program can make
+_ATTRIBUTES = (
+    'attributes #0 = { nounwind "no-builtins" }\nattributes #1 = { noinline nounwind "no-builtins" }'
+)
+
+
+class Unit:
+    """Collects what becomes one object. ``target`` is "bpf", or "host" for native code of plain functions."""
+
+    def __init__(self, path: str, text: str, *, cpu: str = "v3", target: str = "bpf") -> None:
+        self.target = target
+        self.cpu = cpu
+        self.sources = {path: SourceFile(path, text)}
+        self.di = Debug(path, text)
+        self.namespace = ns.Namespace(self._kernel_storage)
+        self.globals = GlobalVars(self)
+        #: global variables and constants, as text
+        self.top: list[str] = []
+        self.functions: list[str] = []
+        self._declared: dict[str, None] = {}
+        self._constants: dict[bytes, str] = {}
+        self._symbols: set[str] = set()
+        self._subprogs: dict[int, subprogs.Made] = {}
+        self._numbers: dict[str, int] | None = None
+        self._maps: Maps | None = None
+        #: subprograms that are being compiled, outermost first
+        self.compiling: list[Subprog] = []
+        #: programs that something refers to, beside those asked for
+        self.more_programs: list[Program] = []
+        #: CO-RE structs and the kernel's types: `skep.lang.core`, `skep.lang.kernel_types`
+        self.core: Any = None
+        self.types: Any = None
+
+    # --- names --------------------------------------------------------------------------------------
+
+    def symbol(self, name: str) -> str:
+        """``name`` as a symbol of the object. Raises SkepError when another thing is called so."""
+        if name in self._symbols:
+            raise SkepError(f"two things are called {name!r} in one object: rename one")
+        self._symbols.add(name)
+        return name
+
+    def declare(self, line: str) -> None:
+        """A line of IR at the top, once."""
+        self._declared[line] = None
+
+    def constant(self, data: bytes) -> str:
+        """The address of constant bytes."""
+        known = self._constants.get(data)
+        if known is None:
+            known = self._constants[data] = f"@.c{len(self._constants)}"
+            self.top.append(f"{known} = private constant [{len(data)} x i8] c{quote_bytes(data)}, align 8")
+        return known
+
+    def lost_counter(self, name: str) -> str:
+        """The symbol of the global variable that counts what could not be stored in map ``name``."""
+        symbol = f"{name}_lost".replace("[...]", "")
+        if symbol not in self._symbols:
+            self._symbols.add(symbol)
+            kind = self.di.integer(t.u64)
+            var = self.di.variable(symbol, 1, kind)
+            self.top.append(f'@{symbol} = global i64 0, section ".bss", align 8, !dbg {var}')
+        return symbol
+
+    def wanted(self, program: Program) -> None:
+        """A program that a map refers to has to be in the object."""
+        self.more_programs.append(program)
+
+    def helper_number(self, name: str) -> int:
+        if self._numbers is None:
+            from skep.uapi.helpers import helpers
+
+            self._numbers = {helper.name: number for number, helper in helpers().items()}
+        return self._numbers[name]
+
+    @property
+    def maps(self) -> Maps:
+        if self._maps is None:
+            from skep.lang.maps import Maps
+
+            self._maps = Maps(self)
+        return self._maps
+
+    # --- sources ------------------------------------------------------------------------------------
+
+    def source(self, fn: Any) -> SourceFile:
+        """The file a function was defined in."""
+        path = fn.__code__.co_filename
+        known = self.sources.get(path)
+        if known is None:
+            known = self.sources[path] = SourceFile.read(path)
+        return known
+
+    def file_node(self, file: SourceFile) -> str:
+        return self.di.file(file.path, file.text)
+
+    # --- types --------------------------------------------------------------------------------------
+
+    def _kernel_storage(self, name: str) -> Storage | None:
+        from skep.lang import kernel_types
+
+        found = getattr(kernel_types, "storage", None)
+        return None if found is None else found(self, name)
+
+    def storage(self, record: Any, c: Walker, node: ast.AST) -> Storage:
+        """The storage of a type record or class; refuses at ``node`` what is no type."""
+        try:
+            return self.namespace.storage(record)
+        except SkepError as error:
+            raise c.error(node, str(error)) from None
+
+    def annotation(self, scope: Scope, name: str) -> Any:
+        return ns.annotation(scope, name)
+
+    def allows_none(self, annotation: Any) -> bool:
+        return ns.unwrap(annotation)[1]
+
+    def parameter_storage(self, annotation: Any) -> Storage | None:
+        """The storage of a parameter's annotation; None for kernel types, contexts and no annotation."""
+        record, _ = ns.unwrap(annotation)
+        if record is None or type(record).__name__ == "Named":
+            return None
+        try:
+            return self.namespace.storage(record)
+        except SkepError:
+            return None
+
+    def local_annotation(self, c: Walker, node: ast.expr) -> Storage | None:
+        """The storage of a local's annotation; None where the value alone says it (bytes, list)."""
+        record, _ = ns.unwrap(ns.evaluate(c.scope, node))
+        plain = getattr(record, "__origin__", record)
+        if record is None or plain in (bytes, str, list, tuple) or type(record).__name__ == "Named":
+            return None
+        return self.storage(record, c, node)
+
+    def convert(self, c: Walker, value: Value, storage: Storage, node: ast.AST) -> Value:
+        """``value`` as a variable of scalar type ``storage`` would hold it."""
+        if isinstance(storage, BoolStorage):
+            return c.truth(value, node)
+        if isinstance(storage, IntStorage) and c.is_number(value):
+            return storage.wrap(c, value, node)
+        return value
+
+    # --- globals ------------------------------------------------------------------------------------
+
+    def read_global(self, c: Walker, obj: Any, name: str, node: ast.AST) -> Value:
+        return self.globals.read(c, obj, name, node)
+
+    def set_global(self, c: Walker, name: str, value: Value, node: ast.AST) -> None:
+        self.globals.write(c, name, value, node)
+
+    def add_global(self, c: Walker, name: str, op: ast.operator, node: ast.AugAssign) -> bool:
+        return self.globals.add(c, name, op, node)
+
+    # --- functions ----------------------------------------------------------------------------------
+
+    def call_subprog(
+        self, c: Walker, obj: Subprog, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        return subprogs.call(c, obj, args, kwargs, node)
+
+    def subprog(self, obj: Subprog) -> subprogs.Made | None:
+        return self._subprogs.get(id(obj))
+
+    def keep_subprog(self, obj: Subprog, made: subprogs.Made) -> None:
+        self._subprogs[id(obj)] = made
+
+    def result_operand(self, c: Walker, value: Value, node: ast.AST) -> str:
+        """``value`` as the function being compiled returns it."""
+        scope = c.scope
+        if scope.result == "void":
+            return "void"
+        if scope.result == "ptr":
+            return subprogs.pointer_result(c, value, node)
+        if value.type is NONE:
+            if scope.result == "i32" and self.annotation(scope, "return") is None:
+                return "i32 0"
+            raise c.error(
+                node, f"{scope.fn.__name__}() may end without a value", "return a number on every path"
+            )
+        number = c.as_int(value, node, "as a result")
+        if scope.result_storage is not None:
+            number = self.convert(c, number, scope.result_storage, node)
+            number = c.as_int(number, node)
+        if scope.result == "i32":
+            if number.const is not None:
+                return f"i32 {IntStorage(t.s32).record(number.const)}"
+            return f"i32 {c.em.op(f'trunc i64 {number.ir} to i32')}"
+        return f"{scope.result} {number.ir}"
+
+    def program(self, program: Program) -> None:
+        """Compile one program."""
+        from skep.lang import contexts
+
+        fn = program.fn
+        file = self.source(fn)
+        tree = file.function(fn)
+        name = self.symbol(fn.__name__)
+        c = Walker(self, program)
+        result = self.di.base("int", 32, "signed")
+        ctx = self.di.pointer("null")
+        debug = self.di.subprogram(name, self.file_node(file), tree.lineno, result, [("ctx", ctx)])
+        scope = Scope(fn, tree, file, "", debug)
+        scope.result = "i32"
+        c.scopes.append(scope)
+        c.ctx = "%ctx"
+        c.at(tree, force=True)
+        args = tree.args
+        if args.vararg or args.kwarg or args.kwonlyargs:
+            raise file.error(tree, "a program takes positional parameters only")
+        params: list[tuple[str, Any, ast.AST]] = [
+            (a.arg, ns.annotation(scope, a.arg), a) for a in [*args.posonlyargs, *args.args]
+        ]
+        for (key, _, node), value in zip(params, contexts.arguments(c, program, params), strict=True):
+            c.bind(key, value, node)
+        self.body(c, tree)
+        self.functions.append(
+            f'define i32 @{name}(ptr %ctx) #0 section "{program.section}" !dbg {debug} {{\n{c.em.text()}\n}}'
+        )
+
+    def body(self, c: Walker, tree: ast.FunctionDef) -> None:
+        """Walk a whole function that is not inlined."""
+        from skep.lang.stmts import give_back
+
+        block(c, tree.body)
+        if c.live:
+            give_back(c, c.none(), tree)
+
+    # --- the whole ----------------------------------------------------------------------------------
+
+    def license(self, text: str) -> None:
+        data = text.encode() + b"\0"
+        var = self.di.variable(
+            "_license", 1, self.di.array(self.di.base("char", 8, "signed_char"), len(data) * 8, len(data))
+        )
+        text = f'[{len(data)} x i8] c{quote_bytes(data)}, section "license", align 1, !dbg {var}'
+        self.top.append(f"@_license = global {text}")
+
+    def module_globals(self, namespace: dict[str, Any]) -> None:
+        """Every map and global variable that a module declares, used or not."""
+        from skep.bpf.globals import Global
+
+        for name, obj in list(namespace.items()):
+            try:
+                if isinstance(obj, Map):
+                    self.maps.symbol(obj, name)
+                elif isinstance(obj, Global):
+                    self.globals.define(obj, name, namespace)
+            except SkepError as error:
+                if isinstance(error, CompileError):
+                    raise
+                raise CompileError(str(error), file=next(iter(self.sources))) from None
+
+    def text(self) -> str:
+        """The module's IR."""
+        if self.core is not None:
+            self.core.finish()
+        parts = [_HEADER, *self._declared, *self.top, *self.functions, _ATTRIBUTES, self.di.text()]
+        return "\n".join(parts) + "\n"

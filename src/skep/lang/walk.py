@@ -1,0 +1,448 @@
+"""The walker: interprets one function over types and intervals, and emits its IR on the way.
+
+Its variables are an environment of Values that changes as statements are walked; where paths meet the
+environments join; loops are walked without effect until their environment settles, then once for good.
+This file has the state and the small operations that everything else is made of; `exprs`, `stmts`,
+`tests`, `calls` and `maps` have the language.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from skep.errors import CompileError
+from skep.lang import arith
+from skep.lang.emit import Emit
+from skep.lang.layout import Storage
+from skep.lang.scope import Env, Scope
+from skep.lang.values import BOOL, INT, NONE, TEXT, TUPLE, U64, BoolType, IntType, PtrType, Type, Value
+
+if TYPE_CHECKING:
+    from skep.bpf.programs import Program
+    from skep.lang.unit import Unit
+    from skep.obj.sections import Section
+
+#: memory larger than this is set and copied in pieces: LLVM would call a function for it
+_PIECE = 1024
+
+
+class Walker:
+    """Compiles one function (with all that is inlined into it)."""
+
+    def __init__(self, unit: Unit, program: Program | None = None) -> None:
+        self.unit = unit
+        self.em = Emit()
+        self.env: Env = {}
+        #: why variables are not usable any more, for the message
+        self.lost: dict[str, str] = {}
+        #: False after return, break or continue: nothing can follow
+        self.live = True
+        self.program = program
+        #: the operand of the context
+        self.ctx = ""
+        self.scopes: list[Scope] = []
+        #: inside an `and`/`or` whose value is used
+        self.only_bools = False
+        self._inlined = 0
+        #: inside a `with lock:` block
+        self.locked = False
+        self._line = (-1, "")
+
+    @property
+    def section(self) -> Section | None:
+        """What the program's section name means; None in a function that is no program."""
+        if self.program is None:
+            return None
+        from skep.obj.sections import lookup
+
+        return lookup(self.program.section)
+
+    @property
+    def scope(self) -> Scope:
+        return self.scopes[-1]
+
+    # --- errors and lines -------------------------------------------------------------------------
+
+    def error(self, node: ast.AST, reason: str, hint: str = "") -> CompileError:
+        """A CompileError at ``node`` of the function being walked; raise it."""
+        return self.scope.file.error(node, reason, hint)
+
+    def at(self, node: ast.AST, force: bool = False) -> None:
+        """What is emitted next comes from the line of ``node``."""
+        line = getattr(node, "lineno", 0)
+        scope = self.scope.debug_scope
+        if not line or ((line, scope) == self._line and not force):
+            return
+        self._line = (line, scope)
+        column = self.scope.file.column(line, getattr(node, "col_offset", 0)) + 1
+        self.em.dbg = f", !dbg {self.unit.di.location(line, column, scope)}"
+
+    def nearest(self, name: str, known: Iterable[str]) -> str:
+        """A hint that names what is like ``name``."""
+        from difflib import get_close_matches
+
+        names = [k for k in known if not k.startswith("_")]
+        close = get_close_matches(name, names, 1, 0.6)
+        if close:
+            return f"did you mean {close[0]!r}?"
+        return f"there are: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}" if names else ""
+
+    def text_of(self, node: ast.AST) -> str:
+        """The source of an expression, shortened, for a message."""
+        try:
+            text = ast.unparse(node)
+        except Exception:
+            return "this"
+        return text if len(text) < 40 else text[:37] + "..."
+
+    def refuse_none(self, v: Value, node: ast.AST) -> None:
+        """Raise: an optional is used without a test."""
+        part = node
+        while isinstance(part, (ast.Attribute, ast.Subscript, ast.Call)):
+            part = part.func if isinstance(part, ast.Call) else part.value
+            if isinstance(part, ast.Name):
+                break
+        name = self.text_of(part)
+        raise self.error(node, f"{name} may be None here", f"test it first: if {name} is None: return ...")
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def int(self, ir: str, lo: builtins.int, hi: builtins.int) -> Value:
+        return Value(INT, ir, lo, hi)
+
+    def int_const(self, number: builtins.int) -> Value:
+        return arith.constant(number)
+
+    def bool_const(self, truth: bool) -> Value:
+        return Value(BOOL, "true" if truth else "false", int(truth), int(truth))
+
+    def boolean(self, ir: str) -> Value:
+        return Value(BOOL, ir, 0, 1)
+
+    def text(self, data: bytes) -> Value:
+        return Value(TEXT, obj=data)
+
+    def none(self) -> Value:
+        return Value(NONE)
+
+    def tuple(self, items: list[Value]) -> Value:
+        return Value(TUPLE, obj=items)
+
+    @staticmethod
+    def signed(number: builtins.int) -> str:
+        """A number as an i64 operand."""
+        return arith.literal(number)
+
+    def as_int(self, v: Value, node: ast.AST, why: str = "") -> Value:
+        """The number that ``v`` is; refuses what is none."""
+        kind = v.type
+        if isinstance(kind, IntType):
+            return v
+        if isinstance(kind, BoolType):
+            if v.const is not None:
+                return arith.constant(v.const)
+            return Value(INT, self.em.op(f"zext i1 {v.ir} to i64"), 0, 1)
+        if isinstance(kind, PtrType) and kind.of.scalar:
+            if kind.nullable:
+                self.refuse_none(v, node)
+            return self.as_int(kind.of.load(self, v.ir, node), node, why)
+        if kind.nullable:
+            self.refuse_none(v, node)
+        found = kind.number(self, v, node)
+        if found is not None:
+            return found
+        raise self.error(node, f"{kind.name} is no integer" + (f" ({why})" if why else ""))
+
+    def is_number(self, v: Value) -> bool:
+        """Whether `as_int` would take it (after a test for None)."""
+        return isinstance(v.type, (IntType, BoolType)) or (isinstance(v.type, PtrType) and v.type.of.scalar)
+
+    def truth(self, v: Value, node: ast.AST) -> Value:
+        """The truth value of ``v``, a BOOL."""
+        kind = v.type
+        if isinstance(kind, BoolType):
+            return v
+        if isinstance(kind, IntType):
+            return (
+                arith.compare(self, ast.NotEq(), v, arith.constant(0), node)
+                if not arith.signless(v)
+                else (self.boolean(self.em.op(f"icmp ne i64 {v.ir}, 0")))
+            )
+        if v.type is NONE:
+            return self.bool_const(False)
+        return kind.truth(self, v, node)
+
+    def bool_not(self, v: Value) -> Value:
+        if v.const is not None:
+            return self.bool_const(not v.const)
+        return self.boolean(self.em.op(f"xor i1 {v.ir}, true"))
+
+    def bool_and(self, a: Value, b: Value) -> Value:
+        """Both are evaluated already."""
+        if a.const is not None:
+            return b if a.const else a
+        if b.const is not None:
+            return a if b.const else b
+        return self.boolean(self.em.op(f"and i1 {a.ir}, {b.ir}"))
+
+    def bool_or(self, a: Value, b: Value) -> Value:
+        if a.const is not None:
+            return a if a.const else b
+        if b.const is not None:
+            return b if b.const else a
+        return self.boolean(self.em.op(f"or i1 {a.ir}, {b.ir}"))
+
+    def binary(self, op: ast.operator, a: Value, b: Value, node: ast.AST) -> Value:
+        """``a op b``."""
+        from skep.lang import exprs
+
+        return exprs.operate(self, op, a, b, node)
+
+    def compare(self, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
+        """``a op b`` as a BOOL."""
+        from skep.lang import tests
+
+        return tests.compare_values(self, op, a, b, node)
+
+    def expr(self, node: ast.expr) -> Value:
+        """The value of an expression."""
+        from skep.lang import exprs
+
+        return exprs.expr(self, node)
+
+    # --- variables --------------------------------------------------------------------------------
+
+    def bind(self, key: str, value: Value, node: ast.AST) -> Value:
+        """Give the variable ``key`` (prefix and name) a value."""
+        value = value.type.materialise(self, value, node)
+        made = self._bound(key, value, node)
+        self.env[key] = made
+        self.lost.pop(key, None)
+        return made
+
+    def _bound(self, key: str, value: Value, node: ast.AST) -> Value:
+        kind = value.type
+        if kind is TUPLE:
+            items = [self._bound(f"{key}.{i}", item, node) for i, item in enumerate(value.obj)]
+            return Value(TUPLE, obj=items)
+        if kind is NONE:
+            place = self.em.slot("ptr", key)
+            self.em.do(f"store ptr null, ptr {place}")
+            self.em.do(f"store i1 false, ptr {self.em.slot('i1', key + '?')}")
+            return Value(NONE, place=place)
+        if not kind.llvm:
+            return kind.bound(self, key, value, node)
+        place = self.em.slot(kind.llvm, key)
+        self.em.do(f"store {kind.llvm} {value.ir}, ptr {place}")
+        return Value(kind, "", value.lo, value.hi, obj=value.obj, place=place)
+
+    def read(self, bound: Value) -> Value:
+        """The present value of a variable's binding."""
+        kind = bound.type
+        if kind is TUPLE:
+            return Value(TUPLE, obj=[self.read(item) for item in bound.obj])
+        if kind is NONE:
+            return Value(NONE)
+        if not kind.llvm or not bound.place:
+            return kind.unbound(self, bound)
+        if bound.const is not None:
+            return self.int_const(bound.const) if kind is INT else self.bool_const(bool(bound.const))
+        got = self.em.op(f"load {kind.llvm}, ptr {bound.place}")
+        return Value(kind, got, bound.lo, bound.hi, obj=bound.obj, place=bound.place)
+
+    def drop_scope(self, prefix: str) -> None:
+        """Forget the variables of an inlined function that has returned."""
+        for key in [key for key in self.env if key.startswith(prefix)]:
+            del self.env[key]
+
+    def barrier(self, bound: Value) -> str:
+        """The value of an integer variable in a register that LLVM cannot see through, stored back.
+
+        A comparison of it then tells the verifier about the register that is used afterwards.
+        """
+        got = self.em.op(f"load i64, ptr {bound.place}")
+        got = self.opaque(got)
+        self.em.do(f"store i64 {got}, ptr {bound.place}")
+        return got
+
+    def opaque(self, operand: str) -> str:
+        """The same number, of which LLVM knows nothing."""
+        return self.em.op(f'call i64 asm "", "=r,0"(i64 {operand})')
+
+    # --- memory -----------------------------------------------------------------------------------
+
+    def offset(self, address: str, by: builtins.int) -> str:
+        """``address`` plus a constant."""
+        return self.em.op(f"getelementptr inbounds i8, ptr {address}, i64 {by}") if by else address
+
+    def element(self, address: str, index: Value, size: builtins.int) -> str:
+        """The address of an element ``size`` bytes large; the index is checked already."""
+        if index.const is not None:
+            return self.offset(address, index.const * size)
+        at = index.ir if size == 1 else self.em.op(f"mul i64 {index.ir}, {size}")
+        return self.em.op(f"getelementptr inbounds i8, ptr {address}, i64 {at}")
+
+    def index(self, index: Value, count: builtins.int, what: str, node: ast.AST) -> Value:
+        """``index`` as one within ``count`` elements; refuses what may be outside."""
+        number = self.as_int(index, node, "an index")
+        if number.const is not None and -count <= number.const < 0:
+            return self.int_const(number.const + count)
+        if number.lo < 0 or number.hi >= count:
+            if number.const is not None:
+                raise self.error(node, f"{what} has no element {number.const}: there are 0 to {count - 1}")
+            mask = count & count - 1 == 0
+            worst = number.lo if number.lo < 0 else number.hi
+            raise self.error(
+                node,
+                f"the index may be {worst}, {what} has elements 0 to {count - 1}",
+                f"test it first: if i < {count}" + (f", or mask it: i & {count - 1}" if mask else ""),
+            )
+        return number
+
+    def load(
+        self, of: Storage, address: str, base: Value, node: ast.AST, *, align: builtins.int = 0
+    ) -> Value:
+        """What lies at ``address``, a part of what ``base`` refers to."""
+        kind = base.type
+        if of.scalar or not isinstance(kind, PtrType):
+            return of.load(self, address, node, align=align)
+        return Value(PtrType(of, kind.space, writable=kind.writable), address)
+
+    def swap(self, operand: str, bits: builtins.int) -> str:
+        """Bytes of an i16, i32 or i64 reversed."""
+        if bits == 8:
+            return operand
+        self.unit.declare(f"declare i{bits} @llvm.bswap.i{bits}(i{bits})")
+        return self.em.op(f"call i{bits} @llvm.bswap.i{bits}(i{bits} {operand})")
+
+    def copy(self, to: str, source: str, size: builtins.int, align: builtins.int = 1) -> None:
+        """Copy constant-size memory."""
+        self.unit.declare("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)")
+        for at in range(0, size, _PIECE):
+            part = min(_PIECE, size - at)
+            self.em.do(
+                f"call void @llvm.memcpy.p0.p0.i64(ptr align {align} {self.offset(to, at)}, "
+                f"ptr align {align} {self.offset(source, at)}, i64 {part}, i1 false)"
+            )
+
+    def zero(self, to: str, size: builtins.int, align: builtins.int = 1) -> None:
+        """Zero constant-size memory."""
+        self.unit.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)")
+        for at in range(0, size, _PIECE):
+            part = min(_PIECE, size - at)
+            where = self.offset(to, at)
+            self.em.do(
+                f"call void @llvm.memset.p0.i64(ptr align {align} {where}, i8 0, i64 {part}, i1 false)"
+            )
+
+    def buffer(self, size: builtins.int, align: builtins.int = 8, key: object = None) -> str:
+        """A stack buffer; refuses none here, the sum is checked when the function is complete."""
+        return self.em.alloca(max(1, size), align, key)
+
+    def spill(self, value: Value, of: Storage, node: ast.AST) -> str:
+        """The address of ``value`` laid out as ``of``, with its padding zero (a map's key or value)."""
+        kind = value.type
+        if (
+            isinstance(kind, PtrType)
+            and kind.of.same(of)
+            and not of.scalar
+            and kind.space in ("stack", "map")
+        ):
+            if kind.nullable:
+                self.refuse_none(value, node)
+            return value.ir
+        address = self.buffer(of.size, max(of.align, min(8, of.size & -of.size)))
+        if not of.scalar:
+            self.zero(address, of.size, 8)
+        of.store(self, address, value, node)
+        return address
+
+    def text_ptr(self, data: bytes, *, terminated: bool = True) -> str:
+        """The address of constant bytes, with a zero byte after them when ``terminated``."""
+        return self.unit.constant(data + b"\0" if terminated else data)
+
+    def equal_bytes(self, address: str, data: bytes) -> Value:
+        """Whether memory starts with constant bytes."""
+        same = self.bool_const(True)
+        at = 0
+        for size in (8, 4, 2, 1):
+            while len(data) - at >= size:
+                # LLVM finds the real alignment where it can; where it cannot, it loads bytes.
+                got = self.em.op(f"load i{size * 8}, ptr {self.offset(address, at)}, align 1")
+                want = int.from_bytes(data[at : at + size], "little")
+                want -= (1 << size * 8) if want >> size * 8 - 1 else 0
+                same = self.bool_and(same, self.boolean(self.em.op(f"icmp eq i{size * 8} {got}, {want}")))
+                at += size
+        return same
+
+    def equal_memory(self, a: str, b: str, size: builtins.int, *, until_zero: bool) -> Value:
+        """Whether two pieces of memory are equal (texts: both are zero from their end on)."""
+        same = self.bool_const(True)
+        at = 0
+        while at < size:
+            step = next(s for s in (8, 4, 2, 1) if size - at >= s)
+            parts = [self.em.op(f"load i{step * 8}, ptr {self.offset(p, at)}, align 1") for p in (a, b)]
+            same = self.bool_and(
+                same, self.boolean(self.em.op(f"icmp eq i{step * 8} {parts[0]}, {parts[1]}"))
+            )
+            at += step
+        return same
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def helper(self, name: builtins.int | str, args: Iterable[str], ret: str = "i64") -> str:
+        """Call a kernel helper by number or name; ``args`` are operands with their IR types."""
+        number = name if isinstance(name, builtins.int) else self.unit.helper_number(name)
+        return self.em.op(f"call {ret} inttoptr (i64 {number} to ptr)({', '.join(args)})")
+
+    def lock(self, v: Value, node: ast.AST) -> None:
+        if self.locked:
+            raise self.error(node, "a lock is held already: a program holds one at a time")
+        self.helper("spin_lock", [f"ptr {v.ir}"])
+        self.locked = True
+
+    def unlock(self, v: Value, node: ast.AST) -> None:
+        self.helper("spin_unlock", [f"ptr {v.ir}"])
+
+    def object_attr(self, v: Value, name: str, node: ast.AST) -> Value:
+        from skep.lang import objects
+
+        return objects.attribute(self, v.obj, name, node)
+
+    def object_call(self, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        from skep.lang import calls
+
+        return calls.call_object(self, v.obj, args, kwargs, node)
+
+    def abort_unless(self, test: str) -> None:
+        """Leave the whole program with 0 where ``test`` (an i1) is false, which cannot happen."""
+        good, bad = self.label("ok"), self.label("no")
+        self.em.cond(test, good, bad)
+        self.em.place(bad)
+        for scope in reversed(self.scopes):
+            for close in reversed(scope.withs):
+                close()
+        result = self.scopes[0].result
+        self.em.ret("void" if result == "void" else "ptr null" if result == "ptr" else f"{result} 0")
+        self.em.place(good)
+
+    def label(self, hint: str = "b") -> str:
+        return self.em.label(hint)
+
+    def fresh(self) -> builtins.int:
+        """A number for what must not be confused with anything else of this function."""
+        self._inlined += 1
+        return self._inlined
+
+
+def full(kind: Type) -> tuple[int, int]:
+    """The interval of an integer of which nothing is known."""
+    return (0, 1) if kind is BOOL else (0, U64)
+
+
+def annotation_of(fn: Any, name: str) -> Any:
+    """The annotation of a parameter (or "return") as it was written, None without one."""
+    return fn.__annotations__.get(name)
