@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from skep.errors import VerifierError
 from skep.verifier import kinds as k
+from skep.verifier.printer import Printer
 from skep.verifier.ptr import Ptr, Ptrs
 from skep.verifier.scalar import Scalars
 from skep.verifier.state import REF_PTR, Frame, Ref, Slot, State
@@ -15,8 +16,13 @@ from skep.verifier.value import NotInit, Value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skep.verifier.facts.btfwalk import Found
+    from skep.verifier.facts.context import CtxField
+    from skep.verifier.globals import ArgFacts
     from skep.verifier.insn import Insn
-    from skep.verifier.subprog import Subprog
+    from skep.verifier.live import Liveness
+    from skep.verifier.prune import Loops
+    from skep.verifier.subprogs import Subprog
 
 MAX_INSNS: Final = 1_000_000
 MAX_PENDING: Final = 8192
@@ -32,32 +38,49 @@ class Env:
     """
 
     __slots__ = (
-        "aux",
+        "arg_tags",
         "code",
-        "explored",
+        "ctx_memo",
+        "ctx_refs",
+        "exception_subprog",
         "gen",
+        "global_args",
+        "has_calls",
         "insn_processed",
         "jmps_processed",
         "kernel",
         "live",
         "log",
         "log_level",
-        "max_states_per_insn",
+        "loops_allowed",
+        "max_insns",
+        "max_pending",
+        "more",
+        "notes",
         "nothing",
         "pc",
         "peak_states",
         "pending",
+        "percpu",
+        "prev",
         "prev_insn_processed",
         "prev_jmps_processed",
+        "printer",
         "privileged",
         "ptrs",
         "scalars",
+        "sccs",
+        "start",
+        "starts",
         "state",
         "states",
         "strict",
+        "strict_alignment",
         "subject",
         "subprogs",
         "total_states",
+        "tracing",
+        "walk_memo",
     )
 
     def __init__(
@@ -73,22 +96,154 @@ class Env:
         self.kernel = kernel
         self.privileged = privileged
         self.strict = strict
+        #: BPF_F_STRICT_ALIGNMENT
+        self.strict_alignment = bool(subject.prog_flags & 1)
+        self.loops_allowed = privileged and kernel >= (5, 3)
         self.log_level = log_level
         self.log: list[str] = []
+        #: what the kernel prints beside a refusal: before it, and after
+        self.notes: list[str] = []
+        self.more = ""
+        self.printer = Printer(self)
         self.scalars = Scalars()
         self.ptrs = Ptrs(self.scalars.zero)
         self.nothing = NotInit()
         self.state = State()
         self.pc = 0
+        #: the instruction before the current one, -1 at the start
+        self.prev = -1
         self.gen = 0
         self.code: list[Insn] = []
         self.subprogs: list[Subprog] = []
+        self.starts: list[int] = []
+        self.has_calls = False
+        self.exception_subprog = 0
+        self.pending: list[tuple[State, int]] = []
+        self.live: Liveness = None  # type: ignore[assignment]
+        self.sccs: Loops = None  # type: ignore[assignment]
+        self.start: Callable[[Env, Frame, int], None] | None = None
+        self.tracing = False
+        self.max_insns = MAX_INSNS
+        self.max_pending = MAX_PENDING
+        self.insn_processed = 0
+        self.jmps_processed = 0
+        self.prev_insn_processed = 0
+        self.prev_jmps_processed = 0
+        self.states = 0
+        self.peak_states = 0
+        self.total_states = 0
+        self.ctx_memo: dict[tuple[int, int, bool, bool], CtxField | None] = {}
+        self.ctx_refs: dict[int, int] = {}
+        self.walk_memo: dict[tuple[int, int, int, int, bool], Found] = {}
+        self.global_args: dict[int, list[ArgFacts]] = {}
+        self.arg_tags: dict[int, dict[int, list[str]]] | None = None
+        self.percpu: frozenset[int] | None = None
 
     # --- errors --------------------------------------------------------------------------------
 
-    def reject(self, reason: str, hint: str | None = None) -> NoReturn:
-        """The program breaks a rule at the current instruction; ``reason`` in the kernel's words."""
+    def reject(self, reason: str, hint: str | None = None, *, more: str = "") -> NoReturn:
+        """The program breaks a rule at the current instruction; ``reason`` in the kernel's words.
+
+        ``more`` are further lines that the kernel prints after it.
+        """
+        self.more = more
         raise VerifierError(reason, insn=self.pc, hint=hint)
+
+    def refused(self, error: VerifierError) -> VerifierError:
+        """The error with its source line and log."""
+        source: str | None = None
+        if error.insn is not None:
+            row = self.subject.line(error.insn)
+            if row is not None:
+                source = f"{row.file}:{row.line}: {row.text.strip()}"
+        lines = [*self.notes, error.reason]
+        if self.more:
+            lines.append(self.more)
+        log = self.text() + "\n".join(lines) + "\n"
+        if self.insn_processed:
+            log += self.summary()
+        return VerifierError(error.reason, insn=error.insn, source=source, log=log, hint=error.hint)
+
+    def text(self) -> str:
+        """The log so far."""
+        return "".join(self.log)
+
+    def summary(self) -> str:
+        """The last line of the kernel's log, as far as it does not depend on the machine."""
+        return (
+            f"processed {self.insn_processed} insns (limit {self.max_insns}) max_states_per_insn 0 "
+            f"total_states {self.total_states} peak_states {self.peak_states} mark_read 0\n"
+        )
+
+    # --- paths ---------------------------------------------------------------------------------
+
+    def push_branch(self, pc: int, prev: int) -> State:
+        """Another path from here: a copy of the current state, at slot ``pc``."""
+        from skep.verifier.explore import push_branch
+
+        return push_branch(self, pc, prev)
+
+    def push_async(self, pc: int, prev: int, subprog: int, sleepable: bool) -> State:
+        """A callback that runs by itself, later."""
+        from skep.verifier.explore import push_async
+
+        return push_async(self, pc, prev, subprog, sleepable)
+
+    def speculate(self, pc: int, prev: int) -> None:
+        """The processor may run the other way of a branch that is decided (without privileges)."""
+        from skep.verifier.speculation import speculate
+
+        speculate(self, pc, prev)
+
+    # --- context -------------------------------------------------------------------------------
+
+    def in_sleepable(self) -> bool:
+        """The program (or this callback) may sleep."""
+        return self.subject.sleepable or self.state.in_sleepable
+
+    def in_rcu(self) -> bool:
+        """Pointers that RCU protects stay valid here."""
+        st = self.state
+        return bool(st.rcu_locks or st.locks or not self.in_sleepable())
+
+    def can_sleep(self) -> bool:
+        """Nothing held forbids sleeping here."""
+        st = self.state
+        return not (st.rcu_locks or st.preempt_locks or st.locks or st.irq_id) and self.in_sleepable()
+
+    def context(self) -> str:
+        """What forbids sleeping here, in the kernel's words."""
+        st = self.state
+        if st.rcu_locks:
+            return "rcu_read_lock region"
+        if st.preempt_locks:
+            return "non-preemptible region"
+        if st.irq_id:
+            return "IRQ-disabled region"
+        if st.locks:
+            return "lock region"
+        return "non-sleepable prog"
+
+    def check_call_under_lock(self, insn: Insn) -> None:
+        """Few calls are allowed while a spin lock is held."""
+        from skep.verifier.refs import check_call_under_lock
+
+        check_call_under_lock(self, insn)
+
+    def ctx_ref(self, off: int) -> int:
+        """The reference that comes with the context's field at ``off``."""
+        return self.ctx_refs.get(off, 0)
+
+    def hold_ctx_refs(self) -> None:
+        """References that the program is given with its context (struct_ops)."""
+        if self.subject.prog_type != 27:
+            return
+        from skep.verifier.facts.context import ctx_access
+
+        for off in range(0, 96, 8):
+            found = ctx_access(self.subject, off, 8, False, self.kernel)
+            if found is not None and found.ref:
+                self.ctx_refs[off] = self.acquire()
 
     # --- registers -----------------------------------------------------------------------------
 

@@ -118,23 +118,31 @@ class Note:
     ``linked`` registers and slots that shared an id when it compared one. ``last`` is the note before.
     """
 
-    __slots__ = ("flags", "insn", "last", "linked", "prev")
+    __slots__ = ("flags", "insn", "last", "linked", "prev", "stamp")
 
     def __init__(
-        self, last: Note | None, insn: int, prev: int, flags: int, linked: tuple[tuple[int, int, int], ...]
+        self,
+        last: Note | None,
+        insn: int,
+        prev: int,
+        flags: int,
+        linked: tuple[tuple[int, int, int], ...],
+        stamp: int,
     ) -> None:
         self.last = last
         self.insn = insn
         self.prev = prev
         self.flags = flags
+        #: (frame, slot, register or -1)
         self.linked = linked
+        #: the count of instructions processed when it was made
+        self.stamp = stamp
 
 
 class State:
     """A path being followed. ``frame`` is the innermost of ``frames``; ``regs``/``ids`` are its lists."""
 
     __slots__ = (
-        "branches",
         "callback_unroll",
         "dfs_depth",
         "first_insn",
@@ -167,7 +175,6 @@ class State:
         self.first_insn = 0
         self.last_insn = -1
         self.parent: Saved | None = None
-        self.branches = 1
         self.hist: Note | None = None
         self.hist_len = 0
         self.refs: tuple[Ref, ...] = ()
@@ -198,7 +205,6 @@ class State:
         new.first_insn = self.first_insn
         new.last_insn = self.last_insn
         new.parent = self.parent
-        new.branches = self.branches
         new.hist = self.hist
         new.hist_len = self.hist_len
         new.refs = self.refs
@@ -226,15 +232,28 @@ class Saved:
     something later.
     """
 
-    __slots__ = ("backedges", "hits", "in_free_list", "misses", "parent", "prec_regs", "prec_slots", "state")
+    __slots__ = (
+        "branches",
+        "cleaned",
+        "gone",
+        "hits",
+        "misses",
+        "parent",
+        "prec_regs",
+        "prec_slots",
+        "state",
+    )
 
     def __init__(self, state: State) -> None:
         self.state = state
+        #: paths from here that have not ended yet
+        self.branches = 1
+        self.cleaned = False
         self.parent = state.parent
         self.hits = 0
         self.misses = 0
-        self.in_free_list = False
-        self.backedges: list[State] | None = None
+        #: given up as unlikely to match
+        self.gone = False
         count = len(state.frames)
         self.prec_regs = [0] * count
         self.prec_slots = [0] * count

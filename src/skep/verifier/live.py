@@ -1,0 +1,204 @@
+"""Which stack slots may still be read: what decides whether two states must agree on them.
+
+While paths are followed, every access marks the slots that an instruction may read or must write, for the chain
+of calls that led to it. When a path ends the marks are carried backward over the control flow, as live variables
+are. A slot that is not live before a checkpoint's instruction is left out of the comparison. The method is that
+of Linux 6.18 (kernel/bpf/liveness.c).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from skep.verifier.env import Env
+    from skep.verifier.state import State
+
+_ALL: Final = (1 << 64) - 1
+
+
+class Marks:
+    """The marks of one frame's stack, an entry for each instruction of a function."""
+
+    __slots__ = ("live", "must_write", "read", "written")
+
+    def __init__(self, count: int) -> None:
+        self.read = [0] * count
+        self.must_write = [0] * count
+        #: must-writes of the instruction and all that follow it in the function
+        self.written = [0] * count
+        self.live = [0] * count
+
+
+class Instance:
+    """A function called by one chain of calls; ``marks`` are those of its frame and of its callers'."""
+
+    __slots__ = ("chain", "count", "dropped", "frames", "marks", "seen", "start", "updated", "wrote")
+
+    def __init__(self, chain: tuple[int, ...], start: int, count: int, frames: int) -> None:
+        self.chain = chain
+        self.start = start
+        self.count = count
+        self.frames = frames
+        self.marks: list[Marks | None] = [None] * frames
+        #: 0: not simulated here yet, 1: there was a time when it wrote nothing, 2: it has always written
+        self.seen = bytearray(count)
+        self.updated = False
+        self.dropped = False
+        #: the current instruction has written stack
+        self.wrote = False
+
+    def of(self, frame: int) -> Marks:
+        marks = self.marks[frame]
+        if marks is None:
+            marks = self.marks[frame] = Marks(self.count)
+        return marks
+
+    def read(self, frame: int, pc: int, mask: int) -> None:
+        """The instruction may read the slots of ``mask``."""
+        marks = self.marks[frame]
+        if marks is None:
+            marks = self.of(frame)
+        at = pc - self.start
+        old = marks.read[at]
+        new = old | mask
+        if new != old:
+            marks.read[at] = new
+            if new & ~marks.live[at]:
+                self.updated = True
+
+    def write(self, frame: int, pc: int, mask: int) -> None:
+        """The instruction, this time, wrote exactly the slots of ``mask`` of one frame and none of others."""
+        self.wrote = True
+        at = pc - self.start
+        seen = self.seen[at]
+        if seen > 1:
+            for number, other in enumerate(self.marks):
+                if number != frame and other is not None and other.must_write[at]:
+                    other.must_write[at] = 0
+                    self.updated = self.dropped = True
+        marks = self.marks[frame]
+        if marks is None:
+            if not mask:
+                self.seen[at] = 1
+                return
+            marks = self.of(frame)
+        old = marks.must_write[at]
+        new = mask & old if seen else mask
+        if new != old:
+            marks.must_write[at] = new
+            self.updated = True
+            if old & ~new:
+                self.dropped = True
+        self.seen[at] = 2 if new else 1
+
+    def wrote_nothing(self, pc: int) -> None:
+        """The instruction, this time, wrote no stack."""
+        if self.seen[pc - self.start] != 1:
+            self.write(0, pc, 0)
+
+
+class Liveness:
+    """All instances of one check. ``current`` is that of the state being followed, see `enter`."""
+
+    __slots__ = ("_instances", "current", "env")
+
+    def __init__(self, env: Env) -> None:
+        self.env = env
+        self._instances: dict[tuple[int, ...], Instance] = {}
+        self.current = Instance((), 0, 0, 1)
+
+    def instance(self, st: State, frame: int) -> Instance:
+        """The instance of frame number ``frame`` of ``st``."""
+        frames = st.frames
+        subprog = frames[frame].subprog
+        chain = (*[row.callsite for row in frames[1 : frame + 1]], -1, subprog)
+        found = self._instances.get(chain)
+        if found is None:
+            sub = self.env.subprogs[subprog]
+            found = Instance(chain, sub.start, sub.end - sub.start, frame + 1)
+            self._instances[chain] = found
+        return found
+
+    def enter(self, st: State) -> None:
+        """Marks belong to the innermost function of ``st`` from now on."""
+        self.current = self.instance(st, len(st.frames) - 1)
+
+    def update(self, st: State) -> None:
+        """Carry new marks backward, in every function that ``st`` is in."""
+        for frame in range(len(st.frames) - 1, -1, -1):
+            instance = self.instance(st, frame)
+            if instance.updated:
+                self._solve(instance)
+                if frame:
+                    self._outward(instance, self.instance(st, frame - 1), st.frames[frame].callsite)
+                instance.updated = False
+                instance.dropped = False
+
+    def _solve(self, instance: Instance) -> None:
+        order = self.env.subprogs[instance.chain[-1]].order
+        for marks in instance.marks:
+            if marks is None:
+                continue
+            if instance.dropped:
+                marks.written = [0] * instance.count
+            read, must, written, live = marks.read, marks.must_write, marks.written, marks.live
+            changed = True
+            while changed:
+                changed = False
+                for at, successors in order:
+                    after = 0
+                    acc = _ALL
+                    for s in successors:
+                        after |= live[s]
+                        acc &= written[s]
+                    acc |= must[at]
+                    before = after & ~must[at] | read[at]
+                    if before != live[at] or acc != written[at]:
+                        live[at] = before
+                        written[at] = acc
+                        changed = True
+
+    def _outward(self, inner: Instance, outer: Instance, callsite: int) -> None:
+        """What a function does to its callers' frames, the call does."""
+        at = callsite - outer.start
+        seen = outer.seen[at]
+        for frame in range(inner.frames - 1):
+            marks = inner.marks[frame]
+            mask = marks.written[0] if marks is not None else 0
+            if marks is not None and marks.live[0]:
+                outer.read(frame, callsite, marks.live[0])
+            if not mask and not seen:
+                continue
+            target = outer.of(frame)
+            old = target.must_write[at]
+            new = mask & old if seen else mask
+            if new != old:
+                target.must_write[at] = new
+                outer.updated = True
+                if old & ~new:
+                    outer.dropped = True
+        outer.seen[at] = 2
+
+    def alive(self, st: State, pc: int) -> list[int]:
+        """For each frame of ``st``, which is at slot ``pc``, the mask of its slots that may still be read."""
+        count = len(st.frames)
+        last = count - 1
+        inner = self.instance(st, last)
+        out = [0] * count
+        for frame in range(count):
+            marks = inner.marks[frame]
+            if marks is not None:
+                out[frame] = marks.live[pc - inner.start]
+        code = self.env.code
+        for i in range(last):
+            callsite = st.frames[i + 1].callsite
+            instance = self.instance(st, i)
+            at = callsite - instance.start
+            if not code[callsite].calls_callback:
+                at += 1
+            for frame in range(i + 1):
+                marks = instance.marks[frame]
+                if marks is not None and at < instance.count:
+                    out[frame] |= marks.live[at]
+        return out

@@ -1,0 +1,213 @@
+"""Which numbers mattered: backward from where an exact value decided something to where it came from.
+
+A checkpoint's number that no later decision used need not be compared. So when a number is used as an offset, a
+size, or in a branch that it decides, the path is walked back, through the checkpoints that it passed, and whatever
+the number was made of is marked. The method is that of Linux (backtracking over the jump history).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from skep.verifier.state import Note, State
+
+if TYPE_CHECKING:
+    from skep.verifier.env import Env
+    from skep.verifier.state import Saved
+
+#: `Note.flags`: the instruction accessed slot (flags & SPI) of frame (flags >> FRAME_SHIFT & 7)
+SPI: Final = 63
+FRAME_SHIFT: Final = 6
+STACK_ACCESS: Final = 1 << 9
+#: the register compared is a pointer to the stack
+DST_STACK: Final = 1 << 10
+SRC_STACK: Final = 1 << 11
+
+ARGS: Final = 0b111110
+
+
+class Backtrack:
+    """What must be precise: a mask of registers and of stack slots for each frame; ``frame`` is the current."""
+
+    __slots__ = ("frame", "regs", "slots")
+
+    def __init__(self, frame: int) -> None:
+        self.frame = frame
+        self.regs = [0] * 9
+        self.slots = [0] * 9
+
+    def empty(self) -> bool:
+        for i in range(self.frame + 1):
+            if self.regs[i] or self.slots[i]:
+                return False
+        return True
+
+
+def push_note(env: Env, st: State, flags: int, linked: tuple[tuple[int, int, int], ...] = ()) -> None:
+    """Remember about the current instruction what `Insn.back` cannot see."""
+    last = st.hist
+    if last is not None and last.stamp == env.insn_processed:
+        last.flags |= flags
+        if linked:
+            last.linked = linked
+        return
+    st.hist = Note(last, env.pc, env.prev, flags, linked, env.insn_processed)
+    st.hist_len += 1
+
+
+def mark_precise(env: Env, reg: int) -> None:
+    """Register ``reg`` of the current frame holds a number whose exact value decides something here."""
+    if not env.privileged:
+        return
+    st = env.state
+    if st.parent is None:
+        return
+    bt = Backtrack(len(st.frames) - 1)
+    bt.regs[bt.frame] = 1 << reg
+    _walk(env, st, bt, env.pc)
+
+
+def mark_state(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
+    """The same for registers and slots of ``st``, which is about to run slot ``pc``; True: marks were made."""
+    if bt.empty():
+        return False
+    return _walk(env, st, bt, pc)
+
+
+def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
+    code = env.code
+    changed = False
+    hist = st.hist
+    first = st.first_insn
+    parent = st.parent
+    start_parent = parent
+    i = pc
+    following = -1
+    skip = True
+    while True:
+        # Back through the instructions since the last checkpoint.
+        while True:
+            if skip:
+                skip = False
+            else:
+                note = hist if hist is not None and hist.insn == i else None
+                insn = code[i]
+                if note is not None and note.linked:
+                    _linked(bt, note)
+                    if not insn.back(env, bt, note, following):
+                        _all_precise(start_parent)
+                        return True
+                    _linked(bt, note)
+                    if bt.empty():
+                        return changed
+                elif note is not None or insn.touch & bt.regs[bt.frame] or insn.touch < 0:
+                    if not insn.back(env, bt, note, following):
+                        _all_precise(start_parent)
+                        return True
+                    if bt.empty():
+                        return changed
+            following = i
+            if i == first and (hist is None or (hist.last is None and hist.insn == i)):
+                break
+            if hist is not None and hist.insn == i:
+                i = hist.prev
+                hist = hist.last
+            else:
+                i -= 1
+            if i < 0:
+                _all_precise(start_parent)
+                return True
+        if parent is None:
+            break
+        saved = parent
+        if _mark_saved(saved, bt):
+            changed = True
+        if bt.empty():
+            return changed
+        state = saved.state
+        following = first
+        i = state.last_insn
+        first = state.first_insn
+        hist = state.hist
+        parent = saved.parent
+        if i < 0:
+            break
+    # The function's own arguments, or something that was missed.
+    if bt.frame == 0 and not bt.slots[0] and not bt.regs[0] & ~ARGS:
+        return changed
+    _all_precise(start_parent)
+    return True
+
+
+def _mark_saved(saved: Saved, bt: Backtrack) -> bool:
+    """Mark numbers of a checkpoint; what is no number, or marked already, is asked for no further."""
+    changed = False
+    frames = saved.state.frames
+    for number in range(min(bt.frame, len(frames) - 1), -1, -1):
+        mask = bt.regs[number]
+        frame = frames[number]
+        if mask:
+            fresh = 0
+            have = saved.prec_regs[number]
+            for r in range(10):
+                bit = 1 << r
+                if mask & bit and not have & bit and frame.regs[r].type == 1:
+                    fresh |= bit
+            bt.regs[number] = fresh
+            if fresh:
+                saved.prec_regs[number] = have | fresh
+                changed = True
+        mask = bt.slots[number]
+        if mask:
+            fresh = 0
+            have = saved.prec_slots[number]
+            slots = frame.slots
+            spi = 0
+            while mask:
+                if mask & 1 and not have >> spi & 1 and spi < len(slots):
+                    slot = slots[spi]
+                    if slot is not None and slot.value is not None and slot.value.type == 1:
+                        fresh |= 1 << spi
+                mask >>= 1
+                spi += 1
+            bt.slots[number] = fresh
+            if fresh:
+                saved.prec_slots[number] = have | fresh
+                changed = True
+    return changed
+
+
+def _linked(bt: Backtrack, note: Note) -> None:
+    """If one of the numbers that shared an id must be precise, all must."""
+    for frame, spi, reg in note.linked:
+        if (bt.slots[frame] >> spi & 1) if reg < 0 else (bt.regs[frame] >> reg & 1):
+            break
+    else:
+        return
+    for frame, spi, reg in note.linked:
+        if reg < 0:
+            bt.slots[frame] |= 1 << spi
+        else:
+            bt.regs[frame] |= 1 << reg
+
+
+def _all_precise(parent: Saved | None) -> None:
+    """Where the way back is not known: every number of every checkpoint on it."""
+    while parent is not None:
+        mark_all(parent)
+        parent = parent.parent
+
+
+def mark_all(saved: Saved) -> None:
+    """Every number of a checkpoint is compared from now on."""
+    for number, frame in enumerate(saved.state.frames):
+        mask = 0
+        for r in range(10):
+            if frame.regs[r].type == 1:
+                mask |= 1 << r
+        saved.prec_regs[number] |= mask
+        mask = 0
+        for spi, slot in enumerate(frame.slots):
+            if slot is not None and slot.value is not None and slot.value.type == 1:
+                mask |= 1 << spi
+        saved.prec_slots[number] |= mask

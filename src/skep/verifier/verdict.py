@@ -1,0 +1,131 @@
+"""The check as a whole, and its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skep.errors import VerifierError
+from skep.verifier import explore
+from skep.verifier.cfg import analyse, check_cfg
+from skep.verifier.decode import decode
+from skep.verifier.depth import check_depth
+from skep.verifier.env import Env
+from skep.verifier.live import Liveness
+from skep.verifier.state import Frame
+from skep.verifier.subject import Subject
+from skep.verifier.subprogs import find_subprogs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_PROGRAM = 1_000_000
+
+
+class Verdict:
+    """A program that Linux would load: how much was simulated to know it.
+
+    ``processed`` instructions, ``states`` checkpoints made, ``peak_states`` held at once; ``log`` is the
+    kernel-style log asked for.
+    """
+
+    __slots__ = ("log", "peak_states", "processed", "stack_depths", "states")
+
+    def __init__(self, env: Env) -> None:
+        self.processed = env.insn_processed
+        self.states = env.total_states
+        self.peak_states = env.peak_states
+        self.stack_depths = tuple(sub.stack_depth for sub in env.subprogs)
+        self.log = env.text()
+
+    def __repr__(self) -> str:
+        return f"Verdict(processed={self.processed}, states={self.states}, peak_states={self.peak_states})"
+
+
+def check(
+    subject: Subject,
+    *,
+    kernel: str | tuple[int, int] = "6.18",
+    privileged: bool = True,
+    strict: bool = False,
+    log_level: int = 0,
+    max_insns: int = 1_000_000,
+) -> Verdict:
+    """What Linux ``kernel`` says of a program.
+
+    ``privileged`` is CAP_BPF with CAP_PERFMON; ``strict`` asks for all that the userspace kernel needs.
+    ``log_level`` 1 and 2 keep the kernel's log. Raises VerifierError with the kernel's reason, the
+    instruction and its source line when the program is refused.
+    """
+    version = _version(kernel)
+    env = Env(subject, kernel=version, privileged=privileged, strict=strict, log_level=log_level)
+    env.max_insns = max_insns
+    try:
+        _check(env)
+    except VerifierError as error:
+        raise env.refused(error) from None
+    except RecursionError:
+        raise VerifierError("types nested too deep") from None
+    return Verdict(env)
+
+
+def _version(kernel: str | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(kernel, tuple):
+        return kernel
+    try:
+        major, minor = kernel.split(".")[:2]
+        return int(major), int(minor)
+    except ValueError:
+        raise VerifierError(
+            f"kernel version {kernel!r} is not of the form 6.18", hint="give major.minor"
+        ) from None
+
+
+def _check(env: Env) -> None:
+    subject = env.subject
+    count = len(subject.insns)
+    if not count or count > MAX_PROGRAM:
+        env.reject(f"a program has 1 to {MAX_PROGRAM} instructions, this one has {count}")
+    if len(subject.maps) > 64 and len(_used_maps(subject.insns)) > 64:
+        env.reject("The total number of maps per program has reached the limit of 64")
+    find_subprogs(env)
+    env.code = decode(env)
+    check_cfg(env)
+    analyse(env)
+    env.live = Liveness(env)
+    env.start = _start
+    explore.run(env, 0)
+    _check_globals(env)
+    check_depth(env)
+
+
+def _used_maps(insns: Sequence[tuple[int, int, int, int, int]]) -> set[int]:
+    return {row[4] for row in insns if row[0] == 0x18 and row[2] in (1, 2, 5, 6)}
+
+
+def _start(env: Env, frame: Frame, subprog: int) -> None:
+    """The registers at a function's entry."""
+    from skep.uapi.enums import ProgType
+
+    if subprog or env.subject.prog_type == ProgType.EXT:
+        from skep.verifier.globals import enter_arguments, prepare
+
+        enter_arguments(env, frame, prepare(env, subprog))
+        return
+    frame.regs[1] = env.ptrs.make(2)
+    env.hold_ctx_refs()
+
+
+def _check_globals(env: Env) -> None:
+    """Global functions that something calls, each by itself."""
+    done: set[int] = set()
+    while True:
+        todo = [
+            number
+            for number, sub in enumerate(env.subprogs)
+            if number and sub.is_global and sub.called and number not in done
+        ]
+        if not todo:
+            return
+        for number in todo:
+            done.add(number)
+            explore.run(env, number)
