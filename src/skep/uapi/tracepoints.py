@@ -1809,8 +1809,8 @@ z_erofs_map_blocks_iter_exit erofs__map_blocks_exit
 def syscall_arguments(name: str) -> list[tuple[str, str]] | None:
     """(name, type) of each argument of a system call, None for one that is unknown.
 
-    A type is ``s32``, ``u64``, …, or ``*`` and what a pointer into user space points to: ``*char``,
-    ``*void``, ``*sockaddr``, ``**char``.
+    A type is ``s32``, ``u64``, …, or ``*`` and what a pointer into user space points to:
+    ``*char``, ``*void``, ``*sockaddr``, ``**char``.
     """
     line = _find(_SYSCALLS, name)
     if line is None:

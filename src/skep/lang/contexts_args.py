@@ -1,0 +1,597 @@
+"""Arguments of functions and tracepoints: of tracing programs, LSM, iterators, struct_ops.
+
+Parameters are taken by position from functions and raw tracepoints, and by name from tracepoints, whose
+records have names. Types come from the kernel's BTF; an annotation says it where BTF does not, or narrows it.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from skep.bpf import types as b
+from skep.lang.contexts import Param
+from skep.lang.contexts_fields import NAMES
+from skep.lang.core_refs import KernelRef, load, pointer
+from skep.lang.kernel_types import DeclaredStruct, KArray, KernelType, KInt, KPtr, KStruct, types_of
+from skep.lang.values import INT, PtrType, Type, Value
+from skep.obj.sections import Section
+from skep.uapi.contexts import CONTEXTS
+from skep.uapi.enums import AttachType, ProgType
+
+if TYPE_CHECKING:
+    from skep.bpf.programs import Program
+    from skep.lang.walk import Walker
+
+_BY_POSITION: Final = frozenset(
+    (
+        ProgType.TRACING,
+        ProgType.LSM,
+        ProgType.RAW_TRACEPOINT,
+        ProgType.RAW_TRACEPOINT_WRITABLE,
+        ProgType.STRUCT_OPS,
+        ProgType.KPROBE,
+    )
+)
+_CHAR: Final = KInt("char", 1, True, char=True)
+_WORDS: Final = {"u8": (1, False), "u16": (2, False), "u32": (4, False), "u64": (8, False),
+                 "s8": (1, True), "s16": (2, True), "s32": (4, True), "s64": (8, True)}  # fmt: skip
+
+
+def arguments(c: Walker, section: Section, program: Program, params: list[Param]) -> list[Value]:
+    """The values of the parameters of a program whose context is not a plain struct."""
+    made: list[Value] = []
+    if section.attach_type == AttachType.TRACE_ITER:
+        return _iterator(c, section, params)
+    if params and _is_raw(section, params[0]):
+        made.append(Value(RawContext(), c.ctx))
+        params = params[1:]
+    match section.type:
+        case ProgType.TRACEPOINT:
+            return made + _tracepoint(c, section, program, params)
+        case ProgType.KPROBE:
+            return made + _probe(c, section, params)
+        case ProgType.SYSCALL:
+            return made + _memory(c, params)
+        case ProgType.NETFILTER:
+            return made + _record(c, "bpf_nf_ctx", params)
+        case ProgType.LIRC_MODE2:
+            record = c.unit.storage(b.u32, c, params[0][2] if params else ast.Pass())
+            return [Value(PtrType(record, "mem", writable=False), c.ctx) for _ in params]
+        case ProgType.EXT:
+            return made + [_by_annotation(c, p, c.ctx, "kernel") for p in params]
+    return made + _function(c, section, params)
+
+
+class RawContext(Type):
+    """A context that is only passed on (to helpers, which take it by themselves)."""
+
+    name = "a context"
+    llvm = "ptr"
+
+
+def _is_raw(section: Section, param: Param) -> bool:
+    if param[1] == b.Named("Context"):
+        return True
+    return param[1] is None and param[0] == "ctx" and section.type in _BY_POSITION
+
+
+# --- values -----------------------------------------------------------------------------------------
+
+
+def of_type(c: Walker, kind: KernelType, word: str, mode: str) -> Value:
+    """The value of an argument of type ``kind`` that lies in the 64-bit register or slot ``word``."""
+    if isinstance(kind, KPtr):
+        return pointer(kind, mode, c.em.op(f"inttoptr i64 {word} to ptr"))
+    if isinstance(kind, KInt) and kind.size in (1, 2, 4):
+        got = c.em.op(f"trunc i64 {word} to i{8 * kind.size}")
+        if kind.boolean:
+            return c.boolean(c.em.op(f"icmp ne i8 {got}, 0"))
+        got = c.em.op(f"{'sext' if kind.signed else 'zext'} i{8 * kind.size} {got} to i64")
+        return Value(INT, got, *kind.bounds)
+    if isinstance(kind, KInt) and kind.size == 8:
+        return Value(INT, word, *kind.bounds)
+    return Value(INT, word, 0, (1 << 64) - 1)
+
+
+def annotated(c: Walker, annotation: Any, node: ast.AST) -> KernelType | None:
+    """The type that a parameter's annotation says, None without one. A struct means a pointer to it."""
+    if isinstance(annotation, b.Optional):
+        annotation = annotation.of
+    if annotation is None or annotation is int:
+        return None
+    if annotation is bool:
+        return KInt("bool", 1, False, boolean=True)
+    if isinstance(annotation, b.IntType):
+        return KInt(annotation.name, annotation.bits // 8, annotation.signed)
+    if annotation is bytes or annotation is str:
+        return KPtr(_CHAR)
+    if isinstance(annotation, b.PointerType):
+        to = annotated(c, annotation.of, node)
+        to = to.to if isinstance(to, KPtr) else to
+        return KPtr(to or KernelType(), frozenset(("user",) if annotation.user else ()))
+    if isinstance(annotation, b.Named):
+        found = types_of(c, node).by_name(annotation.name)
+        if found is None:
+            raise c.error(node, f"the kernel has no type {annotation.name!r}")
+        return KPtr(found) if isinstance(found, KStruct) else found
+    info = getattr(annotation, "__bpf__", None)
+    if info is not None:
+        return KPtr(DeclaredStruct(info, c.unit.types))
+    raise c.error(node, f"{annotation!r} is no type of an argument")
+
+
+def _checked(c: Walker, param: Param, known: KernelType | None) -> KernelType:
+    """The type of a parameter: the annotation's, or what is known of the argument."""
+    name, annotation, node = param
+    said = annotated(c, annotation, node)
+    if said is None:
+        return known or KInt("u64", 8, False)
+    if known is None or annotation is int:
+        return said
+    both = isinstance(said, KPtr), isinstance(known, KPtr)
+    if both == (True, True):
+        assert isinstance(said, KPtr) and isinstance(known, KPtr)
+        mine, theirs = said.to, known.to
+        if isinstance(mine, KStruct) and isinstance(theirs, KStruct):
+            same = mine.local.split("___")[0] == theirs.local.split("___")[0]
+            if not same:
+                raise c.error(node, f"{name} is a {theirs.name} *, not a {mine.name} *")
+    elif both == (True, False) and isinstance(known, KInt) and known.size < 8:
+        raise c.error(node, f"{name} is a {known.name}, not a pointer")
+    elif both == (False, True) and isinstance(said, KInt) and said.size < 8:
+        raise c.error(node, f"{name} is a {known.name}, not a {said.name}", f"write: {name}: u64")
+    return said
+
+
+def _by_annotation(c: Walker, param: Param, operand: str, mode: str) -> Value:
+    """A pointer operand as the annotation types it."""
+    annotation = param[1]
+    if isinstance(annotation, b.Named) and annotation.name in NAMES:
+        from skep.lang.contexts import ContextRef, section_of
+
+        return Value(ContextRef(NAMES[annotation.name], section_of(c, param[2])), operand)
+    said = annotated(c, annotation, param[2])
+    if isinstance(said, KPtr):
+        return pointer(said, mode, operand)
+    return Value(RawContext(), operand)
+
+
+def _slot(c: Walker, index: int) -> str:
+    """The 64-bit word ``index`` of the context."""
+    return c.em.op(f"load i64, ptr {c.offset(c.ctx, 8 * index)}, align 8")
+
+
+# --- functions: tp_btf, raw_tp, fentry, fexit, lsm, struct_ops -----------------------------------------
+
+
+def _function(c: Walker, section: Section, params: list[Param]) -> list[Value]:
+    node = params[0][2] if params else ast.Pass()
+    known = _prototype(c, section, node) if params else None
+    typed = section.type not in (ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE)
+    mode = "btf" if typed else "kernel"
+    made = []
+    at = 0
+    kinds: list[KernelType | None] = []
+    if known is not None:
+        kinds = [kind for _, kind in known[0]]
+        if section.attach_type in _WITH_RESULT or section.type == ProgType.LSM:
+            result = known[1]
+            kinds.append(result if result.size or isinstance(result, KPtr) else None)
+        if len(params) > len(kinds):
+            what = f"{section.rest} has {len(known[0])} arguments"
+            raise c.error(params[len(kinds)][2], f"{what}, {len(params)} are taken")
+    for i, param in enumerate(params):
+        kind = kinds[i] if i < len(kinds) else None
+        made.append(of_type(c, _checked(c, param, kind), _slot(c, at), mode))
+        # Structs of up to 16 bytes come by value in two words.
+        at += 2 if kind is not None and not isinstance(kind, (KInt, KPtr)) and kind.size > 8 else 1
+    return made
+
+
+_WITH_RESULT: Final = frozenset(
+    (
+        AttachType.TRACE_FEXIT,
+        AttachType.MODIFY_RETURN,
+        AttachType.TRACE_FSESSION,
+        AttachType.LSM_MAC,
+        AttachType.LSM_CGROUP,
+    )
+)
+
+
+def _prototype(
+    c: Walker, section: Section, node: ast.AST
+) -> tuple[list[tuple[str, KernelType]], KernelType] | None:
+    """(arguments, result) of what the program is attached to; None when it is not said where."""
+    target = section.rest
+    if not target or target.startswith("?"):
+        return None
+    types = types_of(c, node)
+    if section.type in (ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE) or (
+        section.attach_type == AttachType.TRACE_RAW_TP
+    ):
+        name = target.rpartition(":")[2]
+        found = types.typedef_proto(f"btf_trace_{name}")
+        if found is None:
+            raise c.error(node, f"the kernel has no tracepoint {name!r}")
+        return found[0][1:], found[1]  # the first is the tracepoint's own
+    if section.type == ProgType.LSM:
+        found = types.function(f"bpf_lsm_{target}")
+        if found is None:
+            raise c.error(node, f"the kernel has no LSM hook {target!r}")
+        return found
+    if section.type == ProgType.STRUCT_OPS:
+        return _operation(c, target, node)
+    found = types.function(target.partition("+")[0])
+    if found is None and section.type == ProgType.TRACING:
+        raise c.error(node, f"the kernel has no function {target!r} that programs can attach to")
+    return found
+
+
+def _operation(
+    c: Walker, target: str, node: ast.AST
+) -> tuple[list[tuple[str, KernelType]], KernelType] | None:
+    """``STRUCT/MEMBER`` or ``STRUCT:MEMBER`` of struct_ops; a member alone has the annotations' types."""
+    struct, found, member = target.replace(":", "/").partition("/")
+    if not found:
+        return None
+    types = types_of(c, node)
+    kind = types.by_name(struct)
+    if not isinstance(kind, KStruct):
+        raise c.error(node, f"the kernel has no struct {struct!r}")
+    btf = types.btf
+    from skep.errors import BtfError
+
+    try:
+        field, _ = btf.member(getattr(kind, "id", 0), member)
+    except BtfError:
+        raise c.error(
+            node, f"struct {struct} has no operation {member!r}", c.nearest(member, kind.names())
+        ) from None
+    return types.function_pointer(field.type)
+
+
+# --- records -----------------------------------------------------------------------------------------
+
+
+def _record(c: Walker, struct: str, params: list[Param]) -> list[Value]:
+    """A context that is a struct of the kernel's with typed pointers."""
+    made = []
+    for _, _, node in params:
+        kind = types_of(c, node).by_name(struct)
+        if not isinstance(kind, KStruct):
+            raise c.error(node, f"the kernel has no {struct}")
+        made.append(Value(ContextRecord(kind, nullable_members=False), c.ctx))
+    return made
+
+
+def _iterator(c: Walker, section: Section, params: list[Param]) -> list[Value]:
+    made = []
+    for _, annotation, node in params:
+        name = annotation.name if isinstance(annotation, b.Named) else f"bpf_iter__{section.rest}"
+        kind = types_of(c, node).by_name(name)
+        if not isinstance(kind, KStruct):
+            raise c.error(node, f"the kernel has no iterator {section.rest!r} (no struct {name})")
+        made.append(Value(ContextRecord(kind, nullable_members=True), c.ctx))
+    return made
+
+
+class ContextRecord(KernelRef):
+    """A context of typed pointers. Those of an iterator are None when it is at its end."""
+
+    def __init__(self, kind: KStruct, *, nullable_members: bool) -> None:
+        super().__init__(kind, "btf")
+        self.nullable_members = nullable_members
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        made = super().attr(c, v, name, node)
+        if self.nullable_members and name != "meta" and isinstance(made.type, KernelRef):
+            return Value(made.type.optional(True), made.ir)
+        return made
+
+
+# --- tracepoints --------------------------------------------------------------------------------------
+
+
+def _tracepoint(c: Walker, section: Section, program: Program, params: list[Param]) -> list[Value]:
+    if not params:
+        return []
+    system, _, event = section.rest.rpartition("/")
+    node = params[0][2]
+    if not event:
+        raise c.error(node, "which tracepoint?", 'write: @bpf.tracepoint("sched:sched_switch")')
+    kind = record(c, system, event, node)
+    whole = Value(kind, c.ctx)
+    first = params[0][1]
+    if len(params) == 1 and (params[0][0] == "ctx" or _names_record(first, event)):
+        if isinstance(first, b.Named) and not _names_record(first, event) and first.name not in kind.aliases:
+            raise c.error(node, f"{first.name} is not what {event} gives", f"write: ctx: bpf.{_camel(event)}")
+        return [whole]
+    made = []
+    for param in params:
+        value = kind.attr(c, whole, param[0], param[2])
+        said = annotated(c, param[1], param[2])
+        if isinstance(said, KPtr) and isinstance(value.type, KernelRef):
+            value = Value(KernelRef(said.to, value.type.mode), value.type.address(c, value, param[2]))
+        made.append(value)
+    return made
+
+
+def _camel(event: str) -> str:
+    return "".join(word.capitalize() for word in event.split("_"))
+
+
+def _names_record(annotation: Any, event: str) -> bool:
+    if not isinstance(annotation, b.Named):
+        return False
+    return annotation.name == "Tracepoint" or annotation.name.lower() == _camel(event).lower()
+
+
+class TracepointRecord(Type):
+    """The record of a tracepoint. The operand is the context."""
+
+    llvm = "ptr"
+    name = "a tracepoint's record"
+    aliases: tuple[str, ...] = ()
+
+    def same(self, other: Type) -> bool:
+        return type(other) is type(self) and other.name == self.name
+
+
+class SyscallRecord(TracepointRecord):
+    """syscalls:sys_enter_NAME and sys_exit_NAME: words at fixed places (include/trace/events/syscalls.h)."""
+
+    def __init__(self, event: str, fields: dict[str, tuple[int, str]]) -> None:
+        self.name = event
+        self.fields = fields
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        found = self.fields.get(name)
+        if found is None:
+            raise c.error(node, f"{self.name} has no argument {name!r}", c.nearest(name, self.fields))
+        offset, kind = found
+        at = c.offset(v.ir, offset)
+        if not kind.startswith("*"):
+            size, signed = _WORDS[kind]
+            got = c.em.op(f"load i{8 * size}, ptr {at}, align {size}")
+            if size < 8:
+                got = c.em.op(f"{'sext' if signed else 'zext'} i{8 * size} {got} to i64")
+            return Value(INT, got, *KInt(kind, size, signed).bounds)
+        return Value(KernelRef(_pointee(c, kind[1:], node), "user"), c.em.op(f"load ptr, ptr {at}, align 8"))
+
+
+def _pointee(c: Walker, word: str, node: ast.AST) -> KernelType:
+    if word == "char":
+        return _CHAR
+    if word == "void":
+        return KernelType()
+    if word.startswith("*"):
+        return KPtr(_pointee(c, word[1:], node), frozenset(("user",)))
+    if word in _WORDS:
+        return KInt(word, *_WORDS[word])
+    return types_of(c, node).by_name(word) or KernelType()
+
+
+class EventRecord(TracepointRecord):
+    """The record of any other tracepoint: ``struct trace_event_raw_CLASS``, relocated."""
+
+    def __init__(self, event: str, kind: KStruct) -> None:
+        self.name = event
+        self.kind = kind
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        whole = Value(KernelRef(self.kind, "btf"), v.ir)
+        for form, relative in (("__data_loc_", False), ("__rel_loc_", True)):
+            field = self.kind.field(form + name)
+            if field is not None:
+                word = whole.type.attr(c, whole, form + name, node)
+                offset = c.em.op(f"and i64 {word.ir}, 65535")
+                if relative:
+                    offset = c.em.op(f"add i64 {offset}, {field.bit_offset // 8 + 4}")
+                return Value(
+                    KernelRef(_CHAR, "kernel"), c.em.op(f"getelementptr i8, ptr {v.ir}, i64 {offset}")
+                )
+        if self.kind.field(name) is None:
+            hidden = ("ent", "__data")
+            known = [n.removeprefix("__data_loc_") for n in self.kind.names() if n not in hidden]
+            raise c.error(node, f"{self.name} has no field {name!r}", c.nearest(name, known))
+        made = whole.type.attr(c, whole, name, node)
+        kind = made.type
+        if isinstance(kind, KernelRef):
+            # What lies in the record is read in place; pointers in it are plain numbers to the verifier.
+            mode = "kernel" if kind.mode == "btf" and (kind.steps == () or _is_text(kind)) else kind.mode
+            return Value(KernelRef(kind.kind, mode, kind.steps, pointer=kind.pointer), made.ir)
+        return made
+
+
+def _is_text(kind: KernelRef) -> bool:
+    return kind.is_text and isinstance(kind.kind, KArray)
+
+
+def record(c: Walker, system: str, event: str, node: ast.AST) -> Any:
+    """The record of a tracepoint; refuses one that does not exist."""
+    from skep.uapi.tracepoints import event_classes, syscall_arguments
+
+    if system in ("syscalls", "") and event.startswith(("sys_enter_", "sys_exit_")):
+        call = event.partition("_")[2].partition("_")[2]
+        known = syscall_arguments(call)
+        if known is None:
+            from skep.uapi.tracepoints import syscall_names
+
+            raise c.error(
+                node, f"no system call with a tracepoint is called {call!r}", c.nearest(call, syscall_names())
+            )
+        fields = {"__syscall_nr": (8, "s32"), "nr": (8, "s32")}
+        if event.startswith("sys_exit_"):
+            fields["ret"] = (16, "s64")
+        else:
+            fields |= {name: (16 + 8 * i, kind) for i, (name, kind) in enumerate(known)}
+        return SyscallRecord(event, fields)
+    types = types_of(c, node)
+    for name in event_classes(event):
+        kind = types.by_name(f"trace_event_raw_{name}")
+        if isinstance(kind, KStruct):
+            made = EventRecord(event, kind)
+            made.aliases = (kind.local,)
+            return made
+    raise c.error(node, f"the kernel has no tracepoint {system}:{event}")
+
+
+# --- probes -------------------------------------------------------------------------------------------
+
+#: where a function's arguments are (Linux 64-bit calling conventions), its result, and the rest
+_REGISTERS: Final = {
+    "x86_64": (("di", "si", "dx", "cx", "r8", "r9"), "ax"),
+    "aarch64": (tuple(f"regs[{i}]" for i in range(8)), "regs[0]"),
+}
+_SYSCALL_REGISTERS: Final = {
+    "x86_64": ("di", "si", "dx", "r10", "r8", "r9"),
+    "aarch64": tuple(f"regs[{i}]" for i in range(6)),
+}
+
+
+def machine() -> str:
+    """The processor whose registers programs see."""
+    return os.uname().machine
+
+
+def register_offset(c: Walker, name: str, node: ast.AST) -> int:
+    """Where a register lies in struct pt_regs, in bytes. Refuses machines that are not known."""
+    if machine() == "x86_64":
+        field = CONTEXTS["pt_regs"].fields.get(name)
+        if field is not None:
+            return field[0]
+    elif machine() == "aarch64":
+        if name.startswith("regs["):
+            return 8 * int(name[5:-1])
+        if name in ("sp", "pc", "pstate"):
+            return 8 * (31 + ("sp", "pc", "pstate").index(name))
+    raise c.error(
+        node, f"{machine()} has no register {name!r}" if machine() in _REGISTERS else _other_machine()
+    )
+
+
+def _other_machine() -> str:
+    return f"the registers of {machine()} are not known to skep: x86_64 and aarch64 are"
+
+
+def registers(c: Walker) -> Value:
+    """The context of a probe: registers by name, and the function's arguments."""
+    return Value(Registers(), c.ctx)
+
+
+class Registers(Type):
+    """``bpf.PtRegs``: registers by the kernel's names, and ``arg0`` to ``arg5`` and ``ret``."""
+
+    name = "bpf.PtRegs"
+    llvm = "ptr"
+
+    def same(self, other: Type) -> bool:
+        return isinstance(other, Registers)
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        known = _REGISTERS.get(machine())
+        if known is None:
+            raise c.error(node, _other_machine())
+        if name == "ret":
+            name = known[1]
+        elif name.startswith("arg") and name[3:].isdigit() and int(name[3:]) < len(known[0]):
+            name = known[0][int(name[3:])]
+        at = c.offset(v.ir, register_offset(c, name, node))
+        return Value(INT, c.em.op(f"load i64, ptr {at}, align 8"), 0, (1 << 64) - 1)
+
+
+def _probe(c: Walker, section: Section, params: list[Param]) -> list[Value]:
+    if not params:
+        return []
+    node = params[0][2]
+    head = section.prefix.partition(".")[0]
+    if head == "usdt":
+        from skep.lang.contexts_usdt import arguments as usdt
+
+        return usdt(c, section, params)
+    if machine() not in _REGISTERS:
+        raise c.error(node, _other_machine())
+    if len(params) == 1 and isinstance(params[0][1], b.Named) and params[0][1].name == "PtRegs":
+        return [registers(c)]
+    user = head.startswith("u")
+    mode = "user" if user else "kernel"
+    target = section.rest.partition("+")[0]
+    places, result = _REGISTERS[machine()]
+    known: tuple[list[tuple[str, KernelType]], KernelType] | None = None
+    plain = head in ("kprobe", "kretprobe") and target and "*" not in target
+    if plain and (c.unit.types is not None or any(annotation is None for _, annotation, _ in params)):
+        known = types_of(c, node).function(target)
+    if "ret" in head:
+        if len(params) > 1:
+            raise c.error(
+                params[1][2], "a return probe has one value, the function's result", "keep arguments in a map"
+            )
+        said = _checked(c, params[0], known[1] if known else None)
+        return [of_type(c, said, _register(c, c.ctx, result, node), mode)]
+    if head == "ksyscall":
+        return _syscall(c, target, params)
+    made = []
+    for i, param in enumerate(params):
+        if i >= len(places):
+            raise c.error(param[2], f"only {len(places)} arguments come in registers")
+        kind = known[0][i][1] if known and i < len(known[0]) else None
+        if known and i >= len(known[0]):
+            raise c.error(param[2], f"{target} has {len(known[0])} arguments, {len(params)} are taken")
+        made.append(of_type(c, _checked(c, param, kind), _register(c, c.ctx, places[i], param[2]), mode))
+    return made
+
+
+def _register(c: Walker, base: str, name: str, node: ast.AST) -> str:
+    return c.em.op(f"load i64, ptr {c.offset(base, register_offset(c, name, node))}, align 8")
+
+
+def _syscall(c: Walker, target: str, params: list[Param]) -> list[Value]:
+    """ksyscall: the wrapper's one argument is the registers that the system call came with (Linux 4.17)."""
+    from skep.lang.core_refs import probed
+    from skep.uapi.tracepoints import syscall_arguments
+
+    known = syscall_arguments(target) or []
+    by_name = {name: (i, kind) for i, (name, kind) in enumerate(known)}
+    outer = _register(c, c.ctx, _REGISTERS[machine()][0][0], params[0][2])
+    made = []
+    for i, param in enumerate(params):
+        name, _, node = param
+        at, kind = by_name.get(name, (i, ""))
+        if at >= 6:
+            raise c.error(node, "a system call has at most 6 arguments")
+        offset = register_offset(c, _SYSCALL_REGISTERS[machine()][at], node)
+        place = c.em.op(f"inttoptr i64 {c.em.op(f'add i64 {outer}, {offset}')} to ptr")
+        word = c.em.op(f"load i64, ptr {probed(c, place, 'kernel', 8)}, align 8")
+        guess: KernelType | None = None
+        if kind.startswith("*"):
+            guess = KPtr(_pointee(c, kind[1:], node), frozenset(("user",)))
+        elif kind:
+            guess = KInt(kind, *_WORDS[kind])
+        made.append(of_type(c, _checked(c, param, guess), word, "user"))
+    return made
+
+
+# --- memory that the caller gives ----------------------------------------------------------------------
+
+
+def _memory(c: Walker, params: list[Param]) -> list[Value]:
+    """A syscall program's context: a struct that whoever runs it passes (BPF_PROG_RUN)."""
+    made = []
+    for name, annotation, node in params:
+        if annotation is None:
+            made.append(Value(RawContext(), c.ctx))
+            continue
+        if getattr(annotation, "__bpf__", None) is None:
+            raise c.error(
+                node,
+                f"{name}: the context of a syscall program is a struct of yours",
+                "@bpf.struct class Args",
+            )
+        made.append(Value(PtrType(c.unit.storage(annotation, c, node), "mem"), c.ctx))
+    return made
+
+
+__all__ = ["KernelRef", "arguments", "load", "record", "registers"]

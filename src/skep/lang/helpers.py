@@ -1,0 +1,96 @@
+"""``bpf.NAME`` in a program: helpers, kfuncs, the kernel's types and enumerators, and the friendly functions.
+
+A helper takes what its C prototype takes, less what the language knows: the context goes in by itself, a
+buffer and its length are one value, memory that the helper fills is what the call returns, flags are 0.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from skep.lang import core as co
+from skep.lang import helpers_read, helpers_say
+from skep.lang.contexts import section_of
+from skep.lang.core_refs import core_of
+from skep.lang.helpers_types import KernelName
+from skep.lang.kernel_types import KInt, types_of
+from skep.lang.values import BUILTIN, INT, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+
+def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
+    """What ``bpf.name`` means in a program; None when nothing is called so."""
+    own = helpers_say.FUNCTIONS.get(name) or helpers_read.FUNCTIONS.get(name)
+    if own is not None:
+        return Value(BUILTIN, obj=own)
+    special = helpers_read.SPECIAL.get(name)
+    if special is not None:
+        return Value(special)
+    number = number_of(c, name)
+    if number is not None:
+        from skep.lang.helpers_call import caller
+
+        check(c, number, name, node)
+        return Value(BUILTIN, obj=caller(number, name))
+    if name.isupper():
+        return enumerator(c, name, node)
+    from skep.lang import kfuncs
+
+    found = kfuncs.lookup(c, name, node)
+    if found is not None:
+        return found
+    types = types_of(c, node)
+    kind = types.by_name(name)
+    return None if kind is None or (kind.size == 0 and isinstance(kind, KInt)) else Value(KernelName(kind))
+
+
+def number_of(c: Walker, name: str) -> int | None:
+    """The number of the helper called ``name``, None when none is."""
+    try:
+        return c.unit.helper_number(name)
+    except KeyError:
+        return None
+
+
+def check(c: Walker, number: int, name: str, node: ast.AST) -> None:
+    """Refuse a helper that programs of this type do not have."""
+    if c.program is None:
+        return
+    from skep.uapi import availability
+
+    section = section_of(c, node)
+    attach = int(section.attach_type) if section.attach_type is not None else None
+    if availability.first(section.type, number, attach) is not None:
+        return
+    kind = section.type.name.lower()
+    later = availability.first(section.type, number)
+    if later is not None:
+        raise c.error(
+            node,
+            f"{kind} programs attached as {section.prefix} cannot call bpf_{name}",
+            "other attachments of them can",
+        )
+    others = [t.name.lower() for t in availability.types_with(number, (99, 0))]
+    first = min(
+        (f for t in availability.types_with(number, (99, 0)) if (f := availability.first(t, number))),
+        default=None,
+    )
+    hint = f"Linux {first[0]}.{first[1]} and later: {', '.join(others)} programs can" if first else ""
+    raise c.error(node, f"{kind} programs cannot call bpf_{name}", hint)
+
+
+def enumerator(c: Walker, name: str, node: ast.AST) -> Value | None:
+    """An enumerator of the kernel's, relocated where its enum has a name."""
+    found = types_of(c, node).enumerator(name)
+    if found is None:
+        return None
+    enum, value, size, signed = found
+    if not enum:
+        return c.int_const(value)
+    core = core_of(c)
+    got = c.em.op(core.enum_value(enum, name, value, size, signed, co.ENUM_VALUE))
+    bits = 8 * size
+    return Value(INT, got, -(1 << bits - 1) if signed else 0, (1 << bits - int(signed)) - 1)

@@ -1,0 +1,458 @@
+"""Calling any helper by its prototype: arguments from Python values, results as values of the language."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from skep.lang.aggregates import TextStorage
+from skep.lang.contexts import ContextRef, section_of
+from skep.lang.contexts_args import RawContext, Registers, TracepointRecord
+from skep.lang.contexts_fields import MOVES_PACKET
+from skep.lang.core_refs import KernelRef
+from skep.lang.helpers_read import address
+from skep.lang.kernel_types import KernelType, types_of
+from skep.lang.layout import OpaqueStorage, Storage
+from skep.lang.maps import MapType
+from skep.lang.values import INT, S64_MAX, S64_MIN, TEXT, U64, PtrType, Value
+from skep.verifier import kinds
+from skep.verifier.facts import args as a
+from skep.verifier.facts import protos
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+_BASE: Final = 0xFF
+
+
+class Param(NamedTuple):
+    """A parameter of the C prototype: type without name, name."""
+
+    type: str
+    name: str
+
+
+class Prototype(NamedTuple):
+    """The C prototype: what it returns, its parameters."""
+
+    result: str
+    params: tuple[Param, ...]
+
+
+@cache
+def prototype(number: int) -> Prototype:
+    """The C prototype of a helper."""
+    from skep.uapi.helpers import helpers
+
+    text = helpers()[number].prototype
+    found = re.fullmatch(r"(.*?)bpf_\w+\((.*)\)", text)
+    assert found is not None, text
+    params = []
+    for part in found[2].split(","):
+        part = part.strip()
+        if part not in ("void", "..."):
+            pieces = re.fullmatch(r"(.*?)(\w+)", part)
+            assert pieces is not None
+            params.append(Param(pieces[1].strip(), pieces[2]))
+    return Prototype(found[1].strip(), tuple(params))
+
+
+def caller(number: int, name: str) -> Callable[..., Value]:
+    """``bpf.NAME``: a function that compiles the call."""
+
+    def call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        return _Call(c, number, name, args, kwargs, node).emit()
+
+    return call
+
+
+#: arguments that are left out when what the language passes is all there is
+_DEFAULTS: Final = {"flags": 0}
+#: parameters whose buffers are the caller's, although the helper only writes to them
+_CALLER_BUFFERS: Final = frozenset(
+    [
+        "skb_load_bytes",
+        "skb_load_bytes_relative",
+        "xdp_load_bytes",
+        "probe_read",
+        "probe_read_str",
+        "probe_read_user",
+        "probe_read_kernel",
+        "probe_read_user_str",
+        "probe_read_kernel_str",
+        "get_stack",
+        "get_task_stack",
+        "get_current_comm",
+        "copy_from_user",
+        "copy_from_user_task",
+        "snprintf",
+        "snprintf_btf",
+        "d_path",
+        "dynptr_read",
+        "sysctl_get_name",
+        "sysctl_get_current_value",
+        "sysctl_get_new_value",
+        "getsockopt",
+        "load_hdr_opt",
+        "get_branch_snapshot",
+        "read_branch_records",
+        "skb_get_tunnel_opt",
+        "ima_inode_hash",
+        "ima_file_hash",
+        "flow_dissector_load_bytes",
+    ]
+)
+
+
+class _Call:
+    def __init__(
+        self, c: Walker, number: int, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> None:
+        self.c = c
+        self.number = number
+        self.name = name
+        self.given = list(args)
+        self.kwargs = dict(kwargs)
+        self.node = node
+        self.c_proto = prototype(number)
+        self.facts = self._facts()
+        self.map: MapType | None = None
+        #: what comes back through memory: (type, address)
+        self.outputs: list[Value | _Later] = []
+        self.operands: list[str] = []
+
+    def _facts(self) -> protos.Proto:
+        kind, attach, sleepable = 0, 0, False
+        if self.c.program is not None:
+            section = section_of(self.c, self.node)
+            kind, attach = int(section.type), int(section.attach_type or 0)
+            sleepable = section.sleepable
+        found = protos.proto(kind or 2, self.number, attach, sleepable)
+        if found is None:
+            raise self.error("its prototype is not known")
+        return found
+
+    def error(self, reason: str, hint: str = "") -> Exception:
+        return self.c.error(self.node, f"bpf.{self.name}(): {reason}", hint)
+
+    # --- the arguments one by one ----------------------------------------------------------------
+
+    def next(self, param: str) -> Value | None:
+        """The next argument, by position or name."""
+        if self.given:
+            return self.given.pop(0)
+        return self.kwargs.pop(param, None)
+
+    def need(self, param: str) -> Value:
+        value = self.next(param)
+        if value is None:
+            raise self.error(f"{param!r} is missing")
+        return value
+
+    def emit(self) -> Value:
+        c = self.c
+        arguments = [arg for arg in self.facts.args if arg.kind & _BASE != a.ARG_DONTCARE]
+        names = [p.name for p in self.c_proto.params]
+        names += [f"argument {i + 1}" for i in range(len(names), len(arguments))]
+        at = 0
+        while at < len(arguments):
+            at += self._argument(arguments, names, at)
+        if self.given or self.kwargs:
+            extra = next(iter(self.kwargs), None)
+            raise self.error(f"no argument is called {extra!r}" if extra else "too many arguments")
+        base = self.facts.ret & _BASE
+        pointer = base not in (a.RET_INTEGER, a.RET_VOID)
+        got = c.helper(self.number, self.operands, "ptr" if pointer else "i64")
+        if self.name in MOVES_PACKET:
+            from skep.lang.contexts_packet import moved
+
+            moved(c, self.node)
+        return self._result(base, got)
+
+    def _argument(self, arguments: list[protos.Arg], names: list[str], at: int) -> int:
+        """Pass one argument (or a buffer and its length); how many of the helper's were passed."""
+        arg, name = arguments[at], names[at]
+        kind = arg.kind & _BASE
+        sized = at + 1 < len(arguments) and arguments[at + 1].kind & _BASE in (
+            a.ARG_CONST_SIZE,
+            a.ARG_CONST_SIZE_OR_ZERO,
+        )
+        if kind == a.ARG_PTR_TO_CTX:
+            self._context()
+            return 1
+        if kind in (a.ARG_PTR_TO_MEM, a.ARG_PTR_TO_MAP_VALUE) and sized:
+            self._buffer(arg, name)
+            return 2
+        if kind == a.ARG_PTR_TO_MEM and not sized and arg.kind & kinds.MEM_UNINIT:
+            self._output(arg, name)
+            return 1
+        self.operands.append(self._one(arg, kind, name))
+        return 1
+
+    def _context(self) -> None:
+        c = self.c
+        if self.given and isinstance(
+            self.given[0].type, (ContextRef, RawContext, Registers, TracepointRecord)
+        ):
+            passed = self.given[0].type
+            if (
+                not isinstance(passed, ContextRef)
+                or passed.context
+                or self.name.startswith(("get_socket", "setsock"))
+            ):
+                self.operands.append(f"ptr {self.given.pop(0).ir}")
+                return
+        if not c.ctx:
+            raise self.error("it needs the context, which only a program has")
+        self.operands.append(f"ptr {c.ctx}")
+
+    def _one(self, arg: protos.Arg, kind: int, name: str) -> str:
+        c, node = self.c, self.node
+        nullable = bool(arg.kind & kinds.PTR_MAYBE_NULL)
+        if kind in (
+            a.ARG_ANYTHING,
+            a.ARG_CONST_SIZE,
+            a.ARG_CONST_SIZE_OR_ZERO,
+            a.ARG_CONST_ALLOC_SIZE_OR_ZERO,
+            a.ARG_SCALAR,
+        ):
+            value = self.next(name)
+            if value is None:
+                if name not in _DEFAULTS and not name.endswith("flags"):
+                    raise self.error(f"{name!r} is missing")
+                return "i64 0"
+            if value.type.llvm == "ptr" and not c.is_number(value):
+                return f"ptr {address(c, value, node)}"
+            return f"i64 {c.as_int(value, node, f'argument {name!r}').ir}"
+        value = self.next(name)
+        if value is None:
+            if nullable:
+                return "ptr null"
+            raise self.error(f"{name!r} is missing")
+        if nullable and value.type.name == "None":
+            return "ptr null"
+        if kind == a.ARG_CONST_MAP_PTR:
+            if not isinstance(value.type, MapType):
+                raise self.error(f"{name!r} is a map, not {value.type.name}")
+            self.map = value.type
+            return f"ptr {value.ir}"
+        if kind in (a.ARG_PTR_TO_MAP_KEY, a.ARG_PTR_TO_MAP_VALUE):
+            return f"ptr {self._element(kind, value)}"
+        if kind in (a.ARG_PTR_TO_BTF_ID, a.ARG_PTR_TO_BTF_ID_SOCK_COMMON, a.ARG_PTR_TO_PERCPU_BTF_ID):
+            return f"ptr {self._typed(value, arg, name)}"
+        if kind in (a.ARG_PTR_TO_SOCK_COMMON, a.ARG_PTR_TO_SOCKET):
+            if not isinstance(value.type, (ContextRef, KernelRef)):
+                raise self.error(f"{name!r} is a socket, not {value.type.name}")
+            return f"ptr {address(c, value, node)}"
+        if kind == a.ARG_PTR_TO_CONST_STR:
+            if value.type is not TEXT:
+                raise self.error(f"{name!r} is a constant text")
+            return f"ptr {c.unit.constant(value.obj + bytes(1))}"
+        if kind == a.ARG_PTR_TO_FUNC:
+            callback = getattr(c.unit, "callback", None)
+            if callback is None:
+                raise self.error("functions as arguments are not compiled here", "bpf.loop and for loops are")
+            return f"ptr {callback(c, value, node)}"
+        # memory of a kind that only the verifier can tell: locks, timers, dynptrs, ring buffer records, stack
+        return f"ptr {self._memory(value, name)}"
+
+    def _element(self, kind: int, value: Value) -> str:
+        if self.map is None:
+            raise self.error("the map comes before its key")
+        if kind == a.ARG_PTR_TO_MAP_KEY:
+            return self.map.key_address(self.c, value, self.node)
+        return self.map.value_address(self.c, value, self.node)
+
+    def _typed(self, value: Value, arg: protos.Arg, name: str) -> str:
+        want = f"struct {arg.btf}" if arg.btf else "a pointer of the kernel's"
+        if isinstance(value.type, ContextRef) and not arg.btf:
+            return address(self.c, value, self.node)
+        if not isinstance(value.type, KernelRef) or value.type.mode != "btf":
+            hint = "arguments of tp_btf, fentry and lsm programs are, and bpf.get_current_task_btf()"
+            raise self.error(f"{name!r} is {want} that the verifier follows, not {value.type.name}", hint)
+        have = value.type.kind.name.removeprefix("struct ")
+        if arg.btf and arg.btf != "*" and have.split("___")[0] != arg.btf:
+            raise self.error(f"{name!r} is {want}, not {value.type.kind.name}")
+        return address(self.c, value, self.node)
+
+    def _memory(self, value: Value, name: str) -> str:
+        c = self.c
+        if isinstance(value.type, PtrType):
+            if value.type.nullable:
+                c.refuse_none(value, self.node)
+            return value.ir
+        if value.type is TEXT:
+            return c.unit.constant(value.obj + bytes(1))
+        if c.is_number(value):
+            return self._spilled(value)
+        raise self.error(f"{name!r} is memory, not {value.type.name}")
+
+    def _spilled(self, value: Value) -> str:
+        from skep.bpf.types import u64
+
+        return self.c.spill(value, self.c.unit.storage(u64, self.c, self.node), self.node)
+
+    def _buffer(self, arg: protos.Arg, name: str) -> None:
+        """A buffer and its length, one value in Python. What has no length of its own takes ``size``."""
+        c, node = self.c, self.node
+        value = self.next(name)
+        writes = bool(arg.kind & kinds.MEM_UNINIT)
+        if value is None or value.type.name == "None":
+            if arg.kind & kinds.PTR_MAYBE_NULL:
+                self.operands += ["ptr null", "i64 0"]
+                return
+            if writes and self.name not in _CALLER_BUFFERS:
+                made = self._struct_output(name)
+                if made is not None:
+                    self.operands += [f"ptr {made.ir}", f"i64 {made.type.of.size}"]  # type: ignore[attr-defined]
+                    self.outputs.append(made)
+                    return
+            raise self.error(f"{name!r} is missing: a buffer" if writes else f"{name!r} is missing")
+        if value.type is TEXT:
+            if writes:
+                raise self.error(f"{name!r} is written: a constant cannot be")
+            at, size = c.unit.constant(value.obj + bytes(1)), len(value.obj)
+        elif isinstance(value.type, PtrType):
+            if value.type.nullable:
+                c.refuse_none(value, node)
+            if writes and not value.type.writable:
+                raise self.error(f"{name!r} is written, and {value.type.name} is read-only here")
+            at, size = value.ir, value.type.of.size
+        elif c.is_number(value) and not writes:
+            at, size = self._spilled(value), 8
+        else:
+            made = value.type.materialise(c, value, node)
+            if not isinstance(made.type, PtrType):
+                raise self.error(f"{name!r} is memory, not {value.type.name}")
+            at, size = made.ir, made.type.of.size
+        length = self.kwargs.pop("size", None)
+        if length is None:
+            self.operands += [f"ptr {at}", f"i64 {size}"]
+            return
+        number = c.as_int(length, node, "how many bytes")
+        if number.lo < 0 or number.hi > size:
+            raise self.error(
+                f"size may be {number.hi if number.hi > size else number.lo}, the buffer has {size} bytes"
+            )
+        self.operands += [
+            f"ptr {at}",
+            f"i64 {number.ir if number.const is not None else c.opaque(number.ir)}",
+        ]
+
+    # --- what comes back --------------------------------------------------------------------------
+
+    def _output(self, arg: protos.Arg, name: str) -> None:
+        """Memory of a known size that the helper fills: the call returns it, beside the helper's number."""
+        record = next((p for p in self.c_proto.params if p.name == name), None)
+        if arg.btf or (record is not None and "bpf_" in record.type) or record is None:
+            self.operands.append(f"ptr {self._memory(self.need(name), name)}")
+            return
+        room = self.c.buffer(8, 8)
+        self.c.zero(room, 8, 8)
+        self.operands.append(f"ptr {room}")
+        size = arg.size or 8
+        signed = "unsigned" not in record.type and "u64" not in record.type and "u32" not in record.type
+        got = self.c.buffer(8, 8) if size not in (1, 2, 4, 8) else room
+        self.outputs.append(_Later(size, signed, got))
+
+    def _struct_output(self, name: str) -> Value | None:
+        """A buffer for the struct that the C prototype names."""
+        from skep.uapi.contexts import CONTEXTS
+
+        record = next((p for p in self.c_proto.params if p.name == name), None)
+        struct = record.type.replace("struct", "").replace("*", "").strip() if record else ""
+        layout = CONTEXTS.get(struct)
+        if layout is None:
+            return None
+        of = LayoutStorage(struct)
+        room = self.c.buffer(layout.size, 8)
+        self.c.zero(room, layout.size, 8)
+        return Value(PtrType(of, "stack"), room)
+
+    def _result(self, base: int, got: str) -> Value:
+        c = self.c
+        nullable = bool(self.facts.ret & kinds.PTR_MAYBE_NULL)
+        value: Value
+        if base == a.RET_VOID:
+            value = c.none()
+        elif base == a.RET_INTEGER:
+            value = _integer(c, self.c_proto.result, got)
+        elif base == a.RET_PTR_TO_MAP_VALUE:
+            if self.map is None:
+                raise self.error("it returns a value of a map, and takes none")
+            value = Value(PtrType(c.unit.maps.value(self.map.map), "map", nullable=nullable), got)
+        elif base in (a.RET_PTR_TO_SOCKET, a.RET_PTR_TO_SOCK_COMMON, a.RET_PTR_TO_TCP_SOCK):
+            struct = "bpf_tcp_sock" if base == a.RET_PTR_TO_TCP_SOCK else "bpf_sock"
+            value = Value(ContextRef(struct, section_of(c, self.node), nullable=nullable, context=False), got)
+        elif base == a.RET_PTR_TO_BTF_ID:
+            name = self.facts.ret_btf or self.c_proto.result.replace("struct", "").replace("*", "").strip()
+            kind = types_of(c, self.node).by_name(name)
+            if kind is None:
+                raise self.error(f"the kernel has no type {name!r}")
+            value = Value(KernelRef(kind, "btf", nullable=nullable), got)
+        else:
+            value = Value(KernelRef(KernelType(), "kernel", nullable=nullable), got)
+        if not self.outputs:
+            return value
+        made = [v.load(c, v.at) if isinstance(v, _Later) else v for v in self.outputs]
+        return c.tuple([value, *made])
+
+
+class _Later:
+    """A number that a helper stores at ``at``: read after the call."""
+
+    def __init__(self, size: int, signed: bool, at: str = "") -> None:
+        self.size = size
+        self.signed = signed
+        self.at = at
+
+    def load(self, c: Walker, at: str) -> Value:
+        bits = 8 * self.size
+        got = c.em.op(f"load i{bits}, ptr {at}, align {self.size}")
+        if bits < 64:
+            got = c.em.op(f"{'sext' if self.signed else 'zext'} i{bits} {got} to i64")
+        lo = -(1 << bits - 1) if self.signed else 0
+        return Value(INT, got, lo, (1 << bits - int(self.signed)) - 1)
+
+
+def _integer(c: Walker, result: str, got: str) -> Value:
+    words = result.replace("const", "").strip()
+    if words == "u32":
+        return Value(INT, c.em.op(f"and i64 {got}, 4294967295"), 0, (1 << 32) - 1)
+    if words == "int":
+        got = c.em.op(f"ashr i64 {c.em.op(f'shl i64 {got}, 32')}, 32")
+        return Value(INT, got, -(1 << 31), (1 << 31) - 1)
+    if words == "u64" or "*" in words:
+        return Value(INT, got, 0, U64)
+    return Value(INT, got, S64_MIN, S64_MAX)
+
+
+class LayoutStorage(Storage):
+    """A struct of <linux/bpf.h> that a helper fills, by its layout."""
+
+    def __init__(self, struct: str) -> None:
+        from skep.uapi.contexts import CONTEXTS
+
+        self.layout = CONTEXTS[struct]
+        self.name = f"struct {struct}"
+        self.size = self.layout.size
+        self.align = 8
+
+    def same(self, other: Storage) -> bool:
+        return isinstance(other, LayoutStorage) and other.name == self.name
+
+    def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        found = self.layout.fields.get(name)
+        if found is None:
+            raise c.error(node, f"{self.name} has no field {name!r}", c.nearest(name, self.layout.fields))
+        offset, size, count = found
+        at = c.offset(v.ir, offset)
+        if count:
+            return Value(PtrType(TextStorage(abs(size) * count, False), "stack"), at)
+        return _Later(abs(size), size < 0).load(c, at)
+
+
+__all__ = ["Any", "LayoutStorage", "OpaqueStorage", "caller", "prototype"]

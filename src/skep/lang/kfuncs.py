@@ -1,0 +1,231 @@
+"""kfuncs: functions of the kernel's that programs may call, found in its BTF."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from skep.btf import types as t
+from skep.lang.core_refs import KernelRef, core_of
+from skep.lang.helpers_read import address
+from skep.lang.kernel_types import KernelType, KInt, KPtr, KStruct, types_of
+from skep.lang.maps import MapType
+from skep.lang.values import BUILTIN, INT, TEXT, PtrType, Value
+
+if TYPE_CHECKING:
+    from skep.lang.walk import Walker
+
+#: what the kernel answers None for (KF_RET_NULL); the flags are not in its BTF
+_RETURN_NULL: Final = frozenset(
+    [
+        "bpf_task_acquire",
+        "bpf_task_from_pid",
+        "bpf_task_from_vpid",
+        "bpf_task_get_cgroup1",
+        "bpf_cgroup_acquire",
+        "bpf_cgroup_ancestor",
+        "bpf_cgroup_from_id",
+        "bpf_cpumask_create",
+        "bpf_cpumask_acquire",
+        "bpf_get_kmem_cache",
+        "bpf_get_mem_cgroup",
+        "bpf_dynptr_slice",
+        "bpf_dynptr_slice_rdwr",
+        "bpf_iter_num_next",
+        "bpf_iter_task_next",
+        "bpf_iter_task_vma_next",
+        "bpf_iter_css_next",
+        "bpf_iter_css_task_next",
+        "bpf_iter_bits_next",
+        "bpf_iter_kmem_cache_next",
+        "bpf_iter_scx_dsq_next",
+        "bpf_get_task_exe_file",
+        "bpf_rbtree_first",
+        "bpf_rbtree_remove",
+        "bpf_rbtree_left",
+        "bpf_rbtree_right",
+        "bpf_rbtree_root",
+        "bpf_list_pop_front",
+        "bpf_list_pop_back",
+        "bpf_list_front",
+        "bpf_list_back",
+        "bpf_refcount_acquire_impl",
+        "bpf_obj_new_impl",
+        "bpf_percpu_obj_new_impl",
+        "bpf_arena_alloc_pages",
+        "bpf_crypto_ctx_create",
+        "bpf_crypto_ctx_acquire",
+        "bpf_xdp_ct_lookup",
+        "bpf_skb_ct_lookup",
+        "bpf_xdp_ct_alloc",
+        "bpf_skb_ct_alloc",
+        "bpf_ct_insert_entry",
+        "bpf_xdp_get_xfrm_state",
+        "bpf_get_fsverity_digest",
+        "scx_bpf_cpu_curr",
+        "scx_bpf_task_cgroup",
+        "bpf_dynptr_from_file",
+    ]
+)
+
+
+def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
+    """The kfunc ``name`` (or ``bpf_name``); None when the kernel has none."""
+    types = types_of(c, node)
+    for full in (name, f"bpf_{name}"):
+        if is_kfunc(types.btf, full):
+            found = types.function(full)
+            if found is not None:
+                return Value(BUILTIN, obj=_caller(full, *found))
+    return None
+
+
+def is_kfunc(btf: object, name: str) -> bool:
+    """Whether the kernel marks ``name`` as callable (a declaration tag, since Linux 6.10)."""
+    from skep.btf.read import Btf
+
+    assert isinstance(btf, Btf)
+    id = btf.find(name, t.FUNC)
+    if id is None:
+        return False
+    # The tag follows its function in the kernel's BTF, but nothing says so: look at all tags of that name.
+    return any(
+        isinstance(tag := btf[tag_id], t.DeclTag) and tag.type == id and tag.component == -1
+        for tag_id in btf.ids_named("bpf_kfunc")
+    )
+
+
+def _caller(name: str, params: list[tuple[str, KernelType]], result: KernelType) -> Callable[..., Value]:
+    def call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        return _call(c, name, params, result, args, kwargs, node)
+
+    return call
+
+
+def _call(
+    c: Walker,
+    name: str,
+    params: list[tuple[str, KernelType]],
+    result: KernelType,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    node: ast.AST,
+) -> Value:
+    given, named = list(args), dict(kwargs)
+    operands: list[str] = []
+    size: str = ""
+    for param, kind in params:
+        if param.endswith(("__prog", "__ign")):
+            operands.append("ptr null")
+            continue
+        if param.endswith(("__sz", "__szk")) and size:
+            operands.append(size)
+            size = ""
+            continue
+        value = given.pop(0) if given else named.pop(param, None)
+        if value is None:
+            if param.endswith(("__opt", "__nullable")):
+                operands.append("ptr null")
+                size = "i32 0"
+                continue
+            if isinstance(kind, KInt) and "flags" in param:
+                operands.append(f"i{8 * kind.size} 0")
+                continue
+            raise c.error(node, f"bpf.{name}(): {param!r} is missing")
+        operand, size = _operand(c, name, param, kind, value, node)
+        operands.append(operand)
+    if given or named:
+        raise c.error(node, f"bpf.{name}() takes {len(params)} arguments")
+    ret = _ir(result)
+    _declare(c, name, params, result)
+    if ret == "void":
+        c.em.do(f"call void @{name}({', '.join(operands)})")
+        return c.none()
+    got = c.em.op(f"call {ret} @{name}({', '.join(operands)})")
+    return _result(c, name, result, got)
+
+
+def _operand(
+    c: Walker, name: str, param: str, kind: KernelType, value: Value, node: ast.AST
+) -> tuple[str, str]:
+    """(operand, length of the memory it points to as an operand)."""
+    if isinstance(kind, KInt):
+        bits = 8 * kind.size
+        number = c.as_int(value, node, f"argument {param!r}")
+        if bits == 64 or number.const is not None:
+            return f"i{bits} {number.ir}", ""
+        return f"i{bits} {c.em.op(f'trunc i64 {number.ir} to i{bits}')}", ""
+    if value.type.name == "None":
+        return "ptr null", "i32 0"
+    if isinstance(value.type, MapType):
+        return f"ptr {value.ir}", ""
+    if value.type is TEXT:
+        return f"ptr {c.unit.constant(value.obj + bytes(1))}", f"i32 {len(value.obj)}"
+    if isinstance(value.type, PtrType):
+        if value.type.nullable:
+            c.refuse_none(value, node)
+        return f"ptr {value.ir}", f"i32 {value.type.of.size}"
+    if isinstance(value.type, KernelRef):
+        to = kind.to if isinstance(kind, KPtr) else None
+        have = value.type.kind
+        if isinstance(to, KStruct) and isinstance(have, KStruct) and to.local != have.local.split("___")[0]:
+            raise c.error(node, f"bpf.{name}(): {param!r} is a {to.name} *, not a {have.name} *")
+        if value.type.mode != "btf":
+            raise c.error(
+                node,
+                f"bpf.{name}(): {param!r} is a pointer that the verifier follows",
+                "take it from an argument of the program, or from a kfunc that gives one",
+            )
+        return f"ptr {address(c, value, node)}", ""
+    return f"ptr {address(c, value, node)}", ""
+
+
+def _ir(kind: KernelType) -> str:
+    if isinstance(kind, KPtr):
+        return "ptr"
+    if isinstance(kind, KInt):
+        return "i1" if kind.boolean else f"i{8 * kind.size}"
+    return "void"
+
+
+def _describe(c: Walker, kind: KernelType) -> str:
+    """The debug type of a parameter: pointers name their structs, for the kernel compares them."""
+    core = core_of(c)
+    if isinstance(kind, KPtr):
+        to = kind.to
+        if isinstance(to, KStruct):
+            return c.unit.di.pointer(core.struct(to).node)
+        if isinstance(to, KInt):
+            return c.unit.di.pointer(core.describe(to))
+        return c.unit.di.pointer("null")
+    if isinstance(kind, KInt):
+        return core.describe(kind)
+    return "null"
+
+
+def _declare(c: Walker, name: str, params: list[tuple[str, KernelType]], result: KernelType) -> None:
+    di = c.unit.di
+    node = di.extern(name, _describe(c, result), [(p, _describe(c, kind)) for p, kind in params])
+    kinds = ", ".join(_param_ir(kind) for _, kind in params)
+    ret = "zeroext i1" if _ir(result) == "i1" else _ir(result)
+    c.unit.declare(f'declare !dbg {node} {ret} @{name}({kinds}) section ".ksyms"')
+
+
+def _param_ir(kind: KernelType) -> str:
+    return "ptr" if isinstance(kind, KPtr) else f"i{8 * kind.size}"
+
+
+def _result(c: Walker, name: str, kind: KernelType, got: str) -> Value:
+    if isinstance(kind, KPtr):
+        nullable = name in _RETURN_NULL
+        return Value(
+            KernelRef(kind.to, "btf" if isinstance(kind.to, KStruct) else "kernel", nullable=nullable), got
+        )
+    assert isinstance(kind, KInt)
+    if kind.boolean:
+        return c.boolean(got)
+    bits = 8 * kind.size
+    if bits < 64:
+        got = c.em.op(f"{'sext' if kind.signed else 'zext'} i{bits} {got} to i64")
+    return Value(INT, got, *kind.bounds)
