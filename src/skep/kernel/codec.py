@@ -115,6 +115,23 @@ class IntCodec(Codec):
         return (check_int(value, self.low, self.high, self.name),)
 
 
+class BigCodec(Codec):
+    """An unsigned integer in network order; its value is the number."""
+
+    __slots__ = ("high", "name")
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, f"{size}s")
+        self.name = f"be{8 * size}"
+        self.high = (1 << 8 * size) - 1
+
+    def get(self, flat: Sequence[Any], at: int) -> Any:
+        return int.from_bytes(flat[at], "big")
+
+    def put(self, value: Any) -> tuple[Any, ...]:
+        return (check_int(value, 0, self.high, self.name).to_bytes(self.size, "big"),)
+
+
 class BoolCodec(Codec):
     __slots__ = ()
 

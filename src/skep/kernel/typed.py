@@ -5,6 +5,7 @@ from __future__ import annotations
 from skep.errors import BtfError
 from skep.kernel.codec import (
     ArrayCodec,
+    BigCodec,
     BoolCodec,
     BytesCodec,
     Codec,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from skep.kernel.structs import Field
 
 # Kinds of BTF (skep.btf.types), by number: the module itself is not needed for plain integers.
+_TYPEDEF: Final = 8
+#: names that programs written in Python give to numbers in network order (C's __be32 is an int as it lies)
+_BIG: Final = ("be16", "be32", "be64")
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FLOAT, _ENUM64 = 1, 2, 3, 4, 5, 6, 16, 19
 _SIGNED: Final = 1
 _BOOL: Final = 4
@@ -50,6 +54,9 @@ class Codecs:
         btf = self.btf
         if depth > _DEEPEST:
             btf.fail(type_id, f"structs nested more than {_DEEPEST} deep")
+        outer = btf[type_id]
+        if outer[0] == _TYPEDEF and outer[1] in _BIG:
+            return BigCodec(btf.size_of(type_id))
         id = btf.resolve(type_id)
         value = btf[id]
         kind = value[0]
