@@ -1,4 +1,4 @@
-"""`skep.load`: an object file, or a spec, into a kernel."""
+"""`skep.load`: an object file, a spec, or programs written in Python, into a kernel."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from skep.errors import NotSupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
     from typing import Any
 
+    from skep.bpf.programs import Program
     from skep.kernel.object import Object
     from skep.kernel.protocol import Kernel
     from skep.obj.spec import ObjectSpec
 
 
 def load(
-    source: str | os.PathLike[str] | ObjectSpec, *, kernel: str | Kernel = "auto", **options: Any
+    source: str | os.PathLike[str] | ObjectSpec | Program | ModuleType | Iterable[Program],
+    *,
+    kernel: str | Kernel = "auto",
+    cpu: str = "v3",
+    license: str | None = None,
+    **options: Any,
 ) -> Object:
     """Load a BPF object: create its maps, load its programs, attach nothing yet.
 
@@ -26,28 +34,99 @@ def load(
                 print(event.pid, event.comm)
 
     Args:
-        source: the path of an object file, or what `skep.obj.read` gave (changed as you like).
+        source: the path of an object file, or what `skep.obj.read` gave (changed as you like); or a
+            program written in Python, several of them, or the module that holds them.
         kernel: "auto" and "linux" are the running kernel; or any `Kernel`.
+        cpu: for programs in Python, the instruction set: "v1" to "v4" (docs/language.md).
+        license: for programs in Python, instead of the module's ``license`` (else "GPL").
         options: those of `skep.kernel.loader.Loader`: programs, variables, max_entries, reuse, targets,
             pin_root, kconfig, types, log_level.
 
     Returns the object; closing it (or the end of a ``with`` block) detaches and closes everything.
 
     Raises:
+        CompileError: a program in Python is outside the language.
         FormatError, LinkError: the object is damaged, or refers to what there is not.
         VerifierError: a program is refused; CoreReloError when because of a type that the kernel lacks.
         NotSupported: the kernel lacks a feature; `since` says which has it.
         PermissionDenied, MapIncompatible, KernelError: as they say. Nothing is left open or pinned.
     """
     from skep.kernel.loader import Loader
+    from skep.obj import read
+    from skep.obj.spec import ObjectSpec
 
     if isinstance(kernel, str):
         kernel = open_kernel(kernel)
-    if isinstance(source, (str, os.PathLike)):
-        from skep.obj import read
+    if isinstance(source, ObjectSpec):
+        spec = source
+    elif isinstance(source, (str, os.PathLike)):
+        spec = read(source)
+    else:
+        programs = programs_of(source)
+        spec = read(build(programs, cpu=cpu, license=license), name=_name_of(programs[0]))
+    return Loader(kernel, spec, **options).load()
 
-        source = read(source)
-    return Loader(kernel, source, **options).load()
+
+def programs_of(source: Any) -> list[Program]:
+    """The programs of a module, or of what `load` takes for several. Raises CompileError for none."""
+    from skep.bpf.programs import Program
+
+    if isinstance(source, Program):
+        return [source]
+    if isinstance(source, type(os)):
+        found = {id(obj): obj for obj in vars(source).values() if isinstance(obj, Program)}
+        if found:
+            return list(found.values())
+    elif isinstance(source, (list, tuple, set, frozenset)):
+        items = list(source)
+        if items and all(isinstance(one, Program) for one in items):
+            return items
+    from skep.errors import CompileError
+
+    what = getattr(source, "__name__", None) or repr(source)
+    raise CompileError(f"{what} holds no BPF program", hint="decorate a function: @bpf.xdp")
+
+
+def _name_of(program: Program) -> str:
+    name: str = os.path.basename(program.fn.__code__.co_filename).split(".", 1)[0]
+    return name
+
+
+def build(
+    source: Program | ModuleType | Iterable[Program],
+    *,
+    cpu: str = "v3",
+    license: str | None = None,
+    cache: bool = True,
+) -> bytes:
+    """The object of programs written in Python: compiled once, then taken from the cache.
+
+    The object is a standard one, for libbpf and bpftool as well. ``cache=False`` compiles in any case.
+
+    Raises:
+        CompileError: something is outside the language; the error points at it.
+        MissingDependency: it has to be compiled, and llvmlite is not installed.
+    """
+    from skep.llvm import cache as store
+
+    programs = programs_of(source)
+    parts: list[bytes] = []
+    if cache and store.directory() is not None:
+        from skep.bpf.key import of_programs
+
+        parts = of_programs(programs, cpu, license or "")
+        kept = store.lookup("bpf-object", *parts)
+        if kept is not None:
+            return kept
+    from skep.llvm.bpf import BpfCompiler
+
+    with BpfCompiler() as compiler:  # LLVM loads while the compiler's own modules do
+        from skep.lang.compile import to_ir
+
+        made = compiler.compile(to_ir(programs, cpu=cpu, license=license), cpu=cpu)
+    if parts:
+        store.store("bpf-object", made, *parts)
+    return made
 
 
 def open_kernel(name: str = "auto") -> Kernel:

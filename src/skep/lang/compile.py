@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from types import ModuleType
 from typing import Any
 
-from skep.bpf.programs import Program, Subprog
+from skep.bpf.programs import Program
 from skep.errors import CompileError
 from skep.lang.source import SourceFile
 from skep.lang.unit import Unit
 
 _LICENSES = ("license", "LICENSE", "__license__")
-
-
-def programs_of(namespace: dict[str, Any]) -> list[Program]:
-    """The programs that a module's namespace holds, each once."""
-    found: dict[int, Program] = {}
-    for obj in namespace.values():
-        if isinstance(obj, Program):
-            found[id(obj)] = obj
-    return list(found.values())
 
 
 def to_ir(programs: Sequence[Program], *, cpu: str = "v3", license: str | None = None) -> str:
@@ -73,26 +63,6 @@ def _namespaces(programs: Iterable[Program]) -> list[dict[str, Any]]:
     return list(spaces.values())
 
 
-def resolve(source: Any) -> list[Program]:
-    """The programs of what `skep.load` takes: a program, several, or a module."""
-    if isinstance(source, Program):
-        return [source]
-    if isinstance(source, ModuleType):
-        found = programs_of(vars(source))
-        if not found:
-            raise CompileError(
-                "the module has no programs",
-                file=getattr(source, "__file__", None),
-                hint="@bpf.xdp makes one",
-            )
-        return found
-    programs = list(source)
-    for one in programs:
-        if not isinstance(one, Program):
-            raise CompileError(f"{one!r} is no BPF program", hint="decorate the function: @bpf.xdp")
-    return programs
-
-
 def compile_programs(
     programs: Sequence[Program], *, cpu: str = "v3", license: str | None = None, kind: str = "obj"
 ) -> bytes:
@@ -107,6 +77,3 @@ def compile_programs(
     with BpfCompiler() as compiler:
         ir = to_ir(programs, cpu=cpu, license=license)
         return compiler.compile(ir, cpu=cpu, kind=kind)
-
-
-__all__ = ["Subprog", "compile_programs", "programs_of", "resolve", "to_ir"]
