@@ -71,6 +71,21 @@ def usdt(path: str) -> None:
         assert list(obj.bss.seen) == [-5, -5000, 7], list(obj.bss.seen)
 
 
+def overwrite(path: str) -> None:
+    """A ring buffer in overwrite mode: the newest records, as many as fit."""
+    if skep_version() < (6, 19):
+        return
+    with skep.load(path) as obj:
+        reader = obj.reader("ring")
+        obj.write.run(bytes(64), repeat=1000)
+        found = [record[:8] for record in reader.read()]
+        numbers = [int.from_bytes(record, "little") for record in found]
+        assert numbers == list(range(1000 - len(numbers), 1000)), numbers
+        assert 90 < len(numbers) < 110 and reader.overwritten == (1000 - len(numbers)) * 40
+        obj.write.run(bytes(64), repeat=2)
+        assert len(reader.read()) == 2 and not reader.wait(0)
+
+
 def skep_version() -> tuple[int, int]:
     from skep.linux.kernel import LinuxKernel
 
@@ -82,6 +97,7 @@ STEPS: dict[str, Callable[[str], None]] = {
     "replaced": replaced,
     "congestion": congestion,
     "usdt": usdt,
+    "overwrite": overwrite,
 }
 #: objects that the steps load besides their own
 OTHERS = ("replacing",)

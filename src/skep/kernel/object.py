@@ -149,9 +149,9 @@ class Object:
 
             made = PerfBuffer(map, codec)
         else:
-            from skep.kernel.ringbuf import RingBuf
+            from skep.kernel.ringbuf import ring_reader
 
-            made = RingBuf(map, codec, lost=self._lost_counter(name))
+            made = ring_reader(map, codec, lost=self._lost_counter(name))
         self._readers.append(made)
         return made
 

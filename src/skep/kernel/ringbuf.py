@@ -17,7 +17,7 @@ import gc
 from _thread import allocate_lock
 from sys import byteorder
 
-from skep.errors import KernelError, NotSupported
+from skep.errors import KernelError
 from skep.kernel.codec import Codec
 
 TYPE_CHECKING = False
@@ -100,10 +100,6 @@ class RingBuf:
     ) -> None:
         if map.type != _RINGBUF:
             raise KernelError(errno.EINVAL, f"map {map.name} is no ring buffer but {map.type_name}")
-        if map.flags & _RB_OVERWRITE:
-            raise NotSupported(
-                errno.EOPNOTSUPP, "reading a ring buffer in overwrite mode (BPF_F_RB_OVERWRITE)"
-            )
         self.map = map
         self.codec = codec
         self.count = 0
@@ -122,7 +118,7 @@ class RingBuf:
             raise
         self._consumer = self._views[0].cast("Q")
         producer = self._views[1]
-        self._producer = producer[:8].cast("Q")
+        self._producer = producer[:24].cast("Q")
         self._data = producer[page:]
         self._words = self._data.cast("I")
         self._fence = allocate_lock()
@@ -356,6 +352,15 @@ def _same(words: memoryview, at: int, step: int, count: int, head: int) -> int:
         else:
             high = middle
     return low
+
+
+def ring_reader(map: Map, codec: Codec | None = None, *, lost: Callable[[], int] | None = None) -> RingBuf:
+    """The reader that a ring buffer's mode asks for: a `RingBuf`, or its kind for overwrite mode."""
+    if map.flags & _RB_OVERWRITE:
+        from skep.kernel.overwrite import OverwriteRingBuf
+
+        return OverwriteRingBuf(map, codec, lost=lost)
+    return RingBuf(map, codec, lost=lost)
 
 
 def page_size() -> int:

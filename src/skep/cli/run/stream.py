@@ -96,9 +96,9 @@ class Buffer(Source):
         map = made.maps[name]
         self._is_ring = map.type_name == "ringbuf"
         if self._is_ring:
-            from skep.kernel.ringbuf import RingBuf
+            from skep.kernel.ringbuf import ring_reader
 
-            self.reader: Any = RingBuf(map, lost=made._lost_counter(name))
+            self.reader: Any = ring_reader(map, lost=made._lost_counter(name))
         else:
             from skep.kernel.perfbuf import PerfBuffer
 
@@ -138,6 +138,8 @@ class Buffer(Source):
 
     def summary(self) -> str:
         lost = self.reader.lost
+        if overwritten := getattr(self.reader, "overwritten", None):
+            return f"{self.name}: {self.shown} records, {overwritten} bytes of older ones overwritten"
         if lost is None:
             return f"{self.name}: {self.shown} records (the program does not count lost ones)"
         return f"{self.name}: {self.shown} records, {lost} lost"
@@ -159,6 +161,12 @@ class Printk(Source):
         self.counted = options.count is not None
         with Tracefs() as tracefs:
             self.fd = tracefs.open("trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
+            if tracefs.read("tracing_on").strip() == "0":
+                # A kernel that reported a bug of its own has switched it off.
+                print(
+                    "skep run: tracing is off (tracing_on in tracefs is 0): no output is shown",
+                    file=sys.stderr,
+                )
         self._rest = b""
         self.shown = 0
 
