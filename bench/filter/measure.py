@@ -18,12 +18,14 @@ class Run(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Medians of both sides, and the median of the ratios of neighbours (theirs / ours)."""
+    """Medians of both sides, the median of the ratios of neighbours (theirs / ours), and the ratios of the
+    minima of wall clock and of processor time."""
 
     theirs: float
     ours: float
     ratio: float
     best: float
+    cpu: float
     memory: float
 
 
@@ -34,7 +36,7 @@ def process(command: Sequence[str], environment: dict[str, str], stdout: str = o
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
     start = time.perf_counter()
-    pid = os.posix_spawn(command[0], command, environment, file_actions=actions)
+    pid = os.posix_spawn(command[0], list(command), environment, file_actions=actions)
     _, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter() - start
     if status:
@@ -54,5 +56,6 @@ def paired(theirs: Callable[[], Run], ours: Callable[[], Run], times: int) -> Pa
         median(run.wall for run in right),
         median(ratios),
         min(run.wall for run in left) / min(run.wall for run in right),
+        min(run.cpu for run in left) / min(run.cpu for run in right),
         max(run.memory for run in right),
     )

@@ -19,9 +19,9 @@ from skep.tap.walk import NO_LIMIT, MappedWalker, Mapping, ReadWalker, Walker
 
 #: bytes that all threads together walk at a time, and so have mapped; what is emitted needs as much again
 WINDOW = 64 << 20
-EMIT_WINDOW = 32 << 20
+EMIT_WINDOW = 24 << 20
 #: the least bytes of a chunk, and of the part of one that is walked in turns with others ("lane")
-CHUNK = 4 << 20
+CHUNK = 3 << 20
 LANE = 1 << 20
 #: more lanes than cache misses that a processor waits for at a time are of no use
 LANES = 16
