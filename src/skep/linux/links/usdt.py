@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from skep.errors import ElfError, KernelError
 from skep.kernel.link import Link
-from skep.linux.links.common import absent, bad, close_all, group, older
+from skep.linux.links.common import GroupLink, absent, bad, close_all, older
 from skep.linux.links.elfsym import ElfFile, find_binary
 from skep.linux.links.probe import attach_probe
 from skep.linux.links.usdt_args import Arg, pack_spec, parse
@@ -169,10 +169,12 @@ def _attach_sites(
                     ref_ctr_offset=site.semaphore,
                 )
             )
+        return UsdtLink(links, table, target=target)
     except BaseException:
         close_all(links)
+        if table is not None:
+            table.release()
         raise
-    return group(links, target=target)
 
 
 def _own_map(kernel: Kernel, program: Program, name: str, opened: ExitStack) -> int | None:
@@ -207,35 +209,98 @@ def _names(
 
 
 class _Specs:
-    """The maps through which usdt.bpf.h finds out where arguments are."""
+    """The maps through which usdt.bpf.h finds out where arguments are, and the slots that one link uses.
+
+    Which slots are in use is known to the kernel handle, for all links made through it: a slot's contents
+    do not say (a probe without arguments and cookie is all zeros).
+    """
 
     def __init__(self, kernel: Kernel, specs: Any, ips: Any) -> None:
         self.kernel = kernel
-        self.fd = specs if isinstance(specs, int) else specs.fileno()
-        self.ips = ips if ips is None or isinstance(ips, int) else ips.fileno()
-        info = INFO["bpf_map_info"].unpack(kernel.obj_get_info_by_fd(self.fd, "map"))
-        self.room, self.size = info["max_entries"], info["value_size"]
+        self.fd = kernel.dup(specs if isinstance(specs, int) else specs.fileno())
+        try:
+            self.ips = ips if ips is None or isinstance(ips, int) else ips.fileno()
+            info = INFO["bpf_map_info"].unpack(kernel.obj_get_info_by_fd(self.fd, "map"))
+        except BaseException:
+            kernel.close(self.fd)
+            raise
+        self.room, self.size = _number(info["max_entries"]), _number(info["value_size"])
+        #: number -> [links' uses, contents]
+        self.used: dict[int, list[Any]] = (
+            vars(kernel).setdefault("_usdt_slots", {}).setdefault(info["id"], {})
+        )
+        self.mine: list[int] = []
 
     def add(self, spec: bytes) -> int:
         """The number of the slot that holds ``spec``: one that has it already, or the first free one."""
-        assert isinstance(self.room, int) and isinstance(self.size, int)
         if len(spec) > self.size:
             bad(f"the map of USDT specs has values of {self.size} bytes, {len(spec)} are needed")
         spec = spec.ljust(self.size, b"\0")
+        number = next((n for n, (_, contents) in self.used.items() if contents == spec), None)
+        if number is None:
+            number = self._free()
+            self.kernel.map_update_elem(self.fd, struct.pack("=I", number), spec)
+            self.used[number] = [0, spec]
+        self.used[number][0] += 1
+        self.mine.append(number)
+        return number
+
+    def _free(self) -> int:
         value = bytearray(self.size)
         for number in range(self.room):
-            self.kernel.map_lookup_elem(self.fd, struct.pack("=I", number), value)
-            if value == spec:
-                return number
-            if not any(value):
-                self.kernel.map_update_elem(self.fd, struct.pack("=I", number), spec)
-                return number
+            if number not in self.used:
+                # someone else may share the map: what is not zero is theirs
+                self.kernel.map_lookup_elem(self.fd, struct.pack("=I", number), value)
+                if not any(value):
+                    return number
         raise KernelError(7, f"the map of USDT specs is full ({self.room} entries)")
 
     def add_address(self, address: int, number: int) -> None:
         if self.ips is None:
             raise absent("USDT arguments without the map __bpf_usdt_ip_to_spec_id", "5.15")
         self.kernel.map_update_elem(self.ips, struct.pack("=q", address), struct.pack("=I", number))
+
+    def release(self, *, keep: bool = False) -> None:
+        """Give the slots back; with ``keep`` they stay taken (for a link that was pinned)."""
+        mine, self.mine = self.mine, []
+        try:
+            for number in () if keep else mine:
+                self.used[number][0] -= 1
+                if not self.used[number][0]:
+                    del self.used[number]
+                    self.kernel.map_update_elem(self.fd, struct.pack("=I", number), bytes(self.size))
+        finally:
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                self.kernel.close(fd)
+
+
+def _number(value: int | bytes) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+class UsdtLink(GroupLink):
+    """All sites of a probe, and the slots of their specs."""
+
+    __slots__ = ("_pinned", "_table")
+
+    def __init__(self, links: list[Link], table: _Specs | None, *, target: str) -> None:
+        super().__init__(links, target=target)
+        self._table = table
+        self._pinned = False
+
+    def pin(self, path: str) -> None:
+        super().pin(path)
+        self._pinned = True
+
+    def close(self) -> None:
+        table, self._table = self._table, None
+        try:
+            super().close()
+        finally:
+            if table is not None:
+                table.release(keep=self._pinned)
 
 
 def _absolute(path: str, site: Site, pid: int) -> int:

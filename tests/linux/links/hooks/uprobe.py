@@ -184,8 +184,20 @@ def usdt_specs(rig: Rig) -> None:
             key = bytearray(8)
             rig.kernel.map_get_next_key(ips, None, key)
             assert 0 <= int.from_bytes(key, "little") - start < 64
-    value = bytearray(208)
-    for number, arguments in ((0, 3), (1, 1)):
+        value = bytearray(208)
+        for number, arguments in ((0, 3), (1, 1)):
+            rig.kernel.map_lookup_elem(specs, number.to_bytes(4, "little"), value)
+            assert int.from_bytes(value[200:202], "little") == arguments
+            assert int.from_bytes(value[192:200], "little") == number + 1  # the user's cookie
+    for number in (0, 1):
         rig.kernel.map_lookup_elem(specs, number.to_bytes(4, "little"), value)
-        assert int.from_bytes(value[200:202], "little") == arguments
-        assert int.from_bytes(value[192:200], "little") == number + 1  # the user's cookie
+        assert not any(value), "a slot is given back when its link is closed"
+    # Many times more links than slots, one after the other; two of one content share a slot.
+    for _ in range(20):
+        with (
+            program.attach(path, "skep", "open", pid=0, specs=specs, ips=ips),
+            program.attach(path, "skep", "open", pid=0, specs=specs, ips=ips) as again,
+        ):
+            again.close()
+            rig.kernel.map_lookup_elem(specs, bytes(4), value)
+            assert int.from_bytes(value[200:202], "little") == 3
