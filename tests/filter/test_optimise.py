@@ -7,6 +7,7 @@ import random
 import pytest
 
 from skep.errors import FilterSyntaxError
+from skep.filter import compile
 from skep.filter.ir import Block, Stmt, ret
 from skep.filter.optimise import optimise
 from tests.support import libpcap
@@ -237,6 +238,31 @@ def test_what_libpcap_miscompiles(text: str) -> None:
     if libpcap.version() == (1, 10, 3):
         theirs = libpcap.compile(text, linktype).insns or REJECT
         assert compare(raw, theirs, 1) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "linktype"),
+    [
+        # never come to: what is asked before contradicts it
+        ("ip6 proto gre && 16 / 1 ^ 1 <= tcp[tcpflags] or byte 4 | 17", 276),
+        ("ip6[34] <= 0 or ip6 proto gre && 16 / 1 ^ 1 <= tcp[tcpflags] and mopdl or byte 4 | 17", 276),
+        # dropped by the very pass that finds the divisor
+        ("5 + 16 != 0 || ip[25] % 32 % tcp-syn = sctp[21:4] % rarp[18:2] or ! (not (byte 10 < 255))", 12),
+        # come to, by some packet
+        ("(16 / tcp-syn ^ tcp-syn) != tcp[tcpflags]", 276),
+        ("udp or (16 / tcp-syn ^ tcp-syn) != tcp[tcpflags]", 1),
+        ("not 0xffffffff > - 1 or (4 % 2 & 1) != tcp[13]", 0),
+        ("len / (ip[0] & 0) = 3", 1),
+    ],
+)
+def test_a_divisor_of_zero_is_refused_where_libpcap_comes_to_it(text: str, linktype: int) -> None:
+    refused = ""
+    try:
+        compile(text, linktype=linktype)
+    except FilterSyntaxError as error:
+        refused = error.reason
+    theirs = libpcap.compile(text, linktype).error
+    assert ("by zero" in refused) == ("by zero" in theirs), (refused, theirs)
 
 
 @pytest.mark.parametrize("linktype", [1, 113, 12])

@@ -168,3 +168,35 @@ def test_blocks_that_depend_on_each_other_are_left_alone() -> None:
     for packet in packets([before, mine], 1, 100):
         assert by_libpcap(before)(*packet) == by_skep(mine)(*packet)
     assert len(mine) < len(before)
+
+
+def test_a_sum_of_many_terms_grows_in_proportion() -> None:
+    """Ten times the terms are ten times the work: counted in statements looked at, not in seconds."""
+    from skep.filter.optimise.values import Numbering
+
+    def work(terms: int) -> int:
+        count = 0
+        run = Numbering.run
+
+        def counted(self: Numbering, stmts: list[list[int]], row: list[int]) -> None:
+            nonlocal count
+            count += len(stmts)
+            run(self, stmts, row)
+
+        Numbering.run = counted  # type: ignore[method-assign]
+        try:
+            program = compile_filter("+".join(f"ip[{at % 97}]" for at in range(terms)) + " = 3")
+        finally:
+            Numbering.run = run  # type: ignore[method-assign]
+        assert len(program.insns) < 6 * terms + 20
+        return count
+
+    assert work(2000) < 12 * work(200)
+
+
+def test_beyond_all_measure_nothing_is_optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "+".join(["len"] * 300) + " = 3"
+    plain = compile_filter(text, optimise=False).insns
+    assert len(compile_filter(text).insns) < len(plain) / 3
+    monkeypatch.setattr("skep.filter.optimise.MOST_STATEMENTS", 1000)
+    assert compile_filter(text).insns == plain

@@ -27,11 +27,15 @@ from skep.filter.optimise.graph import (
     nodes_of,
 )
 from skep.filter.optimise.intern import intern, settle_root
+from skep.filter.optimise.reach import divides_by_zero
 from skep.filter.optimise.simplify import Simplifier
 from skep.isa.classic import BPF_JMP
 
 #: graphs up to this size come out as libpcap's listings
 EXACT_BLOCKS = 400
+
+#: more statements than this, a hundred times what any kernel loads, stay as they are
+MOST_STATEMENTS = 400_000
 
 _FRUITLESS_PASSES = 100  # libpcap's: passes that only move jumps may go round in circles
 
@@ -39,7 +43,8 @@ _FRUITLESS_PASSES = 100  # libpcap's: passes that only move jumps may go round i
 def optimise(root: Block) -> Block:
     """An equivalent graph, newly made; ``root``'s own blocks are not touched.
 
-    A graph with a loop inside a block (protochain) is returned as it is.
+    A graph with a loop inside a block (protochain) is returned as it is, and so is one of more than
+    `MOST_STATEMENTS`.
 
     Raises:
         FilterSyntaxError: arithmetic on constants divides by zero or shifts by more than 31 bits.
@@ -50,11 +55,15 @@ def optimise(root: Block) -> Block:
         return optimise_large(root) or root
     if any(stmt.code & 7 == BPF_JMP for block in walk(root) for stmt in block.stmts):
         return root
+    if sum(len(block.stmts) for block in walk(root)) > MOST_STATEMENTS:
+        return root
     try:
         return _exact(root)
     except FilterSyntaxError:
-        # libpcap may have dropped what is refused here, by dropping a division that had to stay.
-        _exact(root, careless=True)
+        # libpcap may have dropped what is refused here, by dropping a division that had to stay, or a part
+        # of the graph that had to stay although no packet reaches the division in it.
+        if divides_by_zero(root):
+            _exact(root, careless=True)
         return _exact(root, patient=True)
 
 

@@ -47,6 +47,8 @@ from skep.isa import classic as c
 _ZERO_MEANS_NOTHING = frozenset({c.BPF_ADD, c.BPF_LSH, c.BPF_RSH, c.BPF_OR, c.BPF_XOR})
 _X_WHEN_A_IS_ZERO = frozenset({c.BPF_ADD, c.BPF_OR, c.BPF_XOR})
 _ZERO_WHEN_A_IS_ZERO = frozenset({c.BPF_MUL, c.BPF_AND, c.BPF_LSH, c.BPF_RSH})
+#: Nodes of more statements lose those that were deleted at once.
+_LONG = 500
 
 
 class Simplifier(Numbering):
@@ -99,6 +101,9 @@ class Simplifier(Numbering):
             self.run(node.stmts, node.tru)
         node.traps = frozenset() if self.careless else self.traps(node)
         self._operand(node)
+        if len(node.stmts) > _LONG:
+            # What is deleted stays in place, as in libpcap, but not where it would be most of the work.
+            node.stmts = [stmt for stmt in node.stmts if stmt[0] != NOP]
 
     def _operand(self, node: Node) -> None:
         if node.code & c.BPF_X:
@@ -224,10 +229,10 @@ class Simplifier(Numbering):
         """Arithmetic with X; whether it was done for good."""
         op = stmt[0] & 0xF0
         a, x = self._known(val[A], tru[A]), self._known(val[X], tru[X])
-        if x == 0 and op in DIVISIONS:
-            if self.patient:
-                return False
-            raise by_zero(op)
+        if x == 0 and op in DIVISIONS and self.patient:
+            return False
+        # Otherwise a divisor of zero is refused when both are known, else as a constant, by the next pass,
+        # which may not come by here any more.
         if x is not None:
             if a is not None:
                 self._fold(stmt, op, a, x, val, tru)
