@@ -2,6 +2,7 @@
 
     python tools/gen_verifier.py
     python tools/gen_verifier.py --take VERSION ANSWER.json...
+    python tools/gen_verifier.py --take-kfuncs VERSION ANSWER.json
 
 helper_protos.txt (from tools/kernel_protos.py) becomes src/skep/verifier/facts/proto_table.py. The answers of
 kernels, tools/data/kernels/VERSION.txt, become src/skep/uapi/availability_table.py and
@@ -188,7 +189,7 @@ def firsts() -> dict[str, dict[int, Version]]:
                 note = told.get((context.partition("/")[0], known[number].name)) or told.get(
                     ("*", known[number].name)
                 )
-                if note:
+                if since <= previous and not (new and born(context) > previous) and note:
                     since = max(note, born(context))
                 elif since <= previous and not (new and born(context) > previous):
                     guessed.append(f"{context.partition('/')[0]} {known[number].name} {dotted(v)}")
@@ -318,10 +319,88 @@ def contexts() -> str:
     return "\n".join(out) + "\n"
 
 
+# --- kernel functions ---------------------------------------------------------------------------
+
+
+def take_kfuncs(name: str, path: str) -> None:
+    """Write tools/data/kfuncs/NAME.txt: a program type and the functions it may call, a line each."""
+    answer = json.loads(Path(path).read_text())
+    lines = [f"{kind} {' '.join(sorted(row['kfuncs']))}" for kind, row in answer["contexts"].items()]
+    folder = DATA / "kfuncs"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def kfunc_flags() -> dict[str, tuple[set[str], set[str]]]:
+    """name -> flags in 6.18, flags from 7.0 on."""
+    told: dict[str, str] = {}
+    for line in (DATA / "kfunc_flags.txt").read_text().splitlines():
+        if line[0] != "#":
+            name, flags = line.split()
+            told[name] = flags
+    out: dict[str, tuple[set[str], set[str]]] = {}
+    for line in (DATA / "kfuncs.txt").read_text().splitlines():
+        name, *cells = line.split()
+        by = {cell.partition(":")[0]: set(cell.partition(":")[2].split(",")) - {"-"} for cell in cells}
+        now = (
+            set(told[name].split(",")) - {"-"}
+            if name in told
+            else by.get("6.12", set()) | by.get("7.2", set())
+        )
+        later = by.get("7.2", by.get("6.12", set())) - {"TRUSTED_ARGS"}
+        out[name] = now - {"IMPLICIT_ARGS"}, later
+    for name, flags in told.items():
+        if name not in out:
+            found = set(flags.split(",")) - {"-"}
+            out[name] = found, found - {"TRUSTED_ARGS"}
+    for name in [n for n in out if n + "_impl" not in out]:
+        if "IMPLICIT_ARGS" in out[name][1]:
+            out[name + "_impl"] = out[name][0], out[name][1] - {"IMPLICIT_ARGS"}
+    return out
+
+
+def kfuncs() -> str:
+    flags = kfunc_flags()
+    first: dict[str, dict[str, Version]] = {}
+    found = {version(p.stem): p for p in (DATA / "kfuncs").glob("*.txt")}
+    for v in sorted(found):
+        for line in found[v].read_text().splitlines():
+            kind, *names = line.split()
+            for name in names:
+                first.setdefault(name, {}).setdefault(kind, v)
+    out = [
+        HEADER.format(
+            doc="Kernel functions: flags in Linux 6.18 and later, which programs may call them since when."
+        )
+    ]
+    out += ["# ruff: noqa: E501", "from typing import Final", ""]
+    out += [
+        "#: name, flags in 6.18, flags from 7.0 on, first version seen:program types",
+        'KFUNCS: Final = """',
+    ]
+    groups: dict[str, list[str]] = {}
+    for name, kinds in sorted(first.items()):
+        by: dict[Version, list[str]] = {}
+        for kind, v in kinds.items():
+            by.setdefault(v, []).append(kind)
+        text = " ".join(f"{dotted(v)}:{','.join(k)}" for v, k in sorted(by.items()))
+        now, later = flags.get(name, (set(), set()))
+        cells = [",".join(sorted(s)) or "-" for s in (now, later)]
+        groups.setdefault(text, []).append(" ".join([name, *cells]))
+    for text, rows in groups.items():
+        out += [f"@ {text}", *rows]
+    out.append('"""')
+    return "\n".join(out) + "\n"
+
+
 def main(args: list[str]) -> None:
     if args[:1] == ["--take"]:
         take(args[1], args[2:])
         return
+    if args[:1] == ["--take-kfuncs"]:
+        take_kfuncs(args[1], args[2])
+        return
+    (FACTS / "kfunc_table.py").write_text(kfuncs())
     (FACTS / "proto_table.py").write_text(protos())
     (FACTS / "tracepoint_nulls.py").write_text(nulls())
     (UAPI / "availability_table.py").write_text(availability())

@@ -1,8 +1,9 @@
 """Ask the running kernel which helpers each type of program may call and what it may read of its context.
 
-    python tools/probe_kernel.py OUT.json [coarse]
+    python tools/probe_kernel.py OUT.json [coarse|kfuncs]
 
-`coarse` asks about 4 and 8 bytes at a time and single bytes at multiples of four, for slow machines. Run as root in every kernel of interest; tools/gen_verifier.py puts the answers together. Nothing is attached:
+`coarse` asks about 4 and 8 bytes at a time and single bytes at multiples of four, for slow machines;
+`kfuncs` asks which kernel functions each type may call instead. Run as root in every kernel of interest; tools/gen_verifier.py puts the answers together. Nothing is attached:
 programs of a few instructions are loaded and closed. A context is `PROG_TYPE/ATTACH_TYPE`; helpers are a list of
 numbers (the prototype's own test of the attach point is not looked at), and context accesses are rows
 [offset, size, "r" or "w", what a read yields].
@@ -142,6 +143,24 @@ class Prober:
                     rows.append([off, size, "w", ""])
         return rows
 
+    def kfunc_names(self) -> list[tuple[str, int]]:
+        """(name, id) of the kernel's functions for programs: those it tags, or of an old one those we know."""
+        assert self.btf is not None
+        tagged = [row[2] for _, row in self.btf.items() if row[0] == 17 and row[1] == "bpf_kfunc"]
+        if tagged:
+            return [(self.btf[id][1], id) for id in tagged]
+        lines = (Path(__file__).parent / "data" / "kfuncs.txt").read_text().splitlines()
+        found = [(line.split()[0], self.btf.find(line.split()[0], 12)) for line in lines]
+        return [(name, id) for name, id in found if id]
+
+    def kfuncs(self, kind: P, attr: dict[str, Any]) -> list[str]:
+        out = []
+        for name, id in self.kfunc_names():
+            ok, log, _ = self.load(kind, insn(0x85, 0, 2, 0, id) + _EXIT, attr)
+            if ok or (log and "is not allowed" not in log and "(85) call" in log):
+                out.append(name)
+        return out
+
     def objects(self) -> dict[str, list[list[Any]]]:
         """What may be read and written of sockets and flow keys: a program each that has one in r0."""
         null_test = insn(0x55, 0, 0, 1) + insn(0x95)
@@ -188,25 +207,34 @@ def loaded(log: str) -> str:
     return "?"
 
 
-def main(path: str, *, coarse: bool = False) -> None:
+def main(path: str, *, coarse: bool = False, kfuncs: bool = False) -> None:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     prober = Prober()
     out: dict[str, Any] = {"release": os.uname().release, "contexts": {}}
+    asked: set[P] = set()
     for kind, attach, attr in prober.contexts():
+        if kfuncs:
+            found: dict[str, Any]
+            if kind not in asked and prober.works(kind, attr):
+                asked.add(kind)
+                found = {"kfuncs": prober.kfuncs(kind, attr)}
+                out["contexts"][kind.name] = found
+                print(kind.name, len(found["kfuncs"]), flush=True)
+            continue
         if not prober.works(kind, attr):
             print("no", kind.name, attach, prober.load(kind, _EXIT, attr)[1:], flush=True)
             continue
-        found: dict[str, Any] = {"helpers": prober.helpers(kind, attr)}
+        found = {"helpers": prober.helpers(kind, attr)}
         if kind not in _BTF_CONTEXT:
             found["access"] = prober.context(kind, attr, coarse)
         name = A(attach).name if attach else "0"
         out["contexts"][f"{kind.name}/{name}"] = found
         print(kind.name, name, len(found["helpers"]), len(found.get("access", [])), flush=True)
-    if not coarse:
+    if not (coarse or kfuncs):
         out["objects"] = prober.objects()
     Path(path).write_text(json.dumps(out))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], coarse="coarse" in sys.argv[2:])
+    main(sys.argv[1], coarse="coarse" in sys.argv[2:], kfuncs="kfuncs" in sys.argv[2:])

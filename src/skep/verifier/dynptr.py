@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from skep.verifier import kinds as k
+from skep.verifier.facts.args import ARG_PTR_TO_DYNPTR
 from skep.verifier.ptr import Dynptr, Ptr
 from skep.verifier.state import ALL_DYNPTR, ALL_INVALID, Frame, Slot
 
@@ -214,3 +215,11 @@ def _uninitialised(env: Env, p: Ptr) -> None:
     else:
         return
     env.reject("Dynptr has to be an uninitialized dynptr")
+
+
+def check_global_argument(env: Env, reg: int) -> None:
+    """Register ``reg`` holds a dynptr of any kind, for a global function that does not change it."""
+    from skep.verifier.helper_args import check_offset
+
+    check_offset(env, reg, ARG_PTR_TO_DYNPTR | k.MEM_RDONLY)
+    check_argument(env, reg, k.MEM_RDONLY)

@@ -10,7 +10,7 @@ from skep.verifier import kinds as k
 from skep.verifier.facts import args as a
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import ids_match
-from skep.verifier.precision import mark_precise
+from skep.verifier.precision import Backtrack, mark_precise, mark_state
 from skep.verifier.ptr import Ptr
 from skep.verifier.refs import check_lock, in_tree_callback
 from skep.verifier.scalar import Scalar
@@ -287,6 +287,25 @@ def _check_struct(env: Env, call: Call, reg: int, p: Ptr, kind: int, arg: Arg) -
         env.reject(f"R{reg} is of type {own[p.aux].name} but {name} is expected")
 
 
+def check_btf_argument(env: Env, reg: int, kind: int, btf_id: int) -> None:
+    """Register ``reg`` points to struct ``btf_id`` of the kernel's, as an argument ``kind`` wants it."""
+    value = env.state.regs[reg]
+    type = value.type
+    if kind & k.PTR_MAYBE_NULL:
+        type &= ~k.PTR_MAYBE_NULL
+    if type not in _BTF_TYPES or not isinstance(value, Ptr):
+        names = ", ".join(k.kind_name(t) for t in _BTF_TYPES)
+        env.reject(f"R{reg} type={k.kind_name(value.type)} expected={names}")
+    if value.type & k.PTR_MAYBE_NULL and not kind & k.PTR_MAYBE_NULL:
+        env.reject(f"Possibly NULL pointer passed to helper arg{reg}")
+    types = env.subject.types
+    own: Btf = value.obj  # type: ignore[assignment]
+    if types is None or not ids_match(own, value.aux, value.off, types, btf_id, False):
+        wanted = types[btf_id].name if types is not None else "?"
+        env.reject(f"R{reg} is of type {own[value.aux].name} but {wanted} is expected")
+    check_offset(env, reg, kind)
+
+
 def check_offset(env: Env, reg: int, kind: int) -> None:
     """The pointer has not been moved further than its kind allows (check_func_arg_reg_off)."""
     value = env.state.regs[reg]
@@ -426,9 +445,11 @@ def _constant_key(env: Env, p: Ptr, size: int) -> int:
         spills += 1
     if spills != size or not slot.value.const:
         return -1
-    from skep.verifier.precision import mark_slot_precise
-
-    mark_slot_precise(env, frame.frameno, spi)
+    st = env.state
+    if st.parent is not None:
+        bt = Backtrack(len(st.frames) - 1)
+        bt.slots[frame.frameno] |= 1 << spi
+        mark_state(env, st, bt, env.pc)
     value = slot.value.tv
     return value if value < 1 << 63 else -1
 

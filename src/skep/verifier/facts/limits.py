@@ -68,3 +68,19 @@ FEATURES: Final[dict[str, Version]] = {
     "lookups that are known to succeed": (6, 15),
     "untrusted reads through pointers to numbers": (6, 17),
 }
+
+#: releases that differ in what they take, oldest first
+VERSIONS: Final[tuple[Version, ...]] = (
+    (4, 4),
+    (4, 9),
+    (4, 14),
+    (4, 15),
+    (4, 16),
+    (4, 17),
+    (4, 18),
+    (4, 19),
+    (4, 20),
+    *((5, minor) for minor in range(20)),
+    *((6, minor) for minor in range(20)),
+    *((7, minor) for minor in range(4)),
+)

@@ -78,8 +78,8 @@ _DEPTH: Final = 4
 class Field:
     """A special field ``off`` bytes into its struct.
 
-    ``btf_id`` is what a pointer points to, in ``btf``; for the head of a list or tree ``btf_id`` is the struct
-    it holds and ``node_off`` where in it the node lies.
+    ``btf_id`` is what a pointer points to, in ``btf``; for the head of a list or tree it is the struct that
+    is held, and ``node_off`` where in it the node lies.
     """
 
     __slots__ = ("btf", "btf_id", "kind", "node_off", "off", "size")
