@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 #: subcommand -> (module with ``main(argv) -> int``, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "asm": ("skep.cli.asm", "assemble text into bytecode"),
+    "batch": ("skep.cli.batch", "run many commands over the kernel's objects"),
     "btf": ("skep.cli.btf", "list and print type information"),
+    "build": ("skep.cli.build", "compile programs written in Python to an object"),
     "cgroup": ("skep.cli.cgroup", "programs attached to cgroups"),
+    "check": ("skep.cli.check", "verify programs without a kernel, and say what is wrong"),
     "disasm": ("skep.cli.disasm", "list bytecode as text"),
     "exec": ("skep.cli.exec", "run raw bytecode once and print r0"),
     "explain": ("skep.cli.explain", "why a verifier refused a program, from its log"),
@@ -25,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "map": ("skep.cli.map", "maps and what they hold"),
     "net": ("skep.cli.net", "programs attached to network interfaces"),
     "prog": ("skep.cli.prog", "loaded programs"),
-    "run": ("skep.cli.run", "load an object, attach its programs, print their events"),
+    "run": ("skep.cli.run", "load programs, attach them, print their events"),
     "struct_ops": ("skep.cli.struct_ops", "kernel interfaces implemented by programs"),
 }
 

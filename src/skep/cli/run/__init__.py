@@ -12,6 +12,9 @@ Programs named on the command line are the only ones loaded. Records of ring buf
 bpf_printk output, are printed as they come. Ctrl-C, the end of CMD, --duration or --count end it all; the
 programs are detached then. With CMD the exit status is CMD's.
 
+With CMD, a constant of the program named only_pid, target_pid, targ_pid or filter_pid is CMD's process id,
+unless --set says otherwise (--set only_pid=0 for all processes).
+
 How records are typed: --type, else the type of the map's values, else the one struct of the object's BTF
 that has the record's size and is no kernel type (a global `struct event *unused;` brings a struct into BTF).
 """
@@ -26,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         if not command:
             parser().error("a command is missing after --")
     options = parser().parse_args(own)
-    if not options.file.endswith(".o"):
+    if not options.file.endswith((".o", ".py")):
         from skep.cli.run.kinds import explain
 
         explain(options.file)
@@ -38,14 +41,14 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="skep run",
-        usage="skep run FILE.o [PROG ...] [options] [-- CMD ...]",
-        description="Load a BPF object, attach its programs, print their events and bpf_printk output.",
+        usage="skep run FILE [PROG ...] [options] [-- CMD ...]",
+        description="Load BPF programs, attach them, print their events and bpf_printk output.",
         epilog=_EPILOG,
         formatter_class=_Help,
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("file", metavar="FILE.o", help="an object that clang or anyone else built")
+    add("file", metavar="FILE", help="an object (.o), or programs written in Python (.py)")
     add("programs", nargs="*", metavar="PROG", help="programs to load (default: all)")
     where = made.add_argument_group("where programs attach")
     add = where.add_argument

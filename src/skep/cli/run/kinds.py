@@ -10,7 +10,6 @@ _LATER = {
     ".c": "compile it first: clang -O2 -g -target bpf -c FILE.c -o FILE.o",
     ".s": "assemble it first, as an object with its own sections: llvm-mc -triple bpf -filetype obj",
     ".bt": "bpftrace scripts cannot be run yet",
-    ".py": "Python programs cannot be run yet",
 }
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from skep.kernel.object import Object
     from skep.obj.spec import ObjectSpec
 
+#: constants that tools keep the process in that they look at; CMD's, unless --set says otherwise
+_OF_COMMAND = ("only_pid", "target_pid", "targ_pid", "filter_pid")
 #: no exit status yet
 _RUNNING = -1000
 #: how long the reader sleeps at most: records that were written without a wake-up are found then
@@ -27,9 +29,8 @@ _TICK_MS = 100
 
 def run(options: argparse.Namespace, command: list[str]) -> int:
     from skep import load
-    from skep.obj import read
 
-    spec = read(options.file)
+    spec = _read(options.file)
     with ExitStack() as stack:
         child = Child(command) if command else None
         if child is not None:
@@ -64,6 +65,16 @@ def run(options: argparse.Namespace, command: list[str]) -> int:
             reader.drain()
         _finish(made, readers, options)
         return child.status() if child is not None else 0
+
+
+def _read(path: str) -> ObjectSpec:
+    if path.endswith(".py"):
+        from skep.cli.python import compiled
+
+        return compiled(path)
+    from skep.obj import read
+
+    return read(path)
 
 
 def _finish(made: Object, readers: list[Source], options: argparse.Namespace) -> None:
@@ -234,4 +245,20 @@ def _variables(words: list[str], child: Child | None, spec: ObjectSpec) -> dict[
             out[name] = int(value, 0)
         except ValueError:
             out[name] = value
+    if child is not None:
+        for name in _OF_COMMAND:
+            if name not in out and _is_constant(spec, name):
+                out[name] = child.pid
     return out
+
+
+def _is_constant(spec: ObjectSpec, name: str) -> bool:
+    """Whether ``name`` is a variable of .rodata."""
+    from skep.btf import types as t
+
+    btf = spec.btf
+    id = btf.find(name, t.VAR) if btf is not None else None
+    section = btf.find(".rodata", t.DATASEC) if btf is not None else None
+    if btf is None or id is None or section is None:
+        return False
+    return any(row[0] == id for row in btf[section][3])

@@ -47,6 +47,10 @@ class Records:
         self._given = self._asked_for(types)
         if not self._given and made.spec.maps[name].value_type_id and self._exact:
             self._given = made.spec.maps[name].value_type_id
+        if not self._given and self.btf is not None:
+            # what programs written in Python say: a variable that points to the record
+            named = self.btf.find(f"{name}__record", t.VAR)
+            self._given = self.btf[self.btf[named][2]][2] if named is not None else 0
 
     def _asked_for(self, types: list[str]) -> int:
         """The type that ``--type`` names for this map, 0 without."""
