@@ -29,6 +29,18 @@ class Program(Handle):
         state = "closed" if self.closed else f"fd {self._fd}"
         return f"<Program {self.name} {self.spec.type.name} {state}>"
 
+    @property
+    def info(self) -> dict[str, int | bytes]:
+        """What the kernel says of the program: struct bpf_prog_info, by field (run_cnt and run_time_ns count
+        while statistics are on)."""
+        from skep.uapi.attr import INFO
+
+        return INFO["bpf_prog_info"].unpack(self.kernel.obj_get_info_by_fd(self.fd, "prog"))
+
+    @property
+    def id(self) -> int:
+        return int(self.info["id"])
+
     def attach(self, *target: Any, **options: Any) -> Link:
         """Attach where ``target`` says, or without one where the section name says.
 
