@@ -13,6 +13,7 @@ import pytest
 from skep.isa import classic as c
 from skep.isa import decode, encode
 from tests.asm import corpus
+from tests.support import oracles
 
 PROGRAM = "r0 = 1\nif r1 > 5 goto out\nr0 = 0x1122334455667788 ll\nout: exit\n"
 BYTES = bytes.fromhex(
@@ -65,6 +66,23 @@ def test_hex_input() -> None:
         assert skep("disasm", "--hex", stdin=text).stdout == want
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("form", ["-d", "-dd", "-ddd"])
+def test_what_tcpdump_prints_is_classic_code(form: str) -> None:
+    tool = oracles.tool("tcpdump")
+    listings = [
+        subprocess.run([tool, "-y", "EN10MB", how, "ip and tcp port 8080"], capture_output=True, check=True)
+        for how in (form, "-d")
+    ]
+    assert skep("disasm", "--classic", stdin=listings[0].stdout).stdout == listings[1].stdout
+
+
+def test_text_is_no_extended_bytecode() -> None:
+    done = skep("disasm", stdin=b"r0 = 1\nexit\n\n\n\n\n", status=1)
+    assert done.stderr.startswith(b"skep disasm: this is text, not bytecode: `skep asm` assembles it")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_errors_are_a_line_and_a_caret(tmp_path: Path) -> None:
     file = tmp_path / "bad.s"
     file.write_text("r0 = 0\nr0 += w1\nexit\n")
@@ -75,7 +93,7 @@ def test_errors_are_a_line_and_a_caret(tmp_path: Path) -> None:
     assert lines[0].startswith(f"skep asm: {file}:2:7: expected r1")
     assert lines[1:] == ["r0 += w1", "      ^^"]
     assert out.read_bytes() == b"old" and sorted(os.listdir(tmp_path)) == ["bad.s", "out.bin"]
-    assert b"multiple of 8" in skep("disasm", stdin=b"1234567", status=1).stderr
+    assert b"multiple of 8" in skep("disasm", stdin=b"\x95123456", status=1).stderr
     assert b"ELF object" in skep("disasm", stdin=b"\x7fELF" + bytes(60), status=1).stderr
     assert b"hex digits" in skep("disasm", "--hex", stdin=b"95 zz", status=1).stderr
     assert b"one hex digit" in skep("disasm", "--hex", stdin=b"95 0", status=1).stderr

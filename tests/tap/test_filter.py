@@ -12,7 +12,7 @@ import skep
 from skep import capture
 from skep.capture.linktype_names import NAMES
 from skep.capture.linktype_numbers import FILE_NUMBERS
-from skep.errors import CaptureError, FilterSyntaxError, SkepError
+from skep.errors import CaptureError, FilterSyntaxError, KernelError, PermissionDenied, SkepError
 from tests.support import libpcap, pcapfiles
 from tests.tap.support import insns
 
@@ -133,6 +133,40 @@ def test_attached_filter_decides_what_a_socket_receives() -> None:
         assert got == [b"keep", b"kept"]
         with pytest.raises(BlockingIOError):
             receiver.recv(100)
+        filter_.detach(receiver)
+        sender.sendto(b"drop", address)
+        assert receiver.recv(100) == b"drop"
+        with pytest.raises(KernelError, match="SO_DETACH_FILTER: the socket has no filter"):
+            filter_.detach(receiver)
+
+
+def test_detach_takes_off_either_form_and_no_locked_one() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        filter_ = skep.Filter("udp")
+        filter_.attach(sock)
+        sock.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
+        with pytest.raises(PermissionDenied, match="locked"):
+            filter_.detach(sock)
+
+
+def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
+    filter_ = skep.Filter("tcp")
+    for wrong in (None, 5, b"\xd4\xc3\xb2\xa1", ["a.pcap"]):
+        with pytest.raises(TypeError, match=r"path or a skep\.capture\.Reader"):
+            filter_.run(wrong)  # type: ignore[arg-type]
+    missing = tmp_path / "missing.pcap"
+    for path, reason in ((missing, "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(CaptureError, match=reason) as caught:
+            list(filter_.run(path))
+        assert caught.value.path == str(path)
+        with pytest.raises(CaptureError, match=reason):
+            filter_.run(path).count()
+
+
+@pytest.mark.parametrize("wirelen", [-1, 1 << 32, 1 << 64])
+def test_lengths_on_the_wire_that_no_packet_has(wirelen: int) -> None:
+    with pytest.raises(ValueError, match="0 to 2\\*\\*32 - 1"):
+        skep.Filter("len > 5").matches(b"abc", wirelen)
 
 
 def test_link_types_by_the_numbers_that_files_have() -> None:

@@ -6,13 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+_PRINTABLE = bytes(range(32, 127)) + b"\t\n\r"
+
 
 def main(argv: Sequence[str]) -> int:
     from skep.asm import CLASSIC_NOTATIONS, NOTATIONS
 
     parser = argparse.ArgumentParser(
         prog="skep disasm",
-        description="List eBPF or, with --classic, classic BPF bytecode, legal or not.",
+        description="List eBPF or, with --classic, classic BPF bytecode, legal or not. Classic code may be "
+        "the text, too, that tcpdump -d, -dd or -ddd prints.",
     )
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="bytecode; - is standard input")
     parser.add_argument(
@@ -38,17 +41,39 @@ def main(argv: Sequence[str]) -> int:
     code = _read(options.file, options.hex)
     order: ByteOrder = "big" if options.big_endian else "little"
     if options.classic:
-        from skep.asm import disassemble_classic
+        from skep.asm import assemble_classic, disassemble_classic
         from skep.isa import classic
 
-        lines = disassemble_classic(classic.decode(code, order), notation)
+        text = None if options.hex else _text(code)
+        insns = (
+            classic.decode(code, order) if text is None else assemble_classic(text, file=_name(options.file))
+        )
+        lines = disassemble_classic(insns, notation)
     else:
         from skep.asm import disassemble
         from skep.isa import decode
 
+        if not options.hex and _text(code) is not None:
+            from skep.errors import DecodeError
+
+            reason = (
+                "this is text, not bytecode: `skep asm` assembles it, --hex reads hex digits and listings"
+            )
+            raise DecodeError(reason, path=_name(options.file))
         lines = disassemble(decode(code, order), notation)
     sys.stdout.write("".join(line + "\n" for line in lines))
     return 0
+
+
+def _name(file: str) -> str | None:
+    return None if file == "-" else file
+
+
+def _text(data: bytes) -> str | None:
+    """What is printable from its first to its last byte, as a string: no bytecode is, `tcpdump -ddd` is."""
+    if not data or data.translate(None, _PRINTABLE):
+        return None
+    return data.decode("ascii")
 
 
 def _read(file: str, hexadecimal: bool) -> bytes:
@@ -57,7 +82,7 @@ def _read(file: str, hexadecimal: bool) -> bytes:
     else:
         with open(file, "rb") as stream:
             data = stream.read()
-    name = None if file == "-" else file
+    name = _name(file)
     if hexadecimal:
         from skep.asm.listing import raw_bytes
 

@@ -47,6 +47,21 @@ def attach(sock: socket.socket, insns: Sequence[ClassicInsn], *, drain: bool = T
     return "ebpf"
 
 
+def detach(sock: socket.socket) -> None:
+    """Take off the program that a socket has, of either form.
+
+    Raises:
+        KernelError: it has none; `PermissionDenied` if it is locked.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    except PermissionError:
+        raise PermissionDenied(errno.EPERM, "the socket's filter is locked", cmd="SO_DETACH_FILTER") from None
+    except OSError as error:
+        reason = "the socket has no filter" if error.errno == errno.ENOENT else None
+        raise KernelError(error.errno or errno.EINVAL, reason, cmd="SO_DETACH_FILTER") from None
+
+
 def _jumps_back(insns: Sequence[ClassicInsn]) -> bool:
     """Linux takes classic code with forward jumps only (protochain jumps back)."""
     return any(insn.code == classic.BPF_JMP | classic.BPF_JA and insn.k & 0x80000000 for insn in insns)

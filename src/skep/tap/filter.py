@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import socket
 
     from skep.capture import Reader
+    from skep.errors import CaptureError
     from skep.isa import ClassicInsn, Insn
     from skep.tap.native import ScanCode
 
@@ -116,16 +117,25 @@ class Run:
         """Matches by stretches of some 256 KB; stretches without a match are left out.
 
         Raises:
-            CaptureError: at damage, after everything before it.
+            CaptureError: at damage, after everything before it; or the file cannot be read.
         """
         from skep import capture
         from skep.capture import Reader
 
-        if isinstance(self._capture, Reader):
-            yield from self._of(self._capture)
-        else:
-            with capture.open(self._capture) as reader:
-                yield from self._of(reader)
+        try:
+            if isinstance(self._capture, Reader):
+                yield from self._of(self._capture)
+            else:
+                with capture.open(self._capture) as reader:
+                    yield from self._of(reader)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> CaptureError:
+        from skep.errors import CaptureError
+
+        path = error.filename or getattr(self._capture, "path", self._capture)
+        return CaptureError(error.strerror or str(error), path=str(path))
 
     def _of(self, reader: Reader) -> Iterator[Batch]:
         from skep.capture.stream import Stream
@@ -198,10 +208,13 @@ class Run:
             return sum(len(batch.table) for batch in self.batches())
         import os
 
-        with Input(os.fspath(self._capture), self._owner.recipe) as source:
-            source.run(threads=min(len(os.sched_getaffinity(0)), 8))
-            self.seen = source.seen
-            return source.matched
+        try:
+            with Input(os.fspath(self._capture), self._owner.recipe) as source:
+                source.run(threads=min(len(os.sched_getaffinity(0)), 8))
+                self.seen = source.seen
+                return source.matched
+        except OSError as error:
+            raise self._unreadable(error) from error
 
 
 class Filter:
@@ -270,6 +283,8 @@ class Filter:
             self._code, _, _ = native(self.cbpf)
         data = packet if isinstance(packet, bytes) else bytes(memoryview(packet))
         length = len(data) if wirelen is None else wirelen
+        if not 0 <= length < 1 << 32:
+            raise ValueError(f"wirelen {length}: a length in bytes, 0 to 2**32 - 1")
         if self._code is not None:
             return self._code.match(data, length)
         from skep.vm import classic
@@ -284,7 +299,18 @@ class Filter:
         return self.keep(packet, wirelen) != 0
 
     def run(self, capture: str | os.PathLike[str] | Reader) -> Run:
-        """Filter a capture: a path, or a `skep.capture.Reader`."""
+        """Filter a capture: a path, or a `skep.capture.Reader`.
+
+        Raises:
+            TypeError: it is neither. A file that cannot be read is found out by the first packet asked for
+                (`CaptureError` with its path).
+        """
+        from os import PathLike
+
+        from skep.capture import Reader
+
+        if not isinstance(capture, (str, PathLike, Reader)):
+            raise TypeError(f"a capture is a path or a skep.capture.Reader, not {type(capture).__name__}")
         return Run(self, capture)
 
     def attach(self, sock: socket.socket) -> str:
@@ -302,6 +328,16 @@ class Filter:
 
         live = sock.family == sockets.AF_PACKET
         return attach(sock, self.recipe.compile(self.linktype, self.snaplen, live=live))
+
+    def detach(self, sock: socket.socket) -> None:
+        """Take the filter off a socket, whichever `attach` put there: from now on it receives everything.
+
+        Raises:
+            KernelError: there is none (ENOENT), or it is locked (`PermissionDenied`).
+        """
+        from skep.tap.attach import detach
+
+        detach(sock)
 
     def explain(self) -> str:
         """The listing with each instruction's meaning beside it."""
