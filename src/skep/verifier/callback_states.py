@@ -93,3 +93,13 @@ def tree_less(env: Env, caller: Frame, callee: Frame) -> None:
     callee.regs[1] = callee.regs[2] = node
     callee.in_callback = True
     callee.callback_ret = _BOOLEAN
+
+
+def task_work(env: Env, caller: Frame, callee: Frame) -> None:
+    """bpf_task_work_schedule_signal, _resume: (map, key, value), later."""
+    p = caller.regs[3]
+    assert isinstance(p, Ptr) and isinstance(p.obj, MapFacts)
+    callee.regs[1] = env.ptrs.make(k.CONST_PTR_TO_MAP, aux=0, obj=p.obj)
+    _key_and_value(env, p.obj, 0, callee)
+    callee.in_async = True
+    callee.callback_ret = (-(1 << 31), (1 << 31) - 1)

@@ -179,7 +179,7 @@ def check_argument(env: Env, reg: int, flags: int, clone_ref: int = 0, kind: int
 
     MEM_UNINIT: it is made here, of the kind that the flags (or ``kind``) say.
     """
-    from skep.verifier.mem import check_mem_access
+    from skep.verifier.stack import check_bounds
 
     p = env.state.regs[reg]
     if not isinstance(p, Ptr) or p.type not in (k.PTR_TO_STACK, k.CONST_PTR_TO_DYNPTR):
@@ -189,7 +189,7 @@ def check_argument(env: Env, reg: int, flags: int, clone_ref: int = 0, kind: int
             env.reject("Dynptr has to be an uninitialized dynptr")
         _uninitialised(env, p)
         for off in (0, 8):
-            check_mem_access(env, reg, off, 8, True, -1)
+            check_bounds(env, reg, p, p.off + off, 8, False, True)
         initialise(env, reg, kind or flag_kind(flags), clone_ref)
         return
     if p.type == k.CONST_PTR_TO_DYNPTR and not flags & k.MEM_RDONLY:
