@@ -165,7 +165,8 @@ class ContextRef(Type):
         field = self.field(c, v, name, node)
         if name in BOUNDS:
             way = "value()" if name.startswith("optval") else "packet()"
-            raise c.error(node, f"{self.name}.{name} is an address", f"take what you need from ctx.{way}")
+            hint = f"take what you need from ctx.{way}; len(ctx.{way}) is how much there is"
+            raise c.error(node, f"{self.name}.{name} is an address", hint)
         pointer = POINTERS.get((self.struct, name))
         if pointer is not None:
             struct, nullable = pointer
@@ -236,7 +237,7 @@ def _record(field: ContextField) -> IntRecord:
 
 
 class ContextArray(Type):
-    """An array of numbers in a context (``cb``, ``args``), indexed by constants. The operand is the context."""
+    """An array of numbers in a context, indexed by constants. The operand is the context."""
 
     llvm = "ptr"
 

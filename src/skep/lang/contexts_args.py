@@ -270,7 +270,12 @@ def _record(c: Walker, struct: str, params: list[Param]) -> list[Value]:
 def _iterator(c: Walker, section: Section, params: list[Param]) -> list[Value]:
     made = []
     for _, annotation, node in params:
-        name = annotation.name if isinstance(annotation, b.Named) else f"bpf_iter__{section.rest}"
+        name = f"bpf_iter__{section.rest}"
+        called = "Iter" + _camel(section.rest)
+        if isinstance(annotation, b.Named) and annotation.name not in (name, called, "Context"):
+            raise c.error(
+                node, f"{annotation.name} is not what this iterator gives", f"write: ctx: bpf.{called}"
+            )
         kind = types_of(c, node).by_name(name)
         if not isinstance(kind, KStruct):
             raise c.error(node, f"the kernel has no iterator {section.rest!r} (no struct {name})")

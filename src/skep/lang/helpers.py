@@ -10,7 +10,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from skep.lang import core as co
-from skep.lang import helpers_read, helpers_say
+from skep.lang import helpers_print, helpers_read, helpers_say
 from skep.lang.contexts import section_of
 from skep.lang.core_refs import core_of
 from skep.lang.helpers_types import KernelName
@@ -26,7 +26,7 @@ def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
     own = helpers_say.FUNCTIONS.get(name) or helpers_read.FUNCTIONS.get(name)
     if own is not None:
         return Value(BUILTIN, obj=own)
-    special = helpers_read.SPECIAL.get(name)
+    special = helpers_read.SPECIAL.get(name) or helpers_print.SPECIAL.get(name)
     if special is not None:
         return Value(special)
     number = number_of(c, name)

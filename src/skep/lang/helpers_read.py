@@ -132,6 +132,13 @@ class _Question(Type):
             return _flag(c, core_of(c).type_info(kind, co.TYPE_EXISTS))
         raise c.error(arg, f"{self.name} takes a field of a kernel's type", f"{self.name[:-1]}task.pid)")
 
+    def call(self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        value = positional(c, self.name[:-2], args, kwargs, node, 1)[0]
+        kind = value.type.kind if isinstance(value.type, (KernelName, KernelRef)) else None
+        if kind is None or self.what != "sizeof":
+            raise c.error(node, f"{self.name} takes a type of the kernel's")
+        return self._size(c, kind)
+
     def _size(self, c: Walker, kind: KernelType) -> Value:
         if not isinstance(kind, KStruct):
             return c.int_const(kind.size)
