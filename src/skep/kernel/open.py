@@ -44,6 +44,7 @@ def map_from_fd(kernel: Kernel, fd: int, *, key: Codec | None = None, value: Cod
             number["value_size"],
             number["max_entries"],
             number["map_flags"],
+            extra=number.get("map_extra", 0),
             name=text(info.get("name", b"")),
             key=key,
             value=value,

@@ -56,6 +56,8 @@ def of_program(kernel: Kernel, linked: LinkedProgram, error: KernelError) -> Ske
                 return NotSupported(
                     error.errno or 0, f"program {spec.name}: {name}", since=SINCE.get(name), cmd=error.cmd
                 )
+        what = f"program {spec.name}: {kind.c_name}, which this kernel was built without,"
+        return NotSupported(error.errno or 0, what, cmd=error.cmd)
     if _POISON in log and linked.failed_relos:
         where = spec.name
         pcs = [int(found) for found in _LAST_INSN.findall(log)]

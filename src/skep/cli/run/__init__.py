@@ -61,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
     add("--pid", type=int, metavar="PID", help="process, of uprobes, USDT, perf events and task iterators")
     add("--event", metavar="NAME", help="of perf_event programs: cpu-clock, page-faults, …")
     add("--freq", type=int, default=99, metavar="HZ", help="samples a second of perf_event programs (99)")
+    add("--route", metavar="PREFIX", help="of LWT programs: the route, which leads to --iface or --via")
+    add("--via", metavar="ADDRESS", help="the gateway of --route")
+    add("--socket", metavar="PID:FD", help="a process's socket, of socket and sk_reuseport programs")
+    add("--replace", metavar="PROG", help="of freplace programs: a loaded program's pinned file, id or name")
+    add("--lirc", metavar="DEVICE", help="of lirc_mode2 programs: /dev/lirc0")
     add("--netns", metavar="NAME", help="network namespace: a name, path or pid")
     add(
         "--hook",

@@ -78,6 +78,8 @@ class Attached:
             for iface in self._ifaces(program):
                 link = program.attach(iface, direction, netns=_netns(options))
                 self._keep(link, program.name)
+        elif kind == ProgType.SOCKET_FILTER and options.socket is not None:
+            self._keep(program.attach(self._socket()), program.name)
         elif kind == ProgType.SOCKET_FILTER:
             for iface in self._ifaces(program):
                 self._keep(program.attach(self._raw_socket(iface)), program.name)
@@ -104,9 +106,15 @@ class Attached:
         elif kind == ProgType.PERF_EVENT:
             self._keep(self._perf_event(program), program.name)
         elif kind in _LWT:
-            raise SkepError(f"{program.name}: {kind.name} programs attach to a route: load it from Python")
-        elif kind in (ProgType.SK_REUSEPORT, ProgType.LIRC_MODE2, ProgType.EXT):
-            raise SkepError(f"{program.name}: {kind.name} programs need a target: attach it from Python")
+            self._keep(self._route(program), program.name)
+        elif kind == ProgType.SK_REUSEPORT:
+            if options.socket is None:
+                raise self._needs(program, "--socket PID:FD, a socket of the group")
+            self._keep(program.attach(self._socket()), program.name)
+        elif kind == ProgType.LIRC_MODE2:
+            self._keep(self._receiver(program), program.name)
+        elif kind == ProgType.EXT:
+            self._keep(program.attach(), program.name)
         else:
             self._keep(program.attach(**self._probe_options(program)), program.name)
 
@@ -139,6 +147,30 @@ class Attached:
         if len(found) != 1:
             raise SkepError(f"{program.name}: the object has {len(found)} sockmaps; attach it from Python")
         return self.made.maps[found[0]]
+
+    def _route(self, program: Program) -> Link:
+        options = self.options
+        if options.route is None:
+            raise self._needs(program, "--route DESTINATION and --iface NAME (or --via ADDRESS)")
+        dev = options.iface[0] if options.iface else None
+        return program.attach(options.route, dev=dev, via=options.via, netns=_netns(options))
+
+    def _receiver(self, program: Program) -> Link:
+        device = self.options.lirc
+        if device is None:
+            found = sorted(name for name in os.listdir("/dev") if name.startswith("lirc"))
+            if len(found) != 1:
+                many = f"there are {', '.join(found)}" if found else "this machine has no infrared receiver"
+                raise SkepError(f"{program.name} (lirc_mode2) needs --lirc DEVICE: {many}")
+            device = f"/dev/{found[0]}"
+        return program.attach(device)
+
+    def _socket(self) -> Any:
+        from skep.cli.run.targets import socket_of
+
+        made = socket_of(self.options.socket)
+        self._sockets.append(made)
+        return made
 
     def _raw_socket(self, iface: str) -> Any:
         import socket

@@ -35,9 +35,15 @@ def run(options: argparse.Namespace, command: list[str]) -> int:
         child = Child(command) if command else None
         if child is not None:
             stack.callback(child.abandon)
+        from skep.cli.run.targets import replaced
+        from skep.loading import open_kernel
+
+        kernel = open_kernel()
         made = load(
             spec,
+            kernel=kernel,
             programs=options.programs or None,
+            targets=replaced(kernel, spec, options.replace, options.programs, stack),
             variables=_variables(options.set, child, spec),
             max_entries={name: _number(value, name) for name, value in _pairs(options.max_entries, "MAP=N")},
             pin_root=options.pin_root,
