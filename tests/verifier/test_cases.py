@@ -50,7 +50,14 @@ def test_the_kernel_agrees_with_the_cases(file: Path, live: Lab) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_our_verifier_agrees_with_the_cases(file: Path) -> None:
-    failures = [text for case in read_file(file) if (text := wrong(case, judge(case.question)))]
+    failures = []
+    for case in read_file(file):
+        try:
+            text = wrong(case, judge(case.question))
+        except Exception as error:
+            text = f"{case.file}:{case.line}: {case.name}: {type(error).__name__}: {error}"
+        if text:
+            failures.append(text)
     assert not failures, told(failures)
 
 

@@ -31,7 +31,7 @@ class Compared(NamedTuple):
 def compare(lab: Lab, question: Question) -> Compared:
     theirs = lab.ask(question)
     try:
-        ours = judge(question)
+        ours = judge(question, seconds=10)
     except RecursionError:
         return Compared(BROKEN, theirs, Answer(False), "RecursionError")
     except Exception as error:

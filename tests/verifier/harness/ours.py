@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 from skep.btf import Btf
@@ -59,12 +62,33 @@ def subject_of(question: Question) -> Subject:
     )  # fmt: skip
 
 
-def judge(question: Question, *, log_level: int = 0, **options: Any) -> Answer:
+class TookTooLong(Exception):
+    """No verdict in the time that any program may take."""
+
+
+@contextlib.contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raise TookTooLong in the body after so many seconds (main thread)."""
+
+    def late(*_: object) -> None:
+        raise TookTooLong(f"no verdict after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def judge(question: Question, *, log_level: int = 0, seconds: int = 30, **options: Any) -> Answer:
     """The verdict of `skep.verifier.check`; anything but a VerifierError comes out as it is."""
     from skep.verifier import check
 
     try:
-        verdict = check(subject_of(question), log_level=log_level, **options)
+        with at_most(seconds):
+            verdict = check(subject_of(question), log_level=log_level, **options)
     except VerifierError as error:
         return Answer(False, error.reason, 13, log=error.log)
     return Answer(True, "", 0, verdict.processed, verdict.states, verdict.peak_states, verdict.log)
