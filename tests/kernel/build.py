@@ -44,7 +44,7 @@ def no_leaks() -> Iterator[None]:
     """Fail when a ``with`` block leaves a descriptor of BPF or perf open, or any mapping of one."""
     before, maps_before = descriptors(), _mappings()
     yield
-    gc.collect()  # the kernel's BTF, mapped while loading, hangs in a cycle
+    gc.collect()
     left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what}
     assert not left, f"left open: {left}"
     assert _mappings() <= maps_before, f"left mapped: {_mappings() - maps_before}"

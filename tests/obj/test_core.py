@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from skep.btf import Btf, BtfBuilder
 from skep.btf import types as t
 from skep.errors import CoreReloError
 from skep.obj.core_spec import essential
+from tests.elf.clang import compile_c
 from tests.kernels.images import Missing
 from tests.kernels.types import btf as btf_of
 from tests.obj import libbpf
@@ -172,3 +175,29 @@ def test_modules_are_asked_when_the_kernel_has_none(tmp_path: Path) -> None:
     both = obj.link_program(spec, "prog", target=obj.CoreTarget(base, lambda: [module.btf()]))
     assert not both.failed_relos
     assert (0x61, 4) in [(insn.opcode, insn.off) for insn in both.insns]
+
+
+def test_a_targets_types_are_let_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cycle keeps a kernel's BTF mapped until garbage is collected."""
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        oracles.absent("/sys/kernel/btf/vmlinux")
+    monkeypatch.setenv("SKEP_CACHE", "")
+    path = tmp_path / "fields.o"
+    compile_c(
+        "struct task_struct { int pid; } __attribute__((preserve_access_index));"
+        '__attribute__((section("raw_tp/sys_enter"), used)) int prog(struct task_struct **ctx)'
+        "{ return (long)&ctx[0]->pid; }",
+        path,
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        target = obj.CoreTarget.kernel()
+        linked = obj.link_program(obj.read(path), "prog", target=target)
+        assert not linked.failed_relos
+        types = weakref.ref(target.btf)
+        assert types() is not None
+        del target, linked
+        assert types() is None
+    finally:
+        gc.enable()

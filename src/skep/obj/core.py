@@ -36,12 +36,9 @@ class CoreTarget:
     def __init__(
         self, btf: Btf | Callable[[], Btf], modules: Callable[[], Iterable[Btf]] | None = None
     ) -> None:
-        self._btf = btf
-        self._modules = modules
-        self._module_btfs: list[Btf] | None = None
+        self._types = _Types(btf, (lambda base: modules()) if modules is not None else None)
         #: what answers may be kept on disk under; b"": they are not
         self.identity = b""
-        self._flavours: dict[Btf, dict[str, list[str]]] = {}
         self._resolvers: dict[Btf, Resolver] = {}
 
     @classmethod
@@ -51,7 +48,7 @@ class CoreTarget:
 
         self = cls(Btf.kernel)
         self.identity = kernel_identity()
-        self._modules = lambda: _modules(self.btf)
+        self._types.modules = _modules
         return self
 
     @classmethod
@@ -64,24 +61,42 @@ class CoreTarget:
     @property
     def btf(self) -> Btf:
         """The kernel's types. Raises BtfError where there are none."""
-        if callable(self._btf):
-            self._btf = self._btf()
-        return self._btf
+        return self._types.btf
+
+    def candidates(self, local: t.Type) -> list[tuple[Btf, int]]:
+        """Types of the essential name of ``local`` (``x`` of ``x___flavour``) and of a kind like it."""
+        return self._types.candidates(local)
 
     def resolver(self, local: Btf) -> Resolver:
         """What answers the relocations of an object with these types."""
         found = self._resolvers.get(local)
         if found is None:
-            found = self._resolvers[local] = Resolver(local, self)
+            found = self._resolvers[local] = Resolver(local, self._types, self.identity)
         return found
 
+
+class _Types:
+    """The BTFs of a target, apart from what was asked of them: so nothing here refers to itself, and a
+    kernel's BTF is unmapped as soon as the target is let go."""
+
+    def __init__(self, btf: Btf | Callable[[], Btf], modules: Callable[[Btf], Iterable[Btf]] | None) -> None:
+        self._btf = btf
+        self.modules = modules
+        self._module_btfs: list[Btf] | None = None
+        self._flavours: dict[Btf, dict[str, list[str]]] = {}
+
+    @property
+    def btf(self) -> Btf:
+        if callable(self._btf):
+            self._btf = self._btf()
+        return self._btf
+
     def candidates(self, local: t.Type) -> list[tuple[Btf, int]]:
-        """Types of the essential name of ``local`` (``x`` of ``x___flavour``) and of a kind like it."""
         found = self._search(self.btf, local)
-        if found or self._modules is None:
+        if found or self.modules is None:
             return found
         if self._module_btfs is None:
-            self._module_btfs = list(self._modules())
+            self._module_btfs = list(self.modules(self.btf))
         for module in self._module_btfs:
             found += self._search(module, local)
         return found
@@ -141,11 +156,11 @@ def _modules(base: Btf) -> list[Btf]:
 class Resolver:
     """Answers for one object's types against one target's."""
 
-    def __init__(self, local: Btf, target: CoreTarget) -> None:
+    def __init__(self, local: Btf, types: _Types, identity: bytes) -> None:
         self.local = local
-        self.target = target
+        self._types = types
         self._candidates: dict[int, list[tuple[Btf, int]]] = {}
-        self._file = AnswerFile(local, target.identity)
+        self._file = AnswerFile(local, identity)
         self._answers = self._file.load()
         self._is_new = False
 
@@ -186,7 +201,7 @@ class Resolver:
             raise CoreReloError(f"{where}: {what}: types without a name have no counterpart to be found")
         candidates = self._candidates.get(spec.root)
         if candidates is None:
-            candidates = self._candidates[spec.root] = self.target.candidates(local_type)
+            candidates = self._candidates[spec.root] = self._types.candidates(local_type)
         original = answer(spec, spec)
         chosen: Patch | None = None
         chosen_spec: Spec | None = None
