@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skep.kernel.ringbuf import RingBuf
     from skep.obj.spec import ObjectSpec
 
+_VAR = 14  # kind of BTF
 _LOST_NAMES = ("lost", "dropped", "drops", "missed")
 
 
@@ -143,6 +144,8 @@ class Object:
 
             btf = self.spec.btf
             codec = Codecs(btf).of(self.spec.maps[name].value_type_id) if btf is not None else None
+        if codec is None and type is None:
+            codec = self._record_codec(name)
         made: RingBuf | PerfBuffer
         if map.type_name == "perf_event_array":
             from skep.kernel.perfbuf import PerfBuffer
@@ -154,6 +157,17 @@ class Object:
             made = ring_reader(map, codec, lost=self._lost_counter(name))
         self._readers.append(made)
         return made
+
+    def _record_codec(self, name: str) -> Codec | None:
+        """The records of a ring as an object built from Python names them: by variable ``NAME__record``."""
+        btf = self.spec.btf
+        id = btf.find(f"{name}__record", _VAR) if btf is not None else None
+        if btf is None or id is None:
+            return None
+        from skep.kernel.typed import Codecs
+
+        pointer = btf[btf[id][2]]
+        return Codecs(btf).of(pointer[2])
 
     def _lost_counter(self, ring: str) -> Any:
         names = [f"{ring}_{word}" for word in _LOST_NAMES] + list(_LOST_NAMES)

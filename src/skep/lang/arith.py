@@ -1,9 +1,10 @@
 """Integers: exact arithmetic within 64 bits, with an interval for every value.
 
 Every operation works on i64. Its interval is computed without limit; what leaves 64 bits wraps: as u64 when
-the result cannot be negative, as s64 when it cannot exceed s64. A value that may be both negative and above
-s64 has no sign (``lo < 0`` and ``hi > S64_MAX``): it can be stored, added and masked, and is refused where
-its sign matters (comparison, division, right shift).
+the result cannot be negative, as s64 when it cannot exceed s64, and as s64 when the operands are s64 or
+smaller. What remains, a value that may be negative and may exceed s64 (the difference of two u64), has no
+sign (``lo < 0`` and ``hi > S64_MAX``): it can be stored, added and masked, and is refused where its sign
+matters (comparison, division, right shift).
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
 
-def clamp(lo: int, hi: int) -> tuple[int, int]:
-    """The interval of a result that was computed modulo 2**64."""
+def clamp(lo: int, hi: int, *of: Value) -> tuple[int, int]:
+    """The interval of a result that was computed modulo 2**64 from the operands ``of``."""
     if lo >= 0:
         return (lo, hi) if hi <= U64 else (0, U64)
     if hi <= S64_MAX:
         return (lo, hi) if lo >= S64_MIN else (S64_MIN, S64_MAX)
+    if of and all(v.hi <= S64_MAX for v in of):
+        return S64_MIN, S64_MAX
     return max(lo, S64_MIN), min(hi, U64)
 
 
@@ -119,7 +122,7 @@ def _fold(c: Walker, op: ast.operator, a: int, b: int, node: ast.AST) -> Value |
 
 
 def _wrapped(c: Walker, word: str, a: Value, b: Value, lo: int, hi: int) -> Value:
-    return Value(INT, c.em.op(f"{word} i64 {a.ir}, {b.ir}"), *clamp(lo, hi))
+    return Value(INT, c.em.op(f"{word} i64 {a.ir}, {b.ir}"), *clamp(lo, hi, a, b))
 
 
 def _and_interval(a: Value, b: Value) -> tuple[int, int]:
@@ -152,7 +155,7 @@ def _shift(c: Walker, left: bool, a: Value, b: Value, node: ast.AST) -> Value:
         )
     if left:
         ends = (a.lo << b.lo, a.lo << b.hi, a.hi << b.lo, a.hi << b.hi)
-        return Value(INT, c.em.op(f"shl i64 {a.ir}, {b.ir}"), *clamp(min(ends), max(ends)))
+        return Value(INT, c.em.op(f"shl i64 {a.ir}, {b.ir}"), *clamp(min(ends), max(ends), a))
     word = "ashr" if sign(c, a, node) else "lshr"
     shifted = (a.lo >> b.lo, a.lo >> b.hi, a.hi >> b.lo, a.hi >> b.hi)
     return Value(INT, c.em.op(f"{word} i64 {a.ir}, {b.ir}"), min(shifted), max(shifted))
@@ -218,14 +221,14 @@ def negate(c: Walker, v: Value) -> Value:
     """``-v``."""
     if v.const is not None:
         return constant(-v.const) if -v.const >= S64_MIN else constant(-v.const & U64)
-    return Value(INT, c.em.op(f"sub i64 0, {v.ir}"), *clamp(-v.hi, -v.lo))
+    return Value(INT, c.em.op(f"sub i64 0, {v.ir}"), *clamp(-v.hi, -v.lo, v))
 
 
 def invert(c: Walker, v: Value) -> Value:
     """``~v``."""
     if v.const is not None:
         return constant(~v.const) if ~v.const >= S64_MIN else constant(~v.const & U64)
-    return Value(INT, c.em.op(f"xor i64 {v.ir}, -1"), *clamp(~v.hi, ~v.lo))
+    return Value(INT, c.em.op(f"xor i64 {v.ir}, -1"), *clamp(~v.hi, ~v.lo, v))
 
 
 _WORDS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}

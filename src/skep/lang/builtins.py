@@ -233,6 +233,14 @@ def _sizeof(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AS
     return found.type.call(c, found, args, kwargs, node)
 
 
+def _tail_call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """``bpf.tail_call(programs, index)``, also with the context first as in C."""
+    if args and args[0].ir == c.ctx:
+        args = args[1:]
+    jumps, index = positional(c, "bpf.tail_call", args, kwargs, node, 2)
+    return c.as_int(jumps.type.attr(c, jumps, "call", node).obj(c, [index], {}, node), node)
+
+
 def _swap(bits: int) -> Builtin:
     def swap(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         v = c.as_int(positional(c, f"bpf.bswap{bits}", args, kwargs, node, 1)[0], node)
@@ -248,6 +256,7 @@ _LANGUAGE: dict[str, Builtin] = {
     "unroll": _unroll,
     "log2": _log2,
     "sizeof": _sizeof,
+    "tail_call": _tail_call,
     "bswap16": _swap(16),
     "bswap32": _swap(32),
     "bswap64": _swap(64),

@@ -28,7 +28,9 @@ def quote(text: str | bytes) -> str:
     """A string as IR writes it, quotes included."""
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     plain = data.decode("latin-1")
-    if plain.isascii() and plain.isprintable() and '"' not in plain and "\\" not in plain:
+    simple = plain.replace("\n", "")
+    if simple.isascii() and simple.isprintable():  # a source file, as a rule
+        plain = plain.replace("\\", "\\5C").replace('"', "\\22").replace("\n", "\\0A")
         return f'"{plain}"'
     made = "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in data)
     return f'"{made}"'

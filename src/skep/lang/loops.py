@@ -40,12 +40,12 @@ def _settle(c: Walker, walk: Callable[[Env], list[Env]]) -> Env:
     head = entry
     for count in range(_PASSES):
         back = _dry(c, walk, head)
-        new = join([entry, *back], c.lost) if back else dict(entry)
+        new = join([head, *back], c.lost)
         if count >= 2:
             new = widen(head, new, count >= 6)
         if equal(new, head):
             break
-        head = join([head, new], c.lost) if count < 2 else new
+        head = new
     else:
         raise AssertionError("a loop's variables do not settle")
     # One step back: what widening gave away and the conditions of the loop can bound.

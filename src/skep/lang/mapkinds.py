@@ -231,6 +231,8 @@ class ProgType(MapType):
         number = c.em.op(f"trunc i64 {index.ir} to i32") if index.const is None else str(index.const)
         return c.int(c.helper(12, [f"ptr {c.ctx}", f"ptr {v.ir}", f"i32 {number}"]), _ERRNO, 0)
 
+    do_tail_call = do_call
+
 
 class RedirectType(MapType):
     """Devices, processors, AF_XDP sockets: where packets are sent."""

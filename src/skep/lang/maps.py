@@ -71,6 +71,19 @@ class Maps:
         else:
             text = f"[{size} x i8] zeroinitializer"
         self.unit.top.append(f'@{symbol} = global {text}, section ".maps", align 8, !dbg {var}')
+        record = getattr(map, "record", None)
+        if record is not None:
+            self._name_record(symbol, self.unit.namespace.storage(record))
+
+    def _name_record(self, symbol: str, record: Storage) -> None:
+        """Say what lies in a ring: the kernel allows no value type there. A pointer variable that nobody
+        loads does, in a section of its own; readers (`skep.kernel.object`) find it by its name."""
+        var = self.unit.di.variable(
+            f"{symbol}__record", 1, self.unit.di.pointer(record.describe(self.unit.di))
+        )
+        self.unit.top.append(
+            f'@{symbol}__record = global ptr null, section ".skep.records", align 8, !dbg {var}'
+        )
 
     def _fields(self, map: Map, symbol: str) -> tuple[list[tuple[str, str]], int]:
         """Members of the definition, as libbpf reads them: a number N is a pointer to ``int[N]``."""

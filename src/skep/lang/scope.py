@@ -191,6 +191,9 @@ def _widen(old: Value, new: Value, last: bool) -> Value:
     if lo < old.lo:
         lo = 0 if lo >= 0 else S64_MIN if last else -1 - next(s for s in _STEPS if -1 - s <= lo)
     if hi > old.hi:
-        top = U64 if lo >= 0 else S64_MAX
-        hi = max(top, hi) if last else next((s for s in _STEPS if s >= hi), max(top, hi))
+        if old.hi == S64_MAX:
+            # A number that only grows turn by turn is taken for s64, as it started: it will not get there.
+            hi = S64_MAX
+        else:
+            hi = U64 if hi > S64_MAX else S64_MAX if last else next(s for s in _STEPS if s >= hi)
     return Value(INT, "", lo, hi, place=new.place)

@@ -21,6 +21,7 @@ class SourceFile:
     @classmethod
     def read(cls, path: str) -> SourceFile:
         """The file at ``path``, or what a shell or notebook keeps under that name."""
+        linecache.checkcache(path)
         text = "".join(linecache.getlines(path))
         if not text:
             raise CompileError(
@@ -39,10 +40,15 @@ class SourceFile:
                     f"not Python: {error.msg}", file=self.path, source=self.text, line=error.lineno or 1
                 ) from None
             self._functions = {}
-            for node in ast.walk(tree):
+            waiting: list[ast.AST] = [tree]
+            for node in waiting:  # grows: statements only, expressions hold no functions
                 if isinstance(node, ast.FunctionDef):
                     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
                     self._functions[node.name, first] = node
+                for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+                    inner = getattr(node, part, None)
+                    if isinstance(inner, list):
+                        waiting += inner
         return self._functions
 
     def function(self, fn: Any) -> ast.FunctionDef:

@@ -131,10 +131,11 @@ def compile_subprog(unit: Unit, obj: Subprog, caller: Walker | None) -> Made:
         f"{'i64' if kept is not None and kept.scalar else 'ptr'} %a{i}"
         for i, (_, kept, _) in enumerate(params)
     )
-    unit.functions.append(
-        f'define {"internal " if local else ""}{result} @{symbol}({types}) #1 section ".text" '
-        f"!dbg {debug} {{\n{c.em.text()}\n}}"
-    )
+    if unit.target == "host":
+        linkage, where = "", "#0"
+    else:
+        linkage, where = "internal " if local else "", f'#1 section ".text" !dbg {debug}'
+    unit.functions.append(f"define {linkage}{result} @{symbol}({types}) {where} {{\n{c.em.text()}\n}}")
     unit.keep_subprog(obj, made)
     return made
 

@@ -284,5 +284,8 @@ class Unit:
         """The module's IR."""
         if self.core is not None:
             self.core.finish()
+        if self.target == "host":
+            parts = [*self._declared, *self.top, *self.functions, "attributes #0 = { nounwind }"]
+            return "\n".join(parts) + "\n"
         parts = [_HEADER, *self._declared, *self.top, *self.functions, _ATTRIBUTES, self.di.text()]
         return "\n".join(parts) + "\n"

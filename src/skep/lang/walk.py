@@ -72,6 +72,8 @@ class Walker:
 
     def at(self, node: ast.AST, force: bool = False) -> None:
         """What is emitted next comes from the line of ``node``."""
+        if self.unit.target == "host":
+            return
         line = getattr(node, "lineno", 0)
         scope = self.scope.debug_scope
         if not line or ((line, scope) == self._line and not force):
