@@ -1,12 +1,13 @@
 """Objects in a folder: every program to the live kernel and to our verifier, and how far they agree.
 
-    python -m tools.verifier_corpus kernel FOLDER OUT.json [--skip OTHER.json] [--only PATTERN]
-    python -m tools.verifier_corpus ours FOLDER KERNEL.json [--only PATTERN] [--out OURS.json] [--seconds N]
+    python -m tools.verifier_corpus ours FOLDER OURS.json [--only PATTERN] [--seconds N] [--among KERNEL.json]
+    python -m tools.verifier_corpus kernel FOLDER KERNEL.json [--only PATTERN] [--skip OURS.json]
+    python -m tools.verifier_corpus table KERNEL.json OURS.json [--causes N]
 
-The first loads every program by itself, its object's maps made for it, and writes down verdict, reason and
-counts; the second asks our verifier and prints the table of agreement by reason. ``--skip`` leaves out the
-programs for which another kernel said that too many jumps wait: Linux 6.18 may crash over some of them.
-Each object is loaded in a process of its own.
+``ours`` without a kernel's file only asks our verifier and writes the answers down. ``kernel`` loads every
+program by itself, its object's maps made for it, and writes down verdict, reason and counts; ``--skip`` takes
+our answers and leaves out what we found too complex, since Linux 6.18 may crash where 8,192 branches wait.
+``table`` compares two files. Each object is looked at in a process of its own.
 """
 
 from __future__ import annotations
@@ -133,15 +134,8 @@ def objects(folder: str, only: str) -> list[Path]:
     return [path for path in sorted(Path(folder).rglob("*.o")) if re.search(only, path.name)]
 
 
-def ask_kernel(options: argparse.Namespace) -> None:
-    skipped = set()
-    if options.skip:
-        other = json.loads(Path(options.skip).read_text())
-        skipped = {
-            key
-            for key, row in other.items()
-            if "jumps is too complex" in row["reason"] or row["verdict"] == "broken"
-        }
+def ask_all(options: argparse.Namespace, ask: Any, leave: set[str]) -> None:
+    """Every program of the folder to ``ask(path, name)``; the answers go to a file."""
     _target()
     out: dict[str, Any] = {}
     for path in objects(options.folder, options.only):
@@ -153,9 +147,9 @@ def ask_kernel(options: argparse.Namespace) -> None:
             except SkepError as error:
                 return {f"{relative}:": _row("none", reason=f"{type(error).__name__}: {error}"[:300])}
             return {
-                f"{relative}:{name}": kernel_verdict(str(path), name)
+                f"{relative}:{name}": ask(str(path), name)
                 for name in names
-                if f"{relative}:{name}" not in skipped
+                if f"{relative}:{name}" not in leave
             }
 
         found = apart(work)
@@ -164,45 +158,48 @@ def ask_kernel(options: argparse.Namespace) -> None:
             continue
         out |= found
     Path(options.out).write_text(json.dumps(out, indent=0))
-    counts = {
-        kind: sum(row["verdict"] == kind for row in out.values()) for kind in ("accept", "reject", "none")
-    }
-    print(f"{len(out)} programs: {counts}")
+    kinds = ("accept", "reject", "none", "broken")
+    print(
+        f"{len(out)} programs: { {kind: sum(r['verdict'] == kind for r in out.values()) for kind in kinds} }"
+    )
+
+
+_TOO_MUCH = re.compile("jumps is too complex|took too long|Traceback|died")
+
+
+def ask_kernel(options: argparse.Namespace) -> None:
+    leave = set()
+    if options.skip:
+        ours = json.loads(Path(options.skip).read_text())
+        leave = {key for key, row in ours.items() if _TOO_MUCH.search(row["reason"])}
+    ask_all(options, kernel_verdict, leave)
 
 
 def ask_ours(options: argparse.Namespace) -> None:
+    leave = set()
+    if options.among:
+        kernel = json.loads(Path(options.among).read_text())
+        leave = {key for key, row in kernel.items() if row["verdict"] not in ("accept", "reject")}
+    ask_all(options, lambda path, name: our_verdict(path, name, options.seconds), leave)
+
+
+def table(options: argparse.Namespace) -> None:
     from tests.verifier.harness import differ
     from tests.verifier.harness.question import Answer
 
     kernel = json.loads(Path(options.kernel).read_text())
-    names: dict[str, list[str]] = {}
-    for key, row in kernel.items():
-        file, _, program = key.rpartition(":")
-        if program and row["verdict"] in ("accept", "reject") and re.search(options.only, key):
-            names.setdefault(file, []).append(program)
-    _target()
+    ours = json.loads(Path(options.ours).read_text())
     tally = differ.Tally()
-    ours: dict[str, Any] = {}
-    for file, programs in names.items():
-        path = str(Path(options.folder, file))
-
-        def work(path: str = path, programs: list[str] = programs) -> dict[str, Any]:
-            return {name: our_verdict(path, name, options.seconds) for name in programs}
-
-        rows = apart(work)
-        for name in programs:
-            theirs = kernel[f"{file}:{name}"]
-            mine = rows.get(name) or rows.get("", {"verdict": "broken", "reason": "?", "processed": 0})
-            ours[f"{file}:{name}"] = mine
-            tally.add(_compared(theirs, mine, differ, Answer), f"{file}:{name}")
+    for key, theirs in kernel.items():
+        mine = ours.get(key)
+        if theirs["verdict"] in ("accept", "reject") and mine is not None:
+            tally.add(_compared(theirs, mine, differ, Answer), key)
     print(tally.table(options.causes))
     unasked: dict[str, int] = {}
     for row in kernel.values():
         if row["verdict"] == "none":
             unasked[row["reason"].partition(":")[0]] = unasked.get(row["reason"].partition(":")[0], 0) + 1
     print(f"not asked (the object cannot be loaded at all): {unasked}")
-    if options.out:
-        Path(options.out).write_text(json.dumps(ours, indent=0))
 
 
 def _compared(theirs: dict[str, Any], mine: dict[str, Any], differ: Any, answer: Any) -> Any:
@@ -224,20 +221,24 @@ def _compared(theirs: dict[str, Any], mine: dict[str, Any], differ: Any, answer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     actions = parser.add_subparsers(required=True)
-    first = actions.add_parser("kernel")
+    first = actions.add_parser("ours")
     first.add_argument("folder")
     first.add_argument("out")
-    first.add_argument("--skip", default="")
     first.add_argument("--only", default="")
-    first.set_defaults(action=ask_kernel)
-    second = actions.add_parser("ours")
+    first.add_argument("--among", default="")
+    first.add_argument("--seconds", type=int, default=60)
+    first.set_defaults(action=ask_ours)
+    second = actions.add_parser("kernel")
     second.add_argument("folder")
-    second.add_argument("kernel")
+    second.add_argument("out")
+    second.add_argument("--skip", default="")
     second.add_argument("--only", default="")
-    second.add_argument("--out", default="")
-    second.add_argument("--seconds", type=int, default=60)
-    second.add_argument("--causes", type=int, default=40)
-    second.set_defaults(action=ask_ours)
+    second.set_defaults(action=ask_kernel)
+    third = actions.add_parser("table")
+    third.add_argument("kernel")
+    third.add_argument("ours")
+    third.add_argument("--causes", type=int, default=40)
+    third.set_defaults(action=table)
     options = parser.parse_args()
     options.action(options)
 
