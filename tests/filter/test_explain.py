@@ -161,7 +161,12 @@ def test_ports_of_either_protocol() -> None:
             "IPv4 protocol is UDP",
         ),
         (1, "ldh [12]\njgt #1500, no\nldb [14]\njne #0x42, no", "LLC destination is spanning tree"),
-        (105, "ldh [12]\njne #0x800, no", "16 bits at byte 12 are 2048 (0x800)"),
+        (
+            105,
+            "ldh [12]\njne #0x800, no",
+            "bytes 2-3 of 802.11 address 2 (transmitter) are 08:00",
+        ),
+        (122, "ldh [12]\njne #0x800, no", "16 bits at byte 12 are 2048 (0x800)"),
     ],
 )
 def test_link_types(linktype: int, text: str, phrase: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from skep.filter import explain_names as names
+from skep.filter import explain_radio as radio
 from skep.filter.explain_fields import Field, field, is_ipv4_header, layers, place
 from skep.filter.explain_flow import (
     Ancillary,
@@ -203,6 +204,10 @@ def _load(value: Load, state: State, linktype: int) -> Words:
 
 
 def _operation(value: Op, state: State, linktype: int) -> Words:
+    if value == radio.PREFIXES.get(linktype):
+        return Words(f"{radio.TITLES[radio.PREFIX_KINDS[linktype]]} header length")
+    if linktype == radio.PFLOG and value == radio.PFLOG_LENGTH:
+        return Words("padded pflog header length")
     left = words(value.left, state, linktype)
     if isinstance(value.right, Const):
         special = _special(value, left, value.right.number)
@@ -234,6 +239,8 @@ def _special(value: Op, left: Words, k: int) -> Words | None:
         return Words(left.text, left.kind, left.size)
     if value.operation != c.BPF_AND:
         return None
+    if left.size == 1 and (radioed := radio.masked(left.kind, k)) is not None:
+        return Words(*radioed, size=1)
     if left.kind == "fragment" and k in _FRAGMENT and left.size == 2:
         return Words(_FRAGMENT[k], size=2)
     if left.kind == "version" and k == 0xF0:
@@ -339,6 +346,8 @@ def _bits_set(left: Words, k: int) -> str:
         return f"{found.name} is multicast"
     if left.kind == "fragment" and left.size == 1 and found and found.start == 0 and k == 0x20:
         return "more-fragments flag is set"
+    if found and left.size == found.whole and (said := radio.bits(left.kind, left.text, k)) is not None:
+        return said
     if k & (k - 1) == 0:
         return f"{left.text} has bit 0x{k:x} set"
     return f"{left.text} has a bit of 0x{k:x} set"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from skep.filter import explain_radio as radio
 from skep.filter.explain_flow import Const, Header, Load, Op, State, Value
 from skep.filter.explain_names import IP_PROTOCOLS
 from skep.isa import classic as c
@@ -169,12 +170,13 @@ _FIELDS: Final[dict[str, tuple[_Spec, ...]]] = {
     ),
     "igmp": (_Spec(0, 1, "IGMP type"), _Spec(4, 4, "IGMP group address", "ip4")),
     "payload": (_Spec(0, 1 << 16, "TCP payload", "text"),),
+    **{kind: tuple(_Spec(*spec) for spec in specs) for kind, specs in radio.FIELDS.items()},
 }
 _TITLES: Final = {
     "ethernet": "Ethernet", "llc": "LLC", "sll": "Linux cooked", "sll2": "Linux cooked v2",
     "null": "loopback", "ppp": "PPP", "vlan": "VLAN", "mpls": "MPLS", "pppoe": "PPPoE", "ipv4": "IPv4",
     "ipv6": "IPv6", "arp": "ARP", "tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP",
-    "icmp6": "ICMPv6", "igmp": "IGMP",
+    "icmp6": "ICMPv6", "igmp": "IGMP", **radio.TITLES,
 }  # fmt: skip
 #: Header sizes, where loads past them are not in the header any more.
 _SIZES: Final = {
@@ -186,6 +188,9 @@ _SIZES: Final = {
     "tcp": 20,
     "arp": 28,
     "vlan": 4,
+    "wlan": 24,
+    "snap": 8,
+    "pflog": 64,
 }
 
 
@@ -211,7 +216,33 @@ def layers(state: State, linktype: int) -> list[Layer]:
         return _ipv6(state, 0)
     if linktype in RAW:
         return [Layer("raw", 0), *_by_version(state, 0)]
+    if linktype == radio.PFLOG:
+        family = state.among(Load(1, 1))
+        inner: list[Layer] = []
+        if _only(family, 2):
+            inner = _ipv4(state, 0, radio.PFLOG_LENGTH)
+        elif family and family <= {10, 24, 28, 30}:
+            inner = _ipv6(state, 0, radio.PFLOG_LENGTH)
+        return [Layer("pflog", 0), *inner]
+    if linktype == radio.IEEE802_11 or linktype in radio.PREFIXES:
+        return _wlan(state, linktype)
     return []
+
+
+def _wlan(state: State, linktype: int) -> list[Layer]:
+    """The prefix, the 802.11 header, LLC and SNAP behind it, and what SNAP's EtherType says."""
+    found = [Layer(radio.PREFIX_KINDS[linktype], 0)] if linktype in radio.PREFIXES else []
+    found.append(Layer("wlan", 0, radio.PREFIXES.get(linktype)))
+    for offset, base in radio.bodies(state, linktype):
+        found.append(Layer("snap", offset, base))
+        types = state.among(Load(offset + 6, 2, base))
+        if _only(types, 0x0800):
+            found += _ipv4(state, offset + 8, base)
+        elif _only(types, 0x86DD):
+            found += _ipv6(state, offset + 8, base)
+        elif types and types <= {0x0806, 0x8035}:
+            found.append(Layer("arp", offset + 8, base))
+    return found
 
 
 def _only(numbers: frozenset[int] | None, number: int) -> bool:
@@ -283,25 +314,30 @@ def _mpls(state: State, offset: int) -> list[Layer]:
         found.append(Layer("mpls", offset))
 
 
-def _ipv4(state: State, offset: int) -> list[Layer]:
-    found = [Layer("ipv4", offset)]
-    inner = state.among(Load(offset + 9, 1))
-    if inner:
-        found.append(Layer(_transport(inner), offset, Header(offset), inner))
-        if _only(inner, 6):
-            start = Op(c.BPF_RSH, Op(c.BPF_AND, Load(offset + 12, 1, Header(offset)), Const(0xF0)), Const(2))
-            found.append(Layer("payload", offset, Op(c.BPF_ADD, start, Header(offset))))
-            found.append(Layer("payload", offset, Op(c.BPF_ADD, Header(offset), start)))
+def _ipv4(state: State, offset: int, base: Value | None = None) -> list[Layer]:
+    found = [Layer("ipv4", offset, base)]
+    inner = state.among(Load(offset + 9, 1, base))
+    if not inner:
+        return found
+    if base is not None:
+        words = Op(c.BPF_AND, Load(offset, 1, base), Const(0x0F))
+        beyond = Op(c.BPF_ADD, Op(c.BPF_LSH, words, Const(2)), base)
+        return [*found, Layer(_transport(inner), offset, beyond, inner)]
+    found.append(Layer(_transport(inner), offset, Header(offset), inner))
+    if _only(inner, 6):
+        start = Op(c.BPF_RSH, Op(c.BPF_AND, Load(offset + 12, 1, Header(offset)), Const(0xF0)), Const(2))
+        found.append(Layer("payload", offset, Op(c.BPF_ADD, start, Header(offset))))
+        found.append(Layer("payload", offset, Op(c.BPF_ADD, Header(offset), start)))
     return found
 
 
-def _ipv6(state: State, offset: int) -> list[Layer]:
-    found = [Layer("ipv6", offset)]
-    inner = state.among(Load(offset + 6, 1))
+def _ipv6(state: State, offset: int, base: Value | None = None) -> list[Layer]:
+    found = [Layer("ipv6", offset, base)]
+    inner = state.among(Load(offset + 6, 1, base))
     if _only(inner, 44):
-        found.append(Layer("ipv6fragment", offset + 40))
+        found.append(Layer("ipv6fragment", offset + 40, base))
     elif inner:
-        found.append(Layer(_transport(inner), offset + 40, None, inner))
+        found.append(Layer(_transport(inner), offset + 40, base, inner))
     return found
 
 

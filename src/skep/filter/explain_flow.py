@@ -15,11 +15,14 @@ from skep.isa import classic as c
 from skep.isa.classic import ClassicInsn
 
 _U32: Final = 0xFFFFFFFF
-#: Paths kept apart at one instruction, and constants remembered for one value; beyond, less is known.
+#: Paths kept apart at one instruction, of long and of short programs: the work grows with the square.
 _MOST_STATES: Final = 12
+_MOST_STATES_SHORT: Final = 40
+_SHORT: Final = 200  # instructions
+#: Constants remembered for one value; beyond, less is known.
 _MOST_CONSTANTS: Final = 40
 #: Operations within a value; what is deeper is not known.
-_DEEPEST: Final = 8
+_DEEPEST: Final = 14
 
 
 class Const(NamedTuple):
@@ -105,12 +108,13 @@ def states(insns: Sequence[ClassicInsn]) -> list[list[State]]:
     """For each instruction, the states it can be reached in; empty where it cannot be reached."""
     arriving: list[list[State]] = [[] for _ in insns]
     loops = _loop_heads(insns)
+    most = _MOST_STATES if len(insns) > _SHORT else _MOST_STATES_SHORT
     if insns:
         arriving[0] = [State(Const(0), Const(0))]
     for pc, insn in enumerate(insns):
-        here = _merge(arriving[pc])
+        here = _merge(arriving[pc], most)
         if pc in loops:  # facts hold in every turn; what the registers hold does not
-            here = _merge([State(facts=state.facts) for state in here])
+            here = _merge([State(facts=state.facts) for state in here], most)
         arriving[pc] = here
         for state in here:
             for target, after in step(insn, pc, state):
@@ -283,8 +287,8 @@ def _branch(insn: ClassicInsn, state: State, outcome: bool) -> State | None:
     return state.knowing(asked.value, Known(None, known.without | one))
 
 
-def _merge(found: list[State]) -> list[State]:
-    """Fewer states that say the same, or, past the limit, one that says less."""
+def _merge(found: list[State], most: int) -> list[State]:
+    """Fewer states that say the same, or, past the limit ``most``, one that says less."""
     kept: list[State] = []
     for state in found:
         for place, other in enumerate(kept):
@@ -294,7 +298,7 @@ def _merge(found: list[State]) -> list[State]:
                 break
         else:
             kept.append(state)
-        if len(kept) > _MOST_STATES:
+        if len(kept) > most:
             kept = [_loosely(kept)]
     return kept
 

@@ -124,6 +124,10 @@ def constant(kind: str, value: int, size: int) -> str:
         return flags(value) if value else "none"
     if kind == "text":
         return text(value, size)
+    if kind.startswith(("wlan", "pf")):
+        from skep.filter.explain_radio import constant as radio_constant
+
+        return radio_constant(kind, value) or number(value)
     return number(value)
 
 
