@@ -40,7 +40,7 @@ def count(ctx: bpf.Xdp) -> int:
     row = traffic.lookup(protocol)
     if row is not None:
         row.packets += 1
-        row.bytes += bpf.xdp_get_buff_len()
+        row.bytes += len(pkt)
     return bpf.XDP_PASS
 
 

@@ -7,14 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-import skep
 from skep.cli.python import imported
 from skep.loading import build, programs_of
-from tests.examples.plays import EXAMPLES, PLAYS
+from tests.examples.plays import EXAMPLES, PLAYS, Load
 from tests.linux.links.rig import Rig, Skipped
 from tests.support import oracles
 
@@ -41,11 +39,8 @@ def test_every_example_is_played() -> None:
 @pytest.mark.live
 @pytest.mark.parametrize("name", NAMES)
 def test_example(name: str, rig: Rig) -> None:
-    def load(example: str, **options: Any) -> Any:
-        return skep.load(module(example), **options)
-
     try:
-        PLAYS[name](rig, load)
+        PLAYS[name](rig, Load())
     except Skipped as reason:
         oracles.absent(str(reason))
 
@@ -60,14 +55,14 @@ def test_libbpf_loads_the_same_objects(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.bpf.o"
         path.write_bytes(build(programs_of(module(name))))
         objects.append(str(path))
-    script = 'mount -t bpf bpf "$1" && shift && for o; do echo "== $o"; '
+    script = 'mount -t bpf bpf "$1" && shift && for o; do echo "@@@ $o"; '
     script += (
         f'{bpftool} -d prog loadall "$o" "/sys/fs/bpf/$(basename "$o" .bpf.o)" 2>&1 || echo FAILED; done'
     )
     words = ["unshare", "-m", "sh", "-c", script, "sh", "/sys/fs/bpf", *objects]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert done.stdout.count("== ") == len(NAMES), done.stderr
-    for part in done.stdout.split("== ")[1:]:
+    assert done.stdout.count("@@@ ") == len(NAMES), done.stderr
+    for part in done.stdout.split("@@@ ")[1:]:
         where = part.splitlines()[0]
         assert "FAILED" not in part, (where, part[-2000:])
         assert "Error loading .BTF" not in part, (where, part[-2000:])

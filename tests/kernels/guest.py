@@ -90,6 +90,25 @@ def objects(folder: str) -> None:
         tell("object", name, result, detail=detail, seconds=round(time.monotonic() - start, 2))
 
 
+def examples(folder: str, rig_folder: str) -> None:
+    """The examples written in Python, built once outside and relocated here."""
+    from tests.examples.plays import PLAYS, Load
+
+    for name, play in PLAYS.items():
+        start = time.monotonic()
+        rig = Rig(rig_folder)
+        try:
+            play(rig, Load(folder))
+            result, detail = "ok", ""
+        except Skipped as reason:
+            result, detail = "skipped", str(reason)
+        except Exception as error:
+            result, detail = "failed", _told(error)
+        finally:
+            rig.close()
+        tell("example", name, result, detail=detail, seconds=round(time.monotonic() - start, 2))
+
+
 def guarded(name: str, part: Callable[[], None]) -> None:
     try:
         part()
@@ -105,6 +124,8 @@ def main() -> None:
     if not words:
         guarded("tables", tables)
         guarded("objects", lambda: objects(folder))
+    if not words or "examples" in words:
+        guarded("examples", lambda: examples(f"{folder}/examples", folder))
     for one in scenarios():
         if not words or any(word in one.name for word in words):
             play(one, folder)

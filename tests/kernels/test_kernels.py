@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from skep.cli.python import imported
+from skep.loading import build
+from tests.examples.plays import EXAMPLES, PLAYS
 from tests.kernels import images
 from tests.kernels.emulate import Answer, run
 from tests.kernels.guest import MARK
@@ -45,6 +48,11 @@ def built() -> Path:
         command = [clang, "-O2", "-g", "-mcpu=v2", "--target=bpf", "-c", str(source), "-o", str(out)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert not done.returncode, done.stderr
+    (folder / "examples").mkdir(exist_ok=True)
+    for name in PLAYS:
+        module = imported(str(EXAMPLES / f"{name}.py"))
+        # v2 loads on every kernel of the matrix
+        (folder / "examples" / f"{name}.bpf.o").write_bytes(build(module, cpu="v2"))
     return folder
 
 
@@ -102,4 +110,12 @@ class TestKernel:
         wrong = [
             f"{r['name']}: {r['detail']}" for r in results if r["kind"] == "object" and r["result"] != "ok"
         ]
+        assert not wrong, "\n".join(wrong)
+
+    def test_examples(self, prefix: str) -> None:
+        """Programs in Python, built once here: the same objects do their work on every kernel."""
+        _, results = played(prefix)
+        told = [r for r in results if r["kind"] == "example"]
+        assert {r["name"] for r in told} == set(PLAYS)
+        wrong = [f"{r['name']}: {r['result']}: {r['detail']}" for r in told if r["result"] != "ok"]
         assert not wrong, "\n".join(wrong)

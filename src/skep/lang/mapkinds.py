@@ -231,7 +231,14 @@ class ProgType(MapType):
         number = c.em.op(f"trunc i64 {index.ir} to i32") if index.const is None else str(index.const)
         return c.int(c.helper(12, [f"ptr {c.ctx}", f"ptr {v.ir}", f"i32 {number}"]), _ERRNO, 0)
 
-    do_tail_call = do_call
+    def do_tail_call(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """`call`, as the helper and other languages spell it: with the context first, or without."""
+        if len(args) + len(kwargs) == 2:
+            args = args[1:]
+            kwargs = {name: value for name, value in kwargs.items() if name != "ctx"}
+        return self.do_call(c, v, args, kwargs, node)
 
 
 class RedirectType(MapType):
