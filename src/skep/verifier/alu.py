@@ -64,7 +64,7 @@ class AluImm(Insn):
                 value = st.regs[dst]
                 assert isinstance(value, Scalar)
             new = arith.alu(env.scalars, self.operation, self.wide, value, self.const)
-            if not self.forks or not _forks(value):
+            if not value.const and (not self.forks or not _forks(value)):
                 self.memo[value] = new
         st.regs[dst] = new
         id = st.ids[dst]
@@ -127,7 +127,7 @@ class AluReg(Insn):
                 if dst == self.src:
                     b = a
             new = arith.alu(env.scalars, self.operation, self.wide, a, b)
-            if not forks:
+            if not forks and not (a.const and b.const):
                 self.memo[a, b] = new
         regs[dst] = new
         id = st.ids[dst]

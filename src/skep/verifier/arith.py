@@ -13,8 +13,38 @@ _PLAIN: Final = (op.BPF_ADD, op.BPF_SUB, op.BPF_AND, op.BPF_XOR, op.BPF_OR, op.B
 _SHIFTS: Final = (op.BPF_LSH, op.BPF_RSH, op.BPF_ARSH)
 
 
+def alu_const(operation: int, wide: bool, a: int, b: int) -> int:
+    """The operation on known numbers (u64 in, u64 out); -1 where the result is not tracked."""
+    if operation == op.BPF_ADD:
+        value = a + b
+    elif operation == op.BPF_SUB:
+        value = a - b
+    elif operation == op.BPF_AND:
+        value = a & b
+    elif operation == op.BPF_OR:
+        value = a | b
+    elif operation == op.BPF_XOR:
+        value = a ^ b
+    elif operation == op.BPF_MUL:
+        value = a * b
+    elif operation == op.BPF_NEG:
+        value = -a
+    elif operation not in _SHIFTS or b >= (64 if wide else 32):
+        return -1
+    elif operation == op.BPF_LSH:
+        value = a << b
+    elif operation == op.BPF_RSH:
+        value = (a if wide else a & U32) >> b
+    else:
+        value = (s64(a) if wide else s32(a)) >> b
+    return value & (U64 if wide else U32)
+
+
 def alu(scalars: Scalars, operation: int, wide: bool, dst: Scalar, src: Scalar) -> Scalar:
     """``dst operation src`` in 64 bits (``wide``) or in the low 32, zero-extended."""
+    if dst.const and src.const:
+        value = alu_const(operation, wide, dst.tv, src.tv)
+        return scalars.const(value) if value >= 0 else scalars.unknown
     if operation in _SHIFTS:
         if wide:
             known = src.const and src.umin == src.umax and src.smin == src.smax

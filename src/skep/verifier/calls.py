@@ -210,7 +210,7 @@ def leave_function(env: Env, st: State) -> int:
         mark_precise(env, 0)
         low, high = callee.callback_ret
         if not (low <= value.smin and value.smax <= high):
-            _refuse_range(env, value, low, high, "At callback return", "R0")
+            refuse_range(env, value, low, high, "At callback return", "R0")
     else:
         caller.regs[0] = value
         caller.ids[0] = callee.ids[0]
@@ -248,7 +248,7 @@ def check_resources(env: Env, st: State, where: str, thrown: bool) -> None:
         env.reject(f"{where} cannot be used inside bpf_preempt_disable-ed region")
 
 
-def _refuse_range(env: Env, value: Scalar, low: int, high: int, where: str, name: str) -> None:
+def refuse_range(env: Env, value: Scalar, low: int, high: int, where: str, name: str) -> None:
     text = f"{where} the register {name} has"
     unknown = True
     if value.smin > -(1 << 63):
@@ -313,7 +313,7 @@ def _enforce(env: Env, value: object, low: int, high: int, word: bool, where: st
     else:
         inside = low <= value.smin and value.smax <= high
     if not inside:
-        _refuse_range(env, value, low, high, where, "R0")
+        refuse_range(env, value, low, high, where, "R0")
 
 
 def ranged32(env: Env, s: Scalar, low: int, high: int) -> Scalar:

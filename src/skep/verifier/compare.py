@@ -101,6 +101,36 @@ def taken(a: Scalar, b: Scalar, operation: int, narrow: bool) -> int:
     return -1
 
 
+def holds(a: int, b: int, operation: int, narrow: bool) -> bool:
+    """``a operation b`` for known numbers (u64)."""
+    if narrow:
+        a &= U32
+        b &= U32
+    if operation == op.BPF_JEQ:
+        return a == b
+    if operation == op.BPF_JNE:
+        return a != b
+    if operation == op.BPF_JLT:
+        return a < b
+    if operation == op.BPF_JGT:
+        return a > b
+    if operation == op.BPF_JLE:
+        return a <= b
+    if operation == op.BPF_JGE:
+        return a >= b
+    if operation == op.BPF_JSET:
+        return a & b != 0
+    if narrow:
+        a, b = s32(a), s32(b)
+    else:
+        a, b = s64(a), s64(b)
+    if operation == op.BPF_JSLT:
+        return a < b
+    if operation == op.BPF_JSGT:
+        return a > b
+    return a <= b if operation == op.BPF_JSLE else a >= b
+
+
 class Outcome:
     """What both sides are known to be where the branch is taken and where it is not."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from skep.errors import VerifierError
@@ -40,6 +41,7 @@ class Env:
     __slots__ = (
         "arg_tags",
         "code",
+        "cpus",
         "ctx_memo",
         "ctx_refs",
         "exception_subprog",
@@ -94,6 +96,8 @@ class Env:
     ) -> None:
         self.subject = subject
         self.kernel = kernel
+        #: processors the kernel may have (what bpf_get_smp_processor_id stays below)
+        self.cpus = os.cpu_count() or 1
         self.privileged = privileged
         self.strict = strict
         #: BPF_F_STRICT_ALIGNMENT

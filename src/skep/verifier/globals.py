@@ -279,3 +279,14 @@ def _check_argument(env: Env, st: State, i: int, arg: ArgFacts) -> None:
     from skep.verifier.helper_call import check_btf_argument
 
     check_btf_argument(env, reg, arg.kind, arg.btf_id)
+
+
+def is_context(env: Env, btf: Btf, id: int) -> bool:
+    """Whether type ``id`` of ``btf`` is the context of the program's kind."""
+    return _is_context(env, btf, id)
+
+
+def context_name(env: Env) -> str | None:
+    """The struct that the program's context is, as programs see it; None for those without one."""
+    subject = env.subject if env.subject.attach_prog is None else env.subject.attach_prog
+    return _CONTEXTS.get(P(subject.prog_type))

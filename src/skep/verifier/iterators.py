@@ -87,16 +87,16 @@ def check_iterator(env: Env, reg: int, flags: int, name: str, btf: Btf, btf_id: 
     first: IterSlot | None = None
     for i in range(slots):
         slot = frame.slots[spi - i] if spi >= 0 else None
-        value = slot.value if slot is not None and slot.types == ALL_ITER else None
-        if not isinstance(value, IterSlot):
+        held = slot.value if slot is not None and slot.types == ALL_ITER else None
+        if not isinstance(held, IterSlot):
             env.reject(f"expected an initialized iter_{shown} as arg #{reg - 1}")
-        if value.type & k.PTR_UNTRUSTED:
+        if held.type & k.PTR_UNTRUSTED:
             env.reject(f"expected an RCU CS when using {name}")
-        wrong = value.btf is not btf or value.btf_id != btf_id or bool(value.ref) != (i == 0)
+        wrong = held.btf is not btf or held.btf_id != btf_id or bool(held.ref) != (i == 0)
         if wrong:
             env.reject(f"expected an initialized iter_{shown} as arg #{reg - 1}")
         if i == 0:
-            first = value
+            first = held
     assert first is not None
     env.live.current.read(p.aux, env.pc, _mask(spi, slots))
     if flags & kf.ITER_DESTROY:

@@ -36,7 +36,13 @@ class Decision:
         self.outcome = outcome
 
 
+_TAKEN: Final = Decision(1, None)
+_NOT_TAKEN: Final = Decision(0, None)
+
+
 def decide(env: Env, a: Scalar, b: Scalar, operation: int, narrow: bool) -> Decision:
+    if a.const and b.const:
+        return _TAKEN if compare.holds(a.tv, b.tv, operation, narrow) else _NOT_TAKEN
     taken = compare.taken(a, b, operation, narrow)
     if taken >= 0:
         return Decision(taken, None)
@@ -88,7 +94,8 @@ class JumpImm(Insn):
             if not isinstance(value, Scalar):
                 return self.pointer(env, st, value)
             decision = decide(env, value, self.const, self.operation, self.narrow)
-            self.memo[value] = decision
+            if not value.const:
+                self.memo[value] = decision
         if decision.taken >= 0:
             mark_precise(env, dst)
             if decision.taken:
@@ -172,7 +179,8 @@ class JumpReg(Insn):
             if not isinstance(a, Scalar) or not isinstance(b, Scalar):
                 return self.pointer(env, st, a, b)
             decision = decide(env, a, b, self.operation, self.narrow)
-            self.memo[a, b] = decision
+            if not (a.const and b.const):
+                self.memo[a, b] = decision
         if decision.taken >= 0:
             mark_precise(env, dst)
             mark_precise(env, src)

@@ -234,6 +234,11 @@ def _socket(env: Env, reg: int, p: Ptr, off: int, size: int) -> None:
         env.reject(f"R{reg} invalid {k.kind_name(p.type)} access off={off} size={size}")
 
 
+def tnum_text(p: Ptr) -> str:
+    """The variable part of a pointer, as the kernel writes it."""
+    return tnum.text(p.var.tv, p.var.tm)
+
+
 # --- rules -------------------------------------------------------------------------------------
 
 
@@ -246,7 +251,7 @@ def check_alignment(env: Env, p: Ptr, off: int, size: int, strict: bool) -> None
         at = (2 + p.off + off) & 0xFFFF_FFFF_FFFF_FFFF  # NET_IP_ALIGN
         v, m = tnum.add(p.var.tv, p.var.tm, at, 0)
         if (v | m) & (size - 1):
-            text = tnum.text(p.var.tv, p.var.tm)
+            text = tnum_text(p)
             env.reject(f"misaligned packet access off 2+{text}+{p.off}+{off} size {size}")
         return
     if type == k.PTR_TO_ARENA or not (strict or type == k.PTR_TO_STACK):
@@ -254,7 +259,7 @@ def check_alignment(env: Env, p: Ptr, off: int, size: int, strict: bool) -> None
     at = (p.off + off) & 0xFFFF_FFFF_FFFF_FFFF
     v, m = tnum.add(p.var.tv, p.var.tm, at, 0)
     if (v | m) & (size - 1):
-        text = tnum.text(p.var.tv, p.var.tm)
+        text = tnum_text(p)
         env.reject(f"misaligned {_DESCRIBED.get(type, '')}access off {text}+{p.off}+{off} size {size}")
 
 
@@ -355,7 +360,7 @@ def check_fixed_pointer(env: Env, reg: int, p: Ptr, fixed_ok: bool) -> None:
     if not fixed_ok and p.off:
         env.reject(f"dereference of modified {name} ptr R{reg} off={p.off} disallowed")
     if not p.var.const or p.var.tv:
-        text = tnum.text(p.var.tv, p.var.tm)
+        text = tnum_text(p)
         env.reject(f"variable {name} access var_off={text} disallowed")
 
 
@@ -363,7 +368,7 @@ def check_buffer(env: Env, reg: int, p: Ptr, off: int, size: int, what: str) -> 
     if off < 0:
         env.reject(f"R{reg} invalid {what} buffer access: off={off}, size={size}")
     if not p.var.const or p.var.tv:
-        text = tnum.text(p.var.tv, p.var.tm)
+        text = tnum_text(p)
         env.reject(f"R{reg} invalid variable buffer offset: off={off}, var_off={text}")
 
 

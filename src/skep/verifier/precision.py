@@ -110,6 +110,8 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
             if i == first and (hist is None or (hist.last is None and hist.insn == i)):
                 break
             if hist is not None and hist.insn == i:
+                if _asked(bt, hist):
+                    return changed
                 i = hist.prev
                 hist = hist.last
             else:
@@ -137,6 +139,25 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
         return changed
     _all_precise(start_parent)
     return True
+
+
+def _asked(bt: Backtrack, note: Note) -> bool:
+    """All that is asked for has been asked for here before: loops would be walked back again and again."""
+    frame = bt.frame
+    for i in range(frame):
+        if bt.regs[i] or bt.slots[i]:
+            return False
+    regs, slots = bt.regs[frame], bt.slots[frame]
+    if note.asked_frame != frame:
+        note.asked_frame = frame
+        note.asked_regs = regs
+        note.asked_slots = slots
+        return False
+    if not regs & ~note.asked_regs and not slots & ~note.asked_slots:
+        return bool(note.asked_regs | note.asked_slots)
+    note.asked_regs |= regs
+    note.asked_slots |= slots
+    return False
 
 
 def _mark_saved(saved: Saved, bt: Backtrack) -> bool:

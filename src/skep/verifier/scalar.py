@@ -10,6 +10,7 @@ U64: Final = (1 << 64) - 1
 S64_MAX: Final = (1 << 63) - 1
 S64_MIN: Final = -(1 << 63)
 U32: Final = (1 << 32) - 1
+_TABLE_LIMIT: Final = 200_000
 S32_MAX: Final = (1 << 31) - 1
 S32_MIN: Final = -(1 << 31)
 
@@ -19,7 +20,7 @@ class Scalar(Value):
 
     ``tv``/``tm`` are the tnum: bits known to be one, bits unknown (both as u64). The ranges are inclusive;
     signed ones have negative numbers. ``const`` says that one value is left: then it is ``tv``.
-    Immutable and interned by `Scalars`: compare with ``is``.
+    Immutable and interned by `Scalars`: ``is`` finds almost all that are equal.
     """
 
     __slots__ = (
@@ -74,11 +75,12 @@ class Scalar(Value):
 class Scalars:
     """The interned scalars of one check. ``unknown`` is any number, ``zero`` is 0."""
 
-    __slots__ = ("_consts", "_table", "unknown", "zero")
+    __slots__ = ("_consts", "_made", "_table", "unknown", "zero")
 
     def __init__(self) -> None:
         self._table: dict[tuple[int, int, int, int, int, int, int, int, int, int], Scalar] = {}
         self._consts: dict[int, Scalar] = {}
+        self._made = 0
         self.unknown = self.make(0, U64, S64_MIN, S64_MAX, 0, U64, S32_MIN, S32_MAX, 0, U32)
         self.zero = self.const(0)
 
@@ -99,7 +101,11 @@ class Scalars:
         key = (tv, tm, smin, smax, umin, umax, s32min, s32max, u32min, u32max)
         found = self._table.get(key)
         if found is None:
+            if len(self._table) > _TABLE_LIMIT:
+                self._table.clear()  # a loop that counts to a million: equal ones may be two objects now
+                self._consts.clear()
             found = Scalar(len(self._table), tv, tm, smin, smax, umin, umax, s32min, s32max, u32min, u32max)
+            self._made += 1
             self._table[key] = found
         return found
 

@@ -118,7 +118,7 @@ class Note:
     ``linked`` registers and slots that shared an id when it compared one. ``last`` is the note before.
     """
 
-    __slots__ = ("flags", "insn", "last", "linked", "prev", "stamp")
+    __slots__ = ("asked_frame", "asked_regs", "asked_slots", "flags", "insn", "last", "linked", "prev", "stamp")
 
     def __init__(
         self,
@@ -137,6 +137,10 @@ class Note:
         self.linked = linked
         #: the count of instructions processed when it was made
         self.stamp = stamp
+        #: what has been carried back past here already: registers and slots of one frame
+        self.asked_frame = 0
+        self.asked_regs = 0
+        self.asked_slots = 0
 
 
 class State:

@@ -91,5 +91,7 @@ def contains(av: int, am: int, bv: int, bm: int) -> bool:
 
 
 def text(v: int, m: int) -> str:
-    """As the kernel's log writes it."""
+    """As the kernel's log writes it: a known number by itself, a small one in decimal."""
+    if not m:
+        return str(v) if v <= 32767 else f"{v:#x}"
     return f"({v:#x}; {m:#x})"
