@@ -677,7 +677,7 @@ class path(KernelStruct):
     dentry: _T_dentry
 
 class qstr(KernelStruct):
-    name: Pointer[int]
+    name: Text
     hash_len: int
     hash: int
     len: int
@@ -1671,8 +1671,8 @@ class sk_buff(KernelStruct):
     active_extensions: int
     tail: int
     end: int
-    head: Pointer[int]
-    data: Pointer[int]
+    head: Text
+    data: Text
     truesize: int
     users: Any
     extensions: Any
@@ -1850,7 +1850,7 @@ class net_device(KernelStruct):
     vlan_info: Any
     tipc_ptr: Pointer[Any]
     mpls_ptr: Pointer[Any]
-    dev_addr: Pointer[int]
+    dev_addr: Text
     num_rx_queues: int
     xdp_zc_max_segs: int
     ingress_queue: Any

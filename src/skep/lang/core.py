@@ -184,7 +184,7 @@ class Core:
             f"!DICompositeType(tag: DW_TAG_enumeration_type, name: {quote(enum)}, file: {di.main}, "
             f"baseType: {base}, size: {8 * size}, elements: {elements})"
         )
-        text = self._unit.constant_text(f"{name}:{value}".encode() + b"\0")
+        text = self._unit.constant(f"{name}:{value}".encode() + b"\0")
         return (
             f"call i64 @llvm.bpf.preserve.enum.value(i32 {self._next()}, ptr {text}, i64 {what})"
             f", !llvm.preserve.access.index {node}"
