@@ -187,7 +187,15 @@ class StructStorage(Storage):
     def same(self, other: Storage) -> bool:
         if self is other:
             return True
-        return isinstance(other, StructStorage) and self.cls is not None and other.cls is self.cls
+        if not isinstance(other, StructStorage) or other.cls is not self.cls:
+            return False
+        if self.cls is not None:
+            return True
+        mine, theirs = self.fields.values(), other.fields.values()
+        return len(mine) == len(theirs) and all(
+            a.name == b.name and a.offset == b.offset and a.of.same(b.of)
+            for a, b in zip(mine, theirs, strict=True)
+        )
 
     def describe(self, di: Debug) -> str:
         return di.struct_of(self)

@@ -26,6 +26,8 @@ class Emit:
         self.ended = False
         self._count = 0
         self._slots: dict[object, str] = {}
+        self._free: dict[tuple[int, int], list[str]] = {}
+        self._used: list[tuple[tuple[int, int], str]] = []
 
     def op(self, text: str) -> str:
         """Emit an instruction that has a result; the result's name."""
@@ -76,6 +78,22 @@ class Emit:
         if key is not None:
             self._slots[key] = name
         return name
+
+    def temporary(self, size: int, align: int) -> str:
+        """A stack slot that is free again at the end of the statement."""
+        free = self._free.setdefault((size, align), [])
+        name = free.pop() if free else self.alloca(size, align)
+        self._used.append(((size, align), name))
+        return name
+
+    def temporaries(self) -> int:
+        """How many are in use: what `release` goes back to."""
+        return len(self._used)
+
+    def release(self, mark: int) -> None:
+        while len(self._used) > mark:
+            key, name = self._used.pop()
+            self._free[key].append(name)
 
     def slot(self, llvm: str, key: object) -> str:
         """A stack slot for one scalar of IR type ``llvm``."""

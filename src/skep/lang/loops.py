@@ -239,7 +239,7 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
     counter = c.em.slot("i64", ("counter", c.scope.prefix, id(node)))
     c.em.do(f"store i64 {start.ir}, ptr {counter}")
 
-    def once() -> tuple[list[Env], Env, Loop, str, str]:
+    def once() -> tuple[list[Env], Env | None, Loop, str, str]:
         return _for_once(c, node, span, array, counter, (lo, hi))
 
     def walk(head: Env) -> list[Env]:
@@ -253,17 +253,62 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
 
 def _for_once(
     c: Walker, node: ast.For, span: RangeValue, array: Value | None, counter: str, bounds: tuple[int, int]
-) -> tuple[list[Env], Env, Loop, str, str]:
-    from skep.lang.stmts import assign
-
+) -> tuple[list[Env], Env | None, Loop, str, str]:
     em = c.em
     test, inside, onward, no_break, out = (c.label(x) for x in ("for", "do", "next", "od", "out"))
     loop = Loop(out, onward, len(c.scope.withs))
+    lo, hi = bounds
+    if hi < lo:
+        em.br(no_break)
+        return [], dict(c.env), loop, no_break, out
+    start, stop = span.start, span.stop
+    if start.hi < stop.lo if span.step > 0 else start.lo > stop.hi:
+        # At least one turn: the test comes after the body, and the variable has a value after the loop.
+        em.place(inside)
+        back = _turn(c, node, loop, Value(INT, em.op(f"load i64, ptr {counter}"), lo, hi), array)
+        em.place(onward)
+        if not back:
+            em.do("unreachable")
+            em.ended = True
+            return [], None, loop, no_break, out
+        now = _step(c, counter, span.step)
+        _, going = _going(c, span, bounds, counter, now)
+        em.cond(going, inside, no_break)
+        return back, join(back, c.lost), loop, no_break, out
     em.place(test)
-    now = em.op(f"load i64, ptr {counter}")
+    now, going = _going(c, span, bounds, counter, em.op(f"load i64, ptr {counter}"))
+    ends = dict(c.env)
+    em.cond(going, inside, no_break)
+    em.place(inside)
+    back = _turn(c, node, loop, Value(INT, now, lo, hi), array)
+    em.place(onward)
+    _step(c, counter, span.step)
+    em.br(test)
+    return back, ends, loop, no_break, out
+
+
+def _turn(c: Walker, node: ast.For, loop: Loop, index: Value, array: Value | None) -> list[Env]:
+    """One turn: the variable gets its value, the body is walked."""
+    from skep.lang.stmts import assign
+
+    item = index if array is None else array.type.item(c, array, index, node)
+    assign(c, node.target, item, node)
+    return _body(c, loop, node.body)
+
+
+def _step(c: Walker, counter: str, by: int) -> str:
+    """Move the counter on; its new value."""
+    new = c.em.op(f"add i64 {c.em.op(f'load i64, ptr {counter}')}, {by}")
+    c.em.do(f"store i64 {new}, ptr {counter}")
+    return new
+
+
+def _going(c: Walker, span: RangeValue, bounds: tuple[int, int], counter: str, now: str) -> tuple[str, str]:
+    """(the counter's value, whether another turn follows)."""
+    em = c.em
     lo, hi = bounds
     word = "slt" if span.step > 0 else "sgt"
-    if lo >= 0 and hi >= 0 and span.step > 0:
+    if lo >= 0 and span.step > 0:
         word = "ult"
     going = em.op(f"icmp {word} i64 {now}, {span.stop.ir}")
     if span.stop.const is None and c.unit.target == "bpf":
@@ -273,26 +318,4 @@ def _for_once(
         em.do(f"store i64 {seen}, ptr {counter}")
         going = em.op(f"select i1 {em.op(f'icmp {word} i64 {seen}, {limit}')}, i1 {going}, i1 false")
         now = seen
-    ends = dict(c.env)
-    em.cond(going, inside, no_break)
-    em.place(inside)
-    back: list[Env] = []
-    if hi >= lo:
-        index = Value(INT, now, lo, hi)
-        item = index if array is None else array.type.item(c, array, index, node)
-        assign(c, node.target, item, node)
-        back = _body(c, loop, node.body)
-    else:
-        em.br(onward)
-        c.live = False
-    em.place(onward)
-    now = em.op(f"load i64, ptr {counter}")
-    em.do(f"store i64 {em.op(f'add i64 {now}, {span.step}')}, ptr {counter}")
-    em.br(test)
-    if isinstance(node.target, ast.Name) and back:
-        # After the loop the variable keeps its last value; with no turn at all it has none.
-        for env in back[:1]:
-            key = c.scope.prefix + node.target.id
-            if key in env and key not in ends:
-                c.lost[key] = "unassigned"
-    return back, ends, loop, no_break, out
+    return now, going

@@ -89,6 +89,9 @@ class Reservation(Type):
         there = c.boolean(c.em.op(f"icmp ne ptr {v.ir}, null"))
         return Value(Entered(self.of, "ring"), v.ir), there
 
+    def begin(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
+        c.zero(entered.ir, self.of.size, 8)
+
     def skipped(self, c: Walker, v: Value, node: ast.AST) -> None:
         self.ring.count_lost(c)
 
@@ -132,12 +135,6 @@ class RingType(MapType):
         of = self._record(c, given, node)
         flags = c.as_int(given["flags"], node).ir if "flags" in given else "0"
         got = c.em.op(f"call align 8 ptr inttoptr (i64 131 to ptr)(ptr {v.ir}, i64 {of.size}, i64 0)")
-        there, done = c.label("room"), c.label("reserved")
-        c.em.cond(c.em.op(f"icmp ne ptr {got}, null"), there, done)
-        c.em.place(there)
-        c.zero(got, of.size, 8)
-        c.em.br(done)
-        c.em.place(done)
         return Value(Reservation(self, of), got, obj=flags)
 
     def do_output(

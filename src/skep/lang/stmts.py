@@ -22,7 +22,9 @@ def block(c: Walker, body: list[ast.stmt]) -> None:
         if not c.live:
             return
         c.at(node, force=True)
+        mark = c.em.temporaries()
         _TABLE.get(type(node), _refused)(c, node)
+        c.em.release(mark)
 
 
 def _pass(c: Walker, node: ast.stmt) -> None:
@@ -243,6 +245,7 @@ def _with_items(c: Walker, node: ast.With, at: int) -> None:
         c.em.br(after)
         skipped, c.env = c.env, before
         c.em.place(inside)
+        manager.type.begin(c, manager, entered, item.context_expr)
     if item.optional_vars is not None:
         if not isinstance(item.optional_vars, ast.Name):
             raise c.error(item.optional_vars, "'with ... as' takes a name")

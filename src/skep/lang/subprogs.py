@@ -124,7 +124,7 @@ def compile_subprog(unit: Unit, obj: Subprog, caller: Walker | None) -> Made:
     c.scopes.append(scope)
     c.at(tree, force=True)
     for i, (name, kept, optional) in enumerate(params):
-        _bind(c, name, kept, optional, f"%a{i}", tree)
+        _bind(c, name, kept, optional, f"%a{i}", tree, own=obj.global_)
     unit.body(c, tree)
     unit.compiling.pop()
     types = ", ".join(
@@ -140,7 +140,9 @@ def compile_subprog(unit: Unit, obj: Subprog, caller: Walker | None) -> Made:
     return made
 
 
-def _bind(c: Walker, name: str, of: Storage | None, optional: bool, operand: str, node: ast.AST) -> None:
+def _bind(
+    c: Walker, name: str, of: Storage | None, optional: bool, operand: str, node: ast.AST, *, own: bool
+) -> None:
     assert of is not None
     if of.scalar:
         # The verifier knows nothing of an argument's bounds: wrap it again here.
@@ -152,6 +154,9 @@ def _bind(c: Walker, name: str, of: Storage | None, optional: bool, operand: str
         c.scope.declared[name] = of
         c.bind(name, value, node)
         return
+    if own and not optional:
+        # Verified apart from its callers, it could be given NULL as far as the kernel knows.
+        c.abort_unless(c.em.op(f"icmp ne ptr {operand}, null"))
     kind: Type = PtrType(of, "mem", nullable=optional)
     c.bind(name, Value(kind, operand), node)
 

@@ -119,6 +119,9 @@ class Type:
     def exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
         """Leave the block, on every way out."""
 
+    def begin(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
+        """The block of a ``with`` that may be skipped begins."""
+
     def skipped(self, c: Walker, v: Value, node: ast.AST) -> None:
         """The block is skipped."""
 

@@ -356,7 +356,7 @@ class Walker:
             if kind.nullable:
                 self.refuse_none(value, node)
             return value.ir
-        address = self.buffer(of.size, max(of.align, min(8, of.size & -of.size)))
+        address = self.em.temporary(max(1, of.size), 8 if of.size >= 8 else 4)
         if not of.scalar:
             self.zero(address, of.size, 8)
         of.store(self, address, value, node)

@@ -1,0 +1,430 @@
+"""Features of the language, run in the kernel by BPF_PROG_TEST_RUN on the test's own packets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import skep
+from tests.lang.support import HEADER, module
+from tests.support.oracles import bpf
+
+pytestmark = pytest.mark.live
+
+
+def run(folder: Path, text: str, *programs: str, **variables: int) -> Any:
+    """The loaded object after one run of each program on 64 zero bytes."""
+    bpf()
+    obj = skep.load(module(folder, HEADER + text), variables=variables)
+    for name in programs or obj.programs:
+        result = obj.programs[name].run(bytes(64))
+        assert result.retval == 2, f"{name} gave {result.retval}"
+    return obj
+
+
+def test_control_flow(tmp_path: Path) -> None:
+    text = """
+out = bpf.Array(s64, 16)
+START = 3
+WORDS = (7, 8, 9)
+
+def early(x: s64) -> s64:
+    if x < 0:
+        return -1
+    for i in range(10):
+        if i * i > x:
+            return i
+    return 10
+
+def pair(x: s64) -> tuple[int, int]:
+    return x // 10, x % 10
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    n = START
+    while n < 50:
+        n *= 2
+        if n == 24:
+            continue
+    else:
+        n += 1
+    out[0] = n
+    total = 0
+    for w in WORDS:
+        total += w
+    out[1] = total
+    for i in range(10):
+        if i == 5:
+            break
+    else:
+        total = -1
+    out[2] = i if total > 0 else 0
+    out[3] = early(30)
+    out[4] = early(-5)
+    tens, ones = pair(total)
+    tens, ones = ones, tens
+    out[5] = tens * 100 + ones
+    found = total > 20 and n > 3 or total == 0
+    out[6] = 1 if found and not total == 5 else 0
+    out[7] = sum_of_squares(5, start=100)
+    for a in range(3):
+        for b in range(3):
+            if b > a:
+                break
+            out[8] += a * 10 + b
+    for k in bpf.unroll(range(4)):
+        out[9] += 1 << k
+    out[10] = 1 if 3 < n <= 97 else 2
+    if (m := n - 90) > 5:
+        out[11] = m
+    x: u8 = 250
+    x += 10
+    out[12] = x
+    out[13] = min(n, 5, total) + max((1, 2)) + abs(-3)
+    out[14] = -7 // 2 * 1000 + -7 % 3
+    return bpf.XDP_PASS
+
+def sum_of_squares(n: u32, *, start: u32 = 0) -> u64:
+    total = start
+    for i in range(min(n, 100)):
+        total += i * i
+    return total
+"""
+    with run(tmp_path, text) as obj:
+        got = [obj.out[i] for i in range(15)]
+    assert got == [97, 24, 5, 6, -1, 402, 1, 130, 10 + 11 + 20 + 21 + 22, 15, 1, 7, 4, 10, -3998]
+
+
+def test_structs(tmp_path: Path) -> None:
+    text = """
+@bpf.struct
+class Inner:
+    a: u8
+    b: u32
+
+@bpf.union
+class Either:
+    word: u64
+    halves: list[u32] = bpf.array(u32, 2)
+
+@bpf.struct(packed=True)
+class Tight:
+    a: u8
+    b: u32
+    c: be16
+
+@bpf.struct
+class Bits:
+    low: u8 = bpf.bits(u8, 4)
+    high: u8 = bpf.bits(u8, 4)
+    negative: s32 = bpf.bits(s32, 5)
+    rest: s32 = bpf.bits(s32, 27)
+    port: be16
+    flags: bool
+
+@bpf.struct
+class Outer:
+    inner: Inner
+    either: Either
+    bits: Bits
+    tight: Tight
+    name: bytes = bpf.char(8)
+    mac: bytes = bpf.raw(6)
+    grid: list[Inner] = bpf.array(Inner, 3)
+
+values = bpf.Hash(u32, Outer, max_entries=4)
+out = bpf.Array(s64, 16)
+
+@bpf.xdp
+def write(ctx: bpf.Xdp) -> int:
+    o = Outer()
+    o.inner = Inner(7, b=70000)
+    o.inner.a += 250
+    o.either.halves[1] = 5
+    o.bits.low = 3
+    o.bits.high = 0x1F
+    o.bits.negative = -3
+    o.bits.rest = 1000
+    o.bits.port = 0x1234
+    o.bits.flags = True
+    o.tight.b = 0xDEADBEEF
+    o.tight.c = 80
+    o.name = "skep"
+    o.mac = b"\\x01\\x02\\x03\\x04\\x05\\x06"
+    for i in range(3):
+        o.grid[i].a = i
+        o.grid[i].b = i * 100
+    values[1] = o
+    return bpf.XDP_PASS
+
+@bpf.xdp
+def read(ctx: bpf.Xdp) -> int:
+    o = values.get(1)
+    if o is None:
+        return bpf.XDP_DROP
+    out[0] = o.inner.a
+    out[1] = o.either.word >> 32
+    out[2] = o.bits.low + 100 * o.bits.high
+    out[3] = o.bits.negative
+    out[4] = o.bits.rest
+    out[5] = o.bits.port
+    out[6] = 1 if o.bits.flags else 0
+    out[7] = o.tight.b
+    out[8] = 1 if o.name == "skep" else 0
+    out[9] = 1 if o.name == "skepp" else 0
+    out[10] = o.mac[5]
+    for g in o.grid:
+        out[11] += g.a + g.b
+    out[12] = 1 if o.inner == o.grid[0] else 0
+    out[13] = bpf.sizeof(Outer)
+    out[14] = len(o.grid)
+    o.inner.b += 1
+    return bpf.XDP_PASS
+"""
+    with run(tmp_path, text, "write", "read") as obj:
+        got = [obj.out[i] for i in range(15)]
+        kept = obj.values[1]
+    assert got == [1, 5, 1503, -3, 1000, 0x1234, 1, 0xDEADBEEF, 1, 0, 6, 303, 0, kept._codec.size, 3]
+    assert kept.inner.b == 70001 and kept.bits.port == 0x1234 and kept.tight.c == 80
+    assert kept.name == b"skep" and kept.mac == bytes([1, 2, 3, 4, 5, 6]) and kept.grid[2].b == 200
+
+
+def test_globals_and_subprograms(tmp_path: Path) -> None:
+    text = """
+@bpf.struct
+class Config:
+    limit: u32
+    name: bytes = bpf.char(4)
+
+hits: u64 = bpf.var(0)
+start: u64 = bpf.var(40)
+step: u32 = bpf.const(1)
+on: bool = bpf.const(True)
+table: list[u32] = bpf.var(bpf.array(u32, 4))
+config: Config = bpf.const(Config(limit=9, name=b"abc"))
+port: be16 = bpf.const(80)
+
+@bpf.subprog
+def collatz(n: u64) -> u32:
+    steps = 0
+    for i in range(200):
+        if n == 1:
+            break
+        n = n // 2 if n % 2 == 0 else 3 * n + 1
+        steps += 1
+    return steps
+
+@bpf.subprog(global_=True)
+def bump(c: Config) -> u64:
+    return c.limit + 1
+
+@bpf.subprog
+def cell(at: u32) -> Config | None:
+    return places.get(at)
+
+places = bpf.Array(Config, 2)
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    global hits, start
+    hits += step
+    start = start + 2 if on else 0
+    table[2] = config.limit
+    table[3] += collatz(27)
+    hits += bump(Config(limit=20))
+    p = cell(1)
+    if p is not None:
+        p.limit = port
+    return bpf.XDP_PASS
+"""
+    with run(tmp_path, text, step=5) as obj:
+        assert obj.bss.hits == 26 and obj.data.start == 42
+        assert list(obj.bss.table) == [0, 0, 9, 111]
+        assert obj.places[1].limit == 80
+        assert obj.rodata.config.name == b"abc"
+
+
+def test_maps(tmp_path: Path) -> None:
+    text = """
+@bpf.struct
+class Key:
+    addr: be32
+    port: be16
+
+@bpf.struct
+class Entry:
+    lock: bpf.SpinLock
+    count: u64
+    total: u64
+
+flows = bpf.Hash(Key, u64, max_entries=8)
+small = bpf.Hash(u32, u32, max_entries=1)
+lru = bpf.LruHash(u32, u64, max_entries=8)
+percpu = bpf.PerCpuArray(u64, 2)
+locked = bpf.Hash(u32, Entry, max_entries=8)
+fifo = bpf.Queue(u32, 4)
+lifo = bpf.Stack(Key, 4)
+bloom = bpf.BloomFilter(u32, 100)
+inner = bpf.Hash(u32, u64, max_entries=4)
+outer = bpf.HashOfMaps(u32, bpf.Hash(u32, u64, max_entries=4), max_entries=2)
+array_of = bpf.ArrayOfMaps(bpf.Array(u64, 2), 2, initial=[bpf.Array(u64, 2)])
+routes = bpf.LpmTrie(bpf.lpm(be32), u32, max_entries=8)
+out = bpf.Array(s64, 32)
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    k = Key(0x0A000001, 80)
+    flows[k] += 1
+    flows[k] += 10
+    flows[(0x0A000002, 443)] = 7
+    n = flows.get(k)
+    if n is not None:
+        out[0] = n
+    out[1] = flows.get(Key(addr=1), 99)
+    out[2] = 1 if k in flows else 0
+    del flows[k]
+    out[3] = 1 if k not in flows else 0
+    out[4] = 1 if flows.delete(k) else 0
+    small[1] += 5
+    small[2] += 5
+    out[5] = small.get(1, 0)
+    out[6] = 1 if small.insert(1, 3) else 0
+    out[7] = small.update(1, 6, bpf.BPF_EXIST)
+    lru[3] |= 6
+    percpu[1] += 4
+    percpu[1] -= 1
+    out[8] = percpu[1]
+    locked[5] = Entry(count=1)
+    e = locked.lookup(5)
+    if e is not None:
+        with e.lock:
+            e.count += 1
+            e.total = e.count * 10
+        out[9] = e.total
+    out[10] = 1 if fifo.push(11) and fifo.push(12) else 0
+    first = fifo.pop()
+    if first is not None:
+        out[11] = first
+    lifo.push(k)
+    top = lifo.pop()
+    if top is not None:
+        out[12] = top.port
+    missing = lifo.pop()
+    out[13] = 1 if missing is None else 0
+    bloom.push(5)
+    out[14] = 1 if 5 in bloom and 6 not in bloom else 0
+    m = outer.get(1)
+    if m is not None:
+        m[9] += 3
+    a = array_of.get(0)
+    if a is not None:
+        a[1] = 8
+        out[15] = a[1]
+    routes[bpf.lpm(be32)(8, 0x0A000000)] = 77
+    out[16] = routes.get(0x0A010203, 0)
+    out[17] = 1 if 0x0B000000 in routes else 0
+    p = flows.lookup((0x0A000002, 443))
+    if p:
+        p.value += 1
+        out[18] = p.value
+    return bpf.XDP_PASS
+"""
+    bpf()
+    with skep.load(module(tmp_path, HEADER + text)) as obj:
+        obj.outer[1] = obj.inner
+        assert obj.main.run(bytes(64)).retval == 2
+        got = [obj.out[i] for i in range(19)]
+        assert dict(obj.inner) == {9: 3}
+        assert obj.bss.small_lost == 1
+        assert dict(obj.lru) == {3: 6}
+    assert got == [11, 99, 1, 1, 0, 5, 0, 0, 3, 20, 1, 11, 80, 1, 1, 8, 77, 0, 8]
+
+
+def test_rings(tmp_path: Path) -> None:
+    text = """
+@bpf.struct
+class Event:
+    number: u32
+    kind: u8
+    text: bytes = bpf.char(12)
+
+events = bpf.RingBuf(Event, size=4096)
+tiny = bpf.RingBuf(Event, size=4096)
+
+def send(n: u32) -> bool:
+    with events.reserve() as e:
+        if n > 2:
+            return False
+        e.number = n
+        if n == 1:
+            return True
+        e.text = "late"
+    return True
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    send(1)
+    send(2)
+    send(3)
+    one = Event(number=9, text="copied")
+    events.output(one)
+    for i in range(300):
+        with tiny.reserve() as e:
+            e.number = i
+    return bpf.XDP_PASS if events.query(bpf.BPF_RB_AVAIL_DATA) > 0 else bpf.XDP_DROP
+"""
+    with run(tmp_path, text) as obj:
+        got = [(e.number, e.kind, e.text) for e in obj.reader("events").read()]
+        assert got == [(1, 0, b""), (2, 0, b"late"), (0, 0, b""), (9, 0, b"copied")]
+        ring = obj.reader("tiny")
+        assert len(ring.read()) + ring.lost == 300 and ring.lost > 0
+
+
+def test_tail_calls(tmp_path: Path) -> None:
+    text = """
+out = bpf.Array(u32, 4)
+
+@bpf.xdp
+def second(ctx: bpf.Xdp) -> int:
+    out[1] = 2
+    return bpf.XDP_TX
+
+@bpf.xdp
+def first(ctx: bpf.Xdp) -> int:
+    out[0] = 1
+    jumps.call(5)
+    jumps.call(1)
+    out[2] = 3
+    return bpf.XDP_DROP
+
+jumps = bpf.ProgArray(8, initial={1: second})
+"""
+    bpf()
+    with skep.load(module(tmp_path, HEADER + text)) as obj:
+        assert obj.first.run(bytes(64)).retval == 3
+        assert [obj.out[i] for i in range(3)] == [1, 2, 0]
+
+
+def test_every_cpu_level(tmp_path: Path) -> None:
+    text = """
+out = bpf.Hash(u32, s64, max_entries=8)
+seen: u32 = bpf.var(0)
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    global seen
+    seen += 1
+    x: s32 = -100
+    out[1] = x // 7
+    out[2] += bpf.bswap32(0x11223344)
+    out[2] += seen
+    return bpf.XDP_PASS
+"""
+    bpf()
+    made = module(tmp_path, HEADER + text)
+    for cpu in ("v1", "v2", "v3", "v4"):
+        with skep.load(made, cpu=cpu) as obj:
+            assert obj.main.run(bytes(64)).retval == 2
+            assert dict(obj.out) == {1: -15, 2: 0x44332211 + 1}, cpu
