@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 from struct import pack, unpack_from
 
 import pytest
 
 from skep.tap.layout import Guessing
+from skep.tap.plain import Plain
 from tests.support.directed import seed
 from tests.tap.support import code, plain
 
@@ -25,6 +27,13 @@ def plausible(data: bytes, place: int, first: int, order: str, limit: int, units
         before = sec
         place += 16 + caplen
     return True
+
+
+def wanted(data: bytes, offset: int, first: int, order: str, described: Plain) -> int:
+    for place in range(offset, len(data) - 15):
+        if plausible(data, place, first, order, described.record_limit, described.units):
+            return place
+    return -1
 
 
 def damaged(rng: random.Random, first: int) -> tuple[int, int, int, int]:
@@ -53,14 +62,11 @@ def test_the_first_plausible_place(order: str, maker: str) -> None:
             if rng.random() < 0.15:
                 header = damaged(rng, first)
             data += pack(f"{order}IIII", *header) + rng.randbytes(size)
-        expected = next(
-            (
-                place
-                for place in range(len(data) - 15)
-                if plausible(data, place, first, order, described.record_limit, described.units)
-            ),
-            -1,
-        )
+        expected = wanted(data, 0, first, order, described)
         found.add(expected)
-        assert judge.guess_bytes(data, first, described) == expected, (number, data.hex())
+        held = ctypes.create_string_buffer(data, len(data))
+        offsets = [0, len(data) // 2, len(data), len(data) + 1]
+        got = judge.guess(offsets, ctypes.addressof(held), len(data), first, described)
+        later = [expected, *(wanted(data, offset, first, order, described) for offset in offsets[1:])]
+        assert got == later, (number, data.hex())
     assert -1 in found and len(found) > 40

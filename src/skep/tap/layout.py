@@ -37,6 +37,7 @@ class Guessing:
     LONGEST = 1 << 20  # bytes
     CHAIN = 6
     LEAST = 2
+    WINDOW = 1 << 17  # bytes searched from an offset on
 
 
 #: The 64-bit words of the state, in order.

@@ -28,12 +28,13 @@ class ScanCode:
         self.image = image  # keeps the pages mapped
         self._walk = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(image.address("walk"))
         self._guess = ctypes.CFUNCTYPE(
-            ctypes.c_int64,
+            None,
+            ctypes.c_void_p,
+            ctypes.c_uint64,
             ctypes.c_void_p,
             ctypes.c_uint64,
             ctypes.c_uint32,
-            ctypes.c_uint32,
-            ctypes.c_uint32,
+            ctypes.c_uint64,
         )(image.address("guess"))
         self._match = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint64)(
             image.address("match")
@@ -53,18 +54,16 @@ class ScanCode:
         """
         self._walk(ctypes.addressof(states), count)
 
-    def guess(self, address: int, size: int, first: int, plain: Plain) -> int:
-        """Offset of the first plausible record header (`skep.tap.layout.Guessing`) in memory, or -1.
+    def guess(self, offsets: list[int], address: int, size: int, first: int, plain: Plain) -> list[int]:
+        """For each of ``offsets`` the next plausible record header (`skep.tap.layout.Guessing`), -1 for none.
 
         ``first``: seconds of the file's first packet.
         """
-        place: int = self._guess(address, size, first, plain.record_limit, plain.units)
-        return place
-
-    def guess_bytes(self, data: bytes, first: int, plain: Plain) -> int:
-        """The same in ``data``."""
-        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
-        return self.guess(address, len(data), first, plain)
+        count = len(offsets)
+        places = (ctypes.c_int64 * count)(*offsets)
+        bounds = plain.record_limit << 32 | plain.units
+        self._guess(ctypes.addressof(places), count, address, size, first, bounds)
+        return places[:]
 
     def match(self, packet: bytes, wirelen: int) -> int:
         """The filter's return value for one packet: 0, or how many bytes to keep."""

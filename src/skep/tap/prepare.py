@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Part of every key: must change whenever what `skep.tap.x86` or `skep.tap.scanir` makes does, or the layout
 #: of an entry.
-REVISION = b"9"
+REVISION = b"11"
 
 #: Files that expressions take names from; a change of one makes all entries misses.
 NAME_FILES = ("/etc/hosts", "/etc/services", "/etc/protocols", "/etc/networks", "/etc/ethers")

@@ -159,10 +159,10 @@ class FileScan:
                 if self._stopped:
                     break
                 walker = walker or self._walker()
-                guess = FILE_HEADER if chunk == 0 else self._guess_at(chunk * self._chunk)
+                guess = self._guess_at([chunk * self._chunk])[0] if chunk else FILE_HEADER
                 stop = self._stop(chunk)
                 problem: BaseException | None = None
-                if guess is not None:
+                if guess >= 0:
                     try:
                         walker.walk(guess, stop, self._size, between=self._between(guess, stop))
                     except BaseException as error:
@@ -210,20 +210,23 @@ class FileScan:
         if self._progress is not None:
             self._progress(self.end)
 
-    def _between(self, start: int, stop: int) -> tuple[int, ...]:
+    def _between(self, start: int, stop: int) -> list[int]:
         """Where the lanes of a chunk but the first probably begin, ascending; none if a guess fails."""
-        found: list[int] = []
-        for lane in range(1, self._lanes if stop > start else 1):
-            guess = self._guess_at(start + (stop - start) * lane // self._lanes)
-            if guess is None or not (found[-1] if found else start) < guess < stop:
-                return ()
-            found.append(guess)
-        return tuple(found)
+        lanes = self._lanes
+        if lanes == 1 or stop <= start:
+            return []
+        found = self._guess_at([start + (stop - start) * lane // lanes for lane in range(1, lanes)])
+        before = start
+        for guess in found:
+            if not before < guess < stop:
+                return []
+            before = guess
+        return found
 
-    def _guess_at(self, offset: int) -> int | None:
+    def _guess_at(self, offsets: list[int]) -> list[int]:
         if self._mapping is None:
-            return self._guess.at(offset)
-        return self._guess.mapped(self._mapping.address, self._size, offset)
+            return self._guess.at(offsets)
+        return self._guess.mapped(self._mapping.address, self._size, offsets)
 
     def _stop(self, chunk: int) -> int:
         return min((chunk + 1) * self._chunk, self._size)

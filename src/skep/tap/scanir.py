@@ -6,8 +6,8 @@ and cached; a warm run never comes by. Two symbols:
 ``walk(ptr states, i64 count)``
     walk the records of several stretches of one buffer in turns, as `skep.tap.native.ScanState` says; their
     ``status`` becomes SHORT, BAD, FULL or LIMIT where it does not stay DONE.
-``guess(ptr data, i64 size, i32 first, i32 limit, i32 units) -> i64``
-    the offset of the first place in ``size`` bytes that `skep.tap.layout.Guessing` finds plausible, else -1.
+``guess(ptr places, i64 count, ptr data, i64 size, i32 first, i64 bounds)``
+    as `skep.tap.x86.guess` says.
 ``match(ptr packet, i64 caplen, i64 wirelen) -> i64``
     the filter's return value for one packet.
 
@@ -94,15 +94,27 @@ out:
 
 def _guess(swapped: bool) -> str:
     return f"""
-define i64 @guess(ptr %data, i64 %size, i32 %first, i32 %limit, i32 %units) {{
+define void @guess(ptr %places, i64 %count, ptr %file, i64 %file.size, i32 %first, i64 %bounds) {{
 entry:
+  %units = trunc i64 %bounds to i32
+  %high = lshr i64 %bounds, 32
+  %limit = trunc i64 %high to i32
+  br label %one
+
+one:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %put ]
+  %slot = getelementptr inbounds i64, ptr %places, i64 %i
+  %offset = load i64, ptr %slot, align 8
+  %data = getelementptr i8, ptr %file, i64 %offset
+  %room = call i64 @llvm.usub.sat.i64(i64 %file.size, i64 %offset)
+  %size = call i64 @llvm.umin.i64(i64 %room, i64 {Guessing.WINDOW})
   br label %candidate
 
 candidate:
-  %c = phi i64 [ 0, %entry ], [ %c.next, %implausible ]
+  %c = phi i64 [ 0, %one ], [ %c.next, %implausible ]
   %c.after = add i64 %c, {RECORD_HEADER}
   %c.none = icmp ugt i64 %c.after, %size
-  br i1 %c.none, label %none, label %header
+  br i1 %c.none, label %put, label %header
 
 header:
   %place = phi i64 [ %c, %candidate ], [ %place.next, %chained ]
@@ -147,10 +159,18 @@ implausible:
   br label %candidate
 
 plausible:
-  ret i64 %c
+  %found = add i64 %offset, %c
+  br label %put
 
-none:
-  ret i64 -1
+put:
+  %place.new = phi i64 [ %found, %plausible ], [ -1, %candidate ]
+  store i64 %place.new, ptr %slot, align 8
+  %i.next = add nuw i64 %i, 1
+  %i.more = icmp ult i64 %i.next, %count
+  br i1 %i.more, label %one, label %done
+
+done:
+  ret void
 }}
 """
 

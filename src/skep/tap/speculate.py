@@ -7,16 +7,16 @@ costs time, not packets.
 
 from __future__ import annotations
 
+import ctypes
 import os
 
+from skep.tap.layout import Guessing
 from skep.tap.plain import FILE_HEADER
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 ms
 if TYPE_CHECKING:
     from skep.tap.native import ScanCode
     from skep.tap.plain import Plain
-
-_WINDOW = 1 << 17  # bytes searched
 
 
 class Guess:
@@ -30,16 +30,16 @@ class Guess:
         #: seconds of the first packet
         self._first = int.from_bytes(head, "big" if plain.big_endian else "little")
 
-    def at(self, offset: int) -> int | None:
-        """The first plausible record start at or after ``offset``, None when none is near."""
-        data = os.pread(self._fd, _WINDOW, offset)
-        return self._found(offset, self._code.guess_bytes(data, self._first, self._plain))
+    def at(self, offsets: list[int]) -> list[int]:
+        """The first plausible record start at or after each of ``offsets``, -1 where none is near."""
+        return [self._one(offset) for offset in offsets]
 
-    def mapped(self, address: int, size: int, offset: int) -> int | None:
+    def _one(self, offset: int) -> int:
+        data = os.pread(self._fd, Guessing.WINDOW, offset)
+        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+        place = self._code.guess([0], address, len(data), self._first, self._plain)[0]
+        return -1 if place < 0 else offset + place
+
+    def mapped(self, address: int, size: int, offsets: list[int]) -> list[int]:
         """The same for a file of ``size`` bytes that is mapped at ``address``."""
-        window = min(_WINDOW, size - offset)
-        return self._found(offset, self._code.guess(address + offset, window, self._first, self._plain))
-
-    @staticmethod
-    def _found(offset: int, place: int) -> int | None:
-        return None if place < 0 else offset + place
+        return self._code.guess(offsets, address, size, self._first, self._plain)

@@ -5,12 +5,22 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from struct import pack
 
-from skep.tap.layout import RECORD_HEADER, Status
+from skep.tap.layout import FIELDS, RECORD_HEADER, Mode, Status
 from skep.tap.native import ScanCode, ScanState, libc_address
 from skep.tap.plain import Plain
 
+TYPE_CHECKING = False  # `collections.abc` brings `collections`, which a warm run does without
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 NO_LIMIT = (1 << 64) - 1
+_POS, _STOP, _SEEN, _MATCHED = (FIELDS.index(name) for name in ("pos", "stop", "seen", "matched"))
+_OUT, _OUT_USED, _OUT_SIZE, _STATUS = (
+    FIELDS.index(name) for name in ("out", "out_used", "out_size", "status")
+)
+
 _DONTNEED = 4  # madvise
 _POPULATE_READ = 22  # madvise, Linux 5.14; older kernels fault page by page
 _PIECE = 1 << 18  # bytes per pread: stays in a second-level cache
@@ -64,7 +74,7 @@ class Walker:
         ]
 
     def walk(
-        self, start: int, stop: int, size: int, limit: int = NO_LIMIT, between: tuple[int, ...] = ()
+        self, start: int, stop: int, size: int, limit: int = NO_LIMIT, between: Sequence[int] = ()
     ) -> None:
         """Judge the records that begin in [start, stop) of the file, whose size was ``size``.
 
@@ -78,7 +88,7 @@ class Walker:
         if start < stop:
             self._walk(start, stop, size, between)
 
-    def _walk(self, start: int, stop: int, size: int, between: tuple[int, ...]) -> None:
+    def _walk(self, start: int, stop: int, size: int, between: Sequence[int]) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -141,8 +151,9 @@ class MappedWalker(Walker):
     ) -> None:
         super().__init__(code, fd, plain, mode, divisor, room)
         self._mapping = mapping
+        self._room = bytearray()  # of the lanes' states, once there are lanes
 
-    def _walk(self, start: int, stop: int, size: int, between: tuple[int, ...]) -> None:
+    def _walk(self, start: int, stop: int, size: int, between: Sequence[int]) -> None:
         mapping, state = self._mapping, self.state
         mapping.populate(start, stop)
         state.base, state.pos, state.stop, state.length, state.file_offset = (
@@ -166,26 +177,37 @@ class MappedWalker(Walker):
         """
         state, count = self.state, len(starts)
         state.status = Status.DONE
-        states = (ScanState * count).from_buffer_copy(bytes(state) * count)
-        lanes = list(states)
-        out, first = int(state.out), starts[0]
-        for lane, begin, end in zip(lanes, starts, [*starts[1:], stop], strict=True):
-            lane.pos, lane.stop, lane.out, lane.out_size = begin, end, out + begin - first, end - begin
-        last = lanes.pop()
-        last.out_size = state.out_size - (starts[-1] - first)
-        self._code.walk(states, count)
-        for lane, end in zip(lanes, starts[1:], strict=True):
-            if lane.pos != end or lane.status != Status.DONE:
-                return False
-        lanes.append(last)
-        self._pieces = [
-            (begin - first, int(lane.out_used)) for begin, lane in zip(starts, lanes, strict=True)
-        ]
-        self.status = int(last.status)
-        state.pos = last.pos
-        state.seen = sum([lane.seen for lane in lanes])
-        state.matched = sum([lane.matched for lane in lanes])
+        size = count * ctypes.sizeof(state)
+        if len(self._room) != size:
+            self._room = bytearray(size)
+            self._lanes = (ScanState * count).from_buffer(self._room)
+        self._room[:] = bytes(state) * count
+        # Fields of all lanes at once, which is several times as quick as one by one.
+        words = memoryview(self._room).cast("Q")
+        step, out, first = len(FIELDS), int(state.out), starts[0]
+        ends = [*starts[1:], stop]
+        words[_POS::step] = _words(starts)
+        words[_STOP::step] = _words(ends)
+        if state.mode != Mode.COUNT:
+            words[_OUT::step] = _words([out + start - first for start in starts])
+            rooms = [end - start for start, end in zip(starts, ends, strict=True)]
+            rooms[-1] = state.out_size - (starts[-1] - first)
+            words[_OUT_SIZE::step] = _words(rooms)
+        self._code.walk(self._lanes, count)
+        where = words[_POS::step].tolist()
+        if where[:-1] != ends[:-1] or any(words[_STATUS::step][:-1].tolist()):
+            return False
+        used = words[_OUT_USED::step].tolist()
+        self._pieces = [(start - first, size) for start, size in zip(starts, used, strict=True)]
+        self.status = words[_STATUS::step][-1]
+        state.pos = where[-1]
+        state.seen = sum(words[_SEEN::step].tolist())
+        state.matched = sum(words[_MATCHED::step].tolist())
         return True
+
+
+def _words(numbers: list[int]) -> memoryview:
+    return memoryview(pack(f"{len(numbers)}Q", *numbers)).cast("Q")
 
 
 class ReadWalker(Walker):
@@ -199,7 +221,7 @@ class ReadWalker(Walker):
         self._buffer = bytearray(size)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
 
-    def _walk(self, start: int, stop: int, size: int, between: tuple[int, ...]) -> None:
+    def _walk(self, start: int, stop: int, size: int, between: Sequence[int]) -> None:
         state = self.state
         at = start
         while at < stop:

@@ -1,0 +1,50 @@
+"""A packet's bytes as tcpdump -x, -X and -A print them below its line."""
+
+from __future__ import annotations
+
+_ETHERNET, _RAW, _NULL, _LOOP, _PPP, _SLL, _SLL2 = 1, 12, 0, 108, 9, 113, 276
+_FIXED = {_RAW: 0, 228: 0, 229: 0, _NULL: 4, _LOOP: 4, _SLL2: 20}
+_TAGS = (0x8100, 0x88A8, 0x9100)
+_GRAPH = bytes(byte if 33 <= byte < 127 else 46 for byte in range(256)).decode("ascii")
+_PLAIN = {byte: _GRAPH[byte] for byte in range(256)} | {9: "\t", 10: "\n", 32: " "}
+
+
+def link_length(data: bytes, linktype: int) -> int:
+    """Bytes of the link-level header, which -x, -X and -A leave out when given once.
+
+    Known for Ethernet, Linux cooked, loopback and raw IP; 0 for the others, which are shown whole.
+    """
+    if linktype == _ETHERNET:
+        at = 12
+    elif linktype == _SLL:
+        at = 14
+    else:
+        return min(_FIXED.get(linktype, 0), len(data))
+    kind = int.from_bytes(data[at : at + 2], "big")
+    while kind in _TAGS and len(data) >= at + 6:
+        at += 4
+        kind = int.from_bytes(data[at : at + 2], "big")
+    return min(at + 2, len(data))
+
+
+def hexadecimal(data: bytes, *, text: bool = False) -> str:
+    """Lines of 16 bytes, each with its offset; with ``text`` also as characters. Starts with a line feed."""
+    lines = []
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        pairs = row.hex(" ", -2)  # groups of two bytes, counted from the left
+        if text:
+            shown = "".join(map(_GRAPH.__getitem__, row))
+            lines.append(f"\n\t0x{at:04x}:  {pairs:<39}  {shown}")
+        else:
+            lines.append(f"\n\t0x{at:04x}:  {pairs}")
+    return "".join(lines)
+
+
+def characters(data: bytes) -> str:
+    """The bytes as text, unprintable ones as dots; a carriage return before a line feed is left out.
+
+    Starts with a line feed.
+    """
+    text = data.replace(b"\r\n", b"\n")
+    return "\n" + "".join(map(_PLAIN.__getitem__, text))
