@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import skep
+from skep.errors import NotSupported
 
 
 def core(path: str) -> None:
@@ -86,6 +87,20 @@ def overwrite(path: str) -> None:
         assert len(reader.read()) == 2 and not reader.wait(0)
 
 
+def jumps(path: str) -> None:
+    """gotox: a jump table becomes an instruction array."""
+    if skep_version() < (6, 19):
+        try:
+            skep.load(path)
+        except NotSupported as error:
+            assert error.since == "6.19", error
+            return
+        raise AssertionError("a jump table was loaded")
+    with skep.load(path) as obj:
+        for length, result in ((64, 10), (65, 11), (66, 12), (67, 11)):
+            assert obj.jumps.run(bytes(length)).retval == result
+
+
 def skep_version() -> tuple[int, int]:
     from skep.linux.kernel import LinuxKernel
 
@@ -98,6 +113,7 @@ STEPS: dict[str, Callable[[str], None]] = {
     "congestion": congestion,
     "usdt": usdt,
     "overwrite": overwrite,
+    "jumps": jumps,
 }
 #: objects that the steps load besides their own
 OTHERS = ("replacing",)

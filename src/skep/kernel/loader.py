@@ -296,12 +296,18 @@ class Loader:
             kconfig = made.maps.get(_KCONFIG)
             fd_array = self.externs.fill(linked, kconfig.fd if kconfig is not None else -1)
         attr = self._attr(spec)
+        tables: list[int] = []
         try:
+            if linked.jump_refs:
+                mapload.jump_tables(self.kernel, linked, tables)
             fd, log = self._prog_load(spec, linked, attr, fd_array)
         except KernelError as error:
             from skep.kernel.refusal import of_program
 
             raise of_program(self.kernel, linked, error) from error.__cause__
+        finally:
+            for table in tables:  # the program holds them
+                self.kernel.close(table)
         for name, map in made.maps.items():
             if name == ".rodata":
                 # Held by the program whether it reads it or not: its metadata lies there (Linux 5.10).

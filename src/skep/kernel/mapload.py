@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import struct
 
 from skep.errors import KernelError, LinkError, MapIncompatible
 from skep.kernel.protocol import Kernel
 from skep.kernel.ringbuf import page_size
-from skep.obj.spec import PIN_BY_NAME
+from skep.obj.linked import MapRef
+from skep.obj.spec import PIN_BY_NAME, MapSpec
 from skep.uapi.attr import INFO
 from skep.uapi.enums import MapType as T
 
@@ -15,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from skep.obj.spec import MapSpec
+    from skep.obj.linked import LinkedProgram
 
 _NUMA_NODE: Final = 4
 _MMAPABLE: Final = 1 << 10
@@ -110,6 +112,24 @@ def create(
     finally:
         if inner >= 0:
             kernel.close(inner)
+
+
+def jump_tables(kernel: Kernel, linked: LinkedProgram, made: list[int]) -> None:
+    """Make the instruction arrays of a program's indirect jumps (Linux 6.19), and refer to them.
+
+    Their descriptors are appended to ``made``. Raises NotSupported where the kernel has none.
+    """
+    known: dict[tuple[int, ...], int] = {}
+    for ref in linked.jump_refs:
+        fd = known.get(ref.slots)
+        if fd is None:
+            spec = MapSpec(".jumptables", T.INSN_ARRAY, 4, 16, len(ref.slots))
+            fd = known[ref.slots] = create(kernel, spec)
+            made.append(fd)
+            for index, slot in enumerate(ref.slots):
+                kernel.map_update_elem(fd, struct.pack("=I", index), struct.pack("=IIII", slot, 0, 0, 0))
+            kernel.map_freeze(fd)
+        linked.set_map(MapRef(ref.pc, ".jumptables", ref.offset), fd)
 
 
 def _try(kernel: Kernel, spec: MapSpec, shape: Shape, attr: dict[str, int], types: dict[str, int]) -> int:

@@ -12,7 +12,7 @@ from sys import byteorder
 from skep.btf.types import DECL_TAG
 from skep.errors import LinkError, UnresolvedSymbol
 from skep.isa.opcodes import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
-from skep.obj.linked import ExternRef, LinkedProgram, MapRef
+from skep.obj.linked import ExternRef, JumpRef, LinkedProgram, MapRef
 from skep.obj.spec import LIBRARY as NAMES
 from skep.obj.spec import ObjectSpec, Reloc, SubprogSpec
 from skep.uapi.enums import ProgType
@@ -151,12 +151,25 @@ class _Linker:
                 linked.map_refs.append(MapRef(slot, symbol))
             elif kind == "data":
                 linked.map_refs.append(MapRef(slot, symbol, offset))
+            elif kind == "jumptable":
+                linked.jump_refs.append(JumpRef(slot, self.jump_table(function, base, symbol), offset))
             elif kind in ("call", "func"):
                 self.calls.append((slot, symbol, BPF_PSEUDO_CALL if kind == "call" else BPF_PSEUDO_FUNC))
                 called.append(symbol)
             else:
                 called += self.extern(function, Reloc(slot, kind, symbol, offset))
         return called
+
+    def jump_table(self, function: SubprogSpec, base: int, key: str) -> tuple[int, ...]:
+        """The slots of a jump table, counted from the program's start."""
+        slots = tuple(slot - function.start for slot in self.spec.jump_tables[key])
+        count = len(function.code) // 8
+        outside = next((slot for slot in slots if not 0 <= slot < count), None)
+        if outside is not None:
+            raise LinkError(
+                f"{_where(self.spec)}: {function.name}: jump table {key} leads to insn {outside} of {count}"
+            )
+        return tuple(slot + base for slot in slots)
 
     def extern(self, function: SubprogSpec, reloc: Reloc) -> tuple[str, ...]:
         extern = self.spec.externs[reloc.symbol]

@@ -29,6 +29,14 @@ class MapRef(NamedTuple):
     offset: int | None = None
 
 
+class JumpRef(NamedTuple):
+    """The LD_IMM64 at slot ``pc`` takes byte ``offset`` of an instruction array of these slots."""
+
+    pc: int
+    slots: tuple[int, ...]
+    offset: int = 0
+
+
 class ExternRef(NamedTuple):
     """Slot ``pc`` takes extern ``name`` (a key of `ObjectSpec.externs`): a call of it, or an LD_IMM64."""
 
@@ -69,6 +77,7 @@ class LinkedProgram:
         "extern_refs",
         "failed_relos",
         "func_infos",
+        "jump_refs",
         "line_infos",
         "map_refs",
         "object",
@@ -84,6 +93,7 @@ class LinkedProgram:
         self.subprogs: list[tuple[int, str]] = []
         self.map_refs: list[MapRef] = []
         self.extern_refs: list[ExternRef] = []
+        self.jump_refs: list[JumpRef] = []
         #: (slot, FUNC id), one for each of `subprogs`, or empty
         self.func_infos: list[tuple[int, int]] = []
         #: (slot, file, text, line << 10 | column): strings as BTF string offsets

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 
+JUMP_TABLES: Final = ".jumptables"
 _INSN: Final = struct.Struct("=BBhi")
 _CALL: Final = bytes([CALL])
 _LOAD: Final = bytes([LD_IMM64])
@@ -120,6 +121,8 @@ def _load(source: Source, index: int, at: int, symbol: Symbol, addend: int) -> R
         return Reloc(at // 8, "extern", key, addend)
     if section in source.functions:
         return _to_function(source, index, at, section, symbol.value + addend, "func")
+    if 0 < section < len(source.names) and source.names[section] == JUMP_TABLES:
+        return Reloc(at // 8, "jumptable", _jump_table(source, index, at, symbol), addend)
     name = source.data_maps.get(section)
     if name is not None:
         offset = symbol.value + addend
@@ -135,6 +138,24 @@ def _load(source: Source, index: int, at: int, symbol: Symbol, addend: int) -> R
             index, at, f"{symbol.name!r} is a common symbol: initialise it, or compile with -fno-common"
         )
     raise source.error(index, at, f"refers to {_what(source, symbol)}, which is neither map, data nor code")
+
+
+def _jump_table(source: Source, index: int, at: int, symbol: Symbol) -> str:
+    """Note the table that ``symbol`` covers: 8 bytes an entry, byte offsets in the section of the jump."""
+    key = f"{symbol.name or JUMP_TABLES}@{symbol.value}"
+    data = source.elf.sections[symbol.section].data
+    first, size = symbol.value, symbol.size
+    if first % 8 or size % 8 or not size or first + size > len(data):
+        raise source.error(
+            index,
+            at,
+            f"jump table {symbol.name!r} claims bytes {first:#x} to {first + size:#x} of {len(data):#x}",
+        )
+    rows = struct.unpack_from(f"{source.elf.order}{size // 8}Q", data, first)
+    if any(row % 8 for row in rows):
+        raise source.error(index, at, f"jump table {symbol.name!r} has an entry inside an instruction")
+    source.spec.jump_tables[key] = tuple(row // 8 for row in rows)
+    return key
 
 
 def _to_function(source: Source, index: int, at: int, section: int, target: int, kind: str) -> Reloc:

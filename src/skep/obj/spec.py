@@ -113,7 +113,8 @@ class Reloc(NamedTuple):
 
     ``kind`` is "map" (``symbol`` names a map), "data" (a global: map ``symbol``, byte offset ``offset``
     into its value), "call" (BPF-to-BPF, function ``symbol``), "func" (address of function ``symbol``),
-    "extern" (the value or address of extern ``symbol``), "extern_call" (a kfunc, or a library function).
+    "extern" (the value or address of extern ``symbol``), "extern_call" (a kfunc, or a library function),
+    "jumptable" (table ``symbol`` of `ObjectSpec.jump_tables`, byte ``offset``).
     """
 
     pc: int
@@ -267,6 +268,7 @@ class ObjectSpec:
         "byteorder",
         "externs",
         "functions",
+        "jump_tables",
         "license",
         "maps",
         "name",
@@ -289,6 +291,8 @@ class ObjectSpec:
         #: global data under their sections' names (".rodata", ".bss", ".data.x", ".kconfig")
         self.maps: dict[str, MapSpec] = {}
         self.externs: dict[str, Extern] = {}
+        #: jump tables (.jumptables) by their symbol and byte: slots of the section that the jump is in
+        self.jump_tables: dict[str, tuple[int, ...]] = {}
         #: the types as the object has them; `skep.obj.kernel_btf` gives what a kernel takes
         self.btf: Btf | None = None
         self.btf_edits = BtfEdits()
