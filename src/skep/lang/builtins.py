@@ -204,8 +204,8 @@ def language(name: str) -> Value | None:
 def _log2(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """The position of the highest bit that is set; 0 for 0."""
     v = c.as_int(positional(c, "bpf.log2", args, kwargs, node, 1)[0], node)
-    if arith.sign(c, v, node):
-        raise c.error(node, "bpf.log2() of what may be negative", "u64(...)")
+    if v.lo < 0:  # the difference of two times, as a rule: taken as u64
+        v = Value(INT, v.ir, 0, (1 << 64) - 1) if v.const is None else c.int_const(v.const & (1 << 64) - 1)
     if v.const is not None:
         return c.int_const(max(0, v.const.bit_length() - 1))
     em = c.em

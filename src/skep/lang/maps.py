@@ -60,9 +60,8 @@ class Maps:
         members = [(name, kind, at * 64, 64, -1) for at, (name, kind) in enumerate(fields)]
         slots = initial or []
         if initial is not None or map.inner is not None or map.kind == "prog_array":
-            values = self._values(map, len(slots))
-            members.append(("values", values, len(fields) * 64, len(slots) * 64, -1))
-            size += len(slots) * 8
+            # A flexible array member: the type says 0 slots, the variable has those that are filled.
+            members.append(("values", self._values(map), len(fields) * 64, 0, -1))
         kind = di.struct("", size, members)
         var = di.variable(symbol, 1, kind)
         if initial:
@@ -119,7 +118,7 @@ class Maps:
                 fields.append((side, di.pointer(storage.describe(di))))
         return fields, 8 * len(fields)
 
-    def _values(self, map: Map, count: int) -> str:
+    def _values(self, map: Map) -> str:
         """The type of ``values``: pointers to maps of the inner definition, or to programs."""
         di = self.unit.di
         if map.inner is None:
@@ -129,7 +128,7 @@ class Maps:
         else:
             fields, size = self._fields(map.inner, "inner map")
             of = di.struct("", size, [(n, k, at * 64, 64, -1) for at, (n, k) in enumerate(fields)])
-        return di.array(di.pointer(of), count * 64, count)
+        return di.array(di.pointer(of), 0, 0)
 
     def _initial(self, map: Map, symbol: str) -> list[str] | None:
         """The slots that ``initial`` fills, up to the last one."""
