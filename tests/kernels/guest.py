@@ -109,6 +109,41 @@ def examples(folder: str, rig_folder: str) -> None:
         tell("example", name, result, detail=detail, seconds=round(time.monotonic() - start, 2))
 
 
+def hooks(folder: str) -> None:
+    """Programs in Python on the hooks that most machines' kernels refuse, each built once outside."""
+    import skep
+    from tests.lang.hooks import SINCE, SLOTS
+
+    path = f"/tmp/seen-{os.getpid()}"
+    Path(path).touch()
+    inode = os.stat(path).st_ino
+    version = tuple(map(int, os.uname().release.split(".")[:2]))
+    for name, slot in SLOTS.items():
+        since = SINCE.get(name, "5.10")
+        if version < tuple(map(int, since.split("."))):
+            tell("program", name, "absent", detail=f"needs {since}")
+            continue
+        try:
+            with skep.load(f"{folder}/{name}.o", variables={"only_pid": os.getpid()}) as obj:
+                obj.attach()
+                os.close(os.open(path, os.O_RDONLY))
+                row = obj.seen[slot]
+            good = row.hits > 0 and row.inode in (0, inode)
+            result, detail = ("ok" if good else "failed"), "" if good else f"{row}, inode {inode}"
+            if name == "on_lsm" and not good and not row.hits and "bpf" not in _security_modules():
+                result = "skipped"  # loads and attaches, but this kernel was not told to ask BPF
+        except Exception as error:
+            result, detail = "failed", _told(error)
+        tell("program", name, result, detail=detail)
+
+
+def _security_modules() -> list[str]:
+    try:
+        return Path("/sys/kernel/security/lsm").read_text().split(",")
+    except OSError:
+        return []
+
+
 def guarded(name: str, part: Callable[[], None]) -> None:
     try:
         part()
@@ -126,6 +161,7 @@ def main() -> None:
         guarded("objects", lambda: objects(folder))
     if not words or "examples" in words:
         guarded("examples", lambda: examples(f"{folder}/examples", folder))
+        guarded("programs", lambda: hooks(f"{folder}/hooks"))
     for one in scenarios():
         if not words or any(word in one.name for word in words):
             play(one, folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import skep
 from skep.errors import NotSupported
+from skep.kernel.overwrite import OverwriteRingBuf
 
 
 def core(path: str) -> None:
@@ -78,6 +79,7 @@ def overwrite(path: str) -> None:
         return
     with skep.load(path) as obj:
         reader = obj.reader("ring")
+        assert isinstance(reader, OverwriteRingBuf)
         obj.write.run(bytes(64), repeat=1000)
         found = [record[:8] for record in reader.read()]
         numbers = [int.from_bytes(record, "little") for record in found]

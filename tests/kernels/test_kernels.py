@@ -23,6 +23,8 @@ from tests.kernels import images
 from tests.kernels.emulate import Answer, run
 from tests.kernels.guest import MARK
 from tests.kernels.objects import OTHERS, STEPS
+from tests.lang import hooks
+from tests.lang.hooks import SLOTS
 from tests.linux.links.rig import build_library, scenarios
 from tests.support.oracles import ROOT, absent, tool
 
@@ -53,6 +55,9 @@ def built() -> Path:
         module = imported(str(EXAMPLES / f"{name}.py"))
         # v2 loads on every kernel of the matrix
         (folder / "examples" / f"{name}.bpf.o").write_bytes(build(module, cpu="v2"))
+    (folder / "hooks").mkdir(exist_ok=True)
+    for name in SLOTS:
+        (folder / "hooks" / f"{name}.o").write_bytes(build(getattr(hooks, name), cpu="v2"))
     return folder
 
 
@@ -119,3 +124,12 @@ class TestKernel:
         assert {r["name"] for r in told} == set(PLAYS)
         wrong = [f"{r['name']}: {r['result']}: {r['detail']}" for r in told if r["result"] != "ok"]
         assert not wrong, "\n".join(wrong)
+
+    def test_programs(self, prefix: str) -> None:
+        """kprobes, fentry, fexit, fmod_ret, LSM: programs in Python fire where the kernel has the hook."""
+        _, results = played(prefix)
+        told = {r["name"]: r for r in results if r["kind"] == "program"}
+        assert set(told) == set(SLOTS)
+        wrong = [f"{r['name']}: {r['detail']}" for r in told.values() if r["result"] == "failed"]
+        assert not wrong, "\n".join(wrong)
+        assert sum(r["result"] == "ok" for r in told.values()) >= len(SLOTS) - 2

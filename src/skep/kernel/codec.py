@@ -93,6 +93,12 @@ class Codec:
             self._many[stride << 4 | skip] = made
         return self.from_rows(made.iter_unpack(data))
 
+    def decode_records(
+        self, data: bytes | bytearray | memoryview, length: int, *, skip: int, stride: int
+    ) -> list[Any]:
+        """`decode_many` for records of ``length`` bytes each, which is `size` or more."""
+        return self.decode_many(data, skip=skip, stride=stride)
+
     def from_rows(self, rows: Any) -> list[Any]:
         if self.is_plain:
             return [value for (value,) in rows]

@@ -269,7 +269,7 @@ class RingBuf:
             if codec is None:
                 out += [bytes(part[i : i + length]) for i in range(_HEADER, count * stride, stride)]
             elif length >= codec.size:
-                out += codec.decode_many(part, skip=_HEADER, stride=stride)
+                out += codec.decode_records(part, length, skip=_HEADER, stride=stride)
             else:
                 fill = bytes(codec.size - length)
                 starts = range(_HEADER, count * stride, stride)

@@ -6,6 +6,7 @@ read. So a batch of events costs no more than unpacking it, however deep the str
 
 from __future__ import annotations
 
+import struct
 from sys import byteorder
 
 from skep.kernel.codec import Codec, check_int, within
@@ -163,6 +164,70 @@ class StructCodec(Codec):
             except ValueError as error:
                 raise ValueError(within(f".{name}", error)) from None
         return tuple(flat)
+
+
+class TailCodec(Codec):
+    """A flexible array (``char data[]``): as many elements as there are bytes. Its one flat item is bytes."""
+
+    __slots__ = ("element", "is_text")
+
+    def __init__(self, element: Codec, *, is_text: bool) -> None:
+        super().__init__(0, "0s")
+        self.element = element
+        self.is_text = is_text
+
+    def get(self, flat: Sequence[Any], at: int) -> Any:
+        data: bytes = flat[at]
+        if self.is_text:
+            return data.partition(b"\0")[0]
+        size = self.element.size
+        if size == 1 and self.element.is_plain:
+            return data
+        return self.element.decode_many(data[: len(data) // size * size]) if size else []
+
+    def put(self, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, str):
+            return (value.encode(),)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return (bytes(value),)
+        if not hasattr(value, "__len__"):
+            raise ValueError(f"{value!r} where a list belongs")
+        return (b"".join(self.element.encode(item) for item in value),)
+
+
+class TailedCodec(StructCodec):
+    """A struct that ends in a flexible array, at byte ``start``; values may be longer than ``size``."""
+
+    __slots__ = ("fixed", "start")
+
+    def __init__(
+        self, name: str, size: int, fixed: str, start: int, count: int, fields: Sequence[Field]
+    ) -> None:
+        super().__init__(name, size, f"{fixed}{size - start}s", count, fields)
+        self.fixed = fixed
+        self.start = start
+
+    def _struct_of(self, length: int) -> struct.Struct:
+        return struct.Struct(f"={self.fixed}{length - self.start}s")
+
+    def decode(self, data: bytes | bytearray | memoryview, at: int = 0) -> Any:
+        length = len(data) - at
+        layout = self.struct if length <= self.size else self._struct_of(length)
+        return self.get(layout.unpack_from(data, at), 0)
+
+    def decode_records(
+        self, data: bytes | bytearray | memoryview, length: int, *, skip: int, stride: int
+    ) -> list[Any]:
+        after = stride - skip - length
+        layout = struct.Struct(f"={skip}x{self.fixed}{length - self.start}s{after}x")
+        return self.from_rows(layout.iter_unpack(data))
+
+    def encode(self, value: Any) -> bytes:
+        flat = self.put(value)
+        try:
+            return self._struct_of(max(self.size, self.start + len(flat[-1]))).pack(*flat)
+        except struct.error as error:
+            raise ValueError(str(error)) from None
 
 
 def _getter(field: Field) -> Any:

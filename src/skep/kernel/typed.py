@@ -87,7 +87,7 @@ class Codecs:
         return ArrayCodec(inner, length)
 
     def _composite(self, id: int, depth: int) -> Codec:
-        from skep.kernel.structs import Field, StructCodec
+        from skep.kernel.structs import Field, StructCodec, TailedCodec
 
         btf = self.btf
         value = btf[id]
@@ -110,6 +110,12 @@ class Codecs:
                 continue
             index += 1
             start = offset // 8
+            if index == len(members) and index > 1 and name and end <= start <= size:
+                element = self._flexible(member_type)
+                if element is not None:
+                    parts.append(f"{start - end}x" if start > end else "")
+                    fields.append(Field(name, at, self._tail(element, depth)))
+                    return TailedCodec(value[1], size, "".join(parts), start, at + 1, fields)
             codec = self.of(member_type, depth + 1)
             if start < end or start + codec.size > size:
                 raise BtfError(
@@ -126,6 +132,17 @@ class Codecs:
         if size > end:
             parts.append(f"{size - end}x")
         return StructCodec(value[1], size, "".join(parts), at, fields)
+
+    def _flexible(self, type_id: int) -> int | None:
+        """The element's type when this is an array without a length."""
+        value = self.btf[self.btf.resolve(type_id)]
+        return value[2] if value[0] == _ARRAY and not value[4] else None
+
+    def _tail(self, element: int, depth: int) -> Codec:
+        from skep.kernel.structs import TailCodec
+
+        name = self.btf[self.btf.resolve(element)][1]
+        return TailCodec(self.of(element, depth + 1), is_text=name in _CHARS)
 
     def _bitfields(
         self,

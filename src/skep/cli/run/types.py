@@ -32,6 +32,14 @@ class Readable(Shown):
     def _hex(self, number: int) -> Any:
         return number
 
+    def elements(self, element: int, data: bytes) -> Any:
+        """As many elements of this type as ``data`` holds; chars as text."""
+        text = self._string(element, data)
+        if text is not None:
+            return text
+        size = self.btf.size_of(element)
+        return [self._value(element, data, at, 0, 1) for at in range(0, len(data) - size + 1, size)]
+
 
 class Records:
     """The type of each record of one map, by its length."""
@@ -42,6 +50,7 @@ class Records:
         self.shown = Readable(self.btf) if self.btf is not None else None
         self._exact = made.maps[name].type_name != "perf_event_array"
         self._found: dict[int, int] = {}
+        self._tails: dict[int, tuple[int, int] | None] = {}
         self._candidates: dict[int, int] | None = None
         self._made = made
         self._given = self._asked_for(types)
@@ -77,7 +86,28 @@ class Records:
         if not id or self.shown is None or self.btf is None:
             return record.hex()
         size = self.btf.size_of(id)
-        return self.shown.value(id, record if len(record) >= size else record.ljust(size, b"\0"))
+        if len(record) < size:
+            record = record.ljust(size, b"\0")
+        shown = self.shown.value(id, record)
+        tail = self._tail(id)
+        if tail is not None and isinstance(shown, Pairs) and shown:
+            shown[-1] = (shown[-1][0], self.shown.elements(tail[0], record[tail[1] :]))
+        return shown
+
+    def _tail(self, id: int) -> tuple[int, int] | None:
+        """The element's type and the start of the flexible array that the struct ends in."""
+        if id not in self._tails:
+            btf = self.btf
+            assert btf is not None
+            value = btf[btf.resolve(id)]
+            found: tuple[int, int] | None = None
+            if value[0] == t.STRUCT and value[3]:
+                _, type_id, offset, _ = value[3][-1]
+                array = btf[btf.resolve(type_id)]
+                if array[0] == t.ARRAY and not array[4] and btf.size_of(array[2]):
+                    found = array[2], offset // 8
+            self._tails[id] = found
+        return self._tails[id]
 
     def _by_length(self, length: int) -> int:
         id = self._found.get(length)
