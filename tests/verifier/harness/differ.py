@@ -15,12 +15,14 @@ from tests.verifier.harness.kernel import Lab
 from tests.verifier.harness.ours import judge
 from tests.verifier.harness.question import Answer, Question, family, plain
 
-UNSAFE, STRICT, BROKEN, WORDS, SAME = "unsafe", "strict", "broken", "words", "same"
+UNSAFE, STRICT, BROKEN, WORDS, SAME, LONG = "unsafe", "strict", "broken", "words", "same", "long"
+#: programs that the kernel itself needs more instructions for are left out of mass comparisons
+MOST = 60_000
 
 
 class Compared(NamedTuple):
-    """``kind``: UNSAFE (we accept, the kernel does not), STRICT (the other way), BROKEN (an exception that is
-    no VerifierError), WORDS (both reject, with other words), SAME."""
+    """``kind``: UNSAFE (we accept, the kernel does not), STRICT (the other way), BROKEN (an exception
+    that is no VerifierError), WORDS (both reject, with other words), LONG (not asked), SAME."""
 
     kind: str
     kernel: Answer
@@ -30,6 +32,8 @@ class Compared(NamedTuple):
 
 def compare(lab: Lab, question: Question) -> Compared:
     theirs = lab.ask(question)
+    if theirs.processed > MOST:
+        return Compared(LONG, theirs, Answer(False))
     try:
         ours = judge(question, seconds=10)
     except RecursionError:
@@ -66,6 +70,8 @@ class Tally:
 
     def add(self, found: Compared, name: object) -> None:
         self.kinds[found.kind] += 1
+        if found.kind == LONG:
+            return
         if found.kernel.accepted:
             self.accepted += 1
             if found.ours.accepted and found.kernel.processed:
