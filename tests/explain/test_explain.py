@@ -206,3 +206,9 @@ def test_the_running_kernel_is_understood(refused_object: str) -> None:
                 told += found.family in logs.FAMILIES[name].values()
                 assert found.family in logs.FAMILIES[name].values(), (name, found.family, found.reason)
     assert told >= 24
+
+
+def test_the_docs_list_the_families() -> None:
+    text = (oracles.ROOT / "docs" / "explaining.md").read_text()
+    for family in FAMILIES:
+        assert f"| `{family.name}` | {family.title} | {family.rule or '—'} |" in text
