@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import byteorder
 from typing import TYPE_CHECKING, Final
 
 from skep.isa import opcodes as op
@@ -11,8 +12,8 @@ from skep.verifier.insn import Insn
 from skep.verifier.pointers import add_scalar
 from skep.verifier.precision import mark_precise
 from skep.verifier.ptr import Ptr
-from skep.verifier.scalar import S32_MAX, U32, Scalar
-from skep.verifier.state import ADD_CONST, Note, State
+from skep.verifier.scalar import S32_MAX, S32_MIN, U32, Scalar
+from skep.verifier.state import ADD_CONST, ADD_CONST32, ADD_CONST64, Note, State
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ SIGNS: Final = {
     op.BPF_ARSH: "s>>=",
 }
 _FORKING: Final = (op.BPF_AND, op.BPF_OR)
+_LINKING: Final = (op.BPF_ADD, op.BPF_SUB)
 
 
 class AluImm(Insn):
@@ -50,7 +52,7 @@ class AluImm(Insn):
         self.const = const
         self.memo = memo
         self.touch = 1 << dst
-        self.links = self.wide and self.operation == op.BPF_ADD
+        self.links = self.operation in _LINKING
         self.forks = self.operation in _FORKING
 
     def step(self, env: Env, st: State) -> int:
@@ -69,7 +71,7 @@ class AluImm(Insn):
         st.regs[dst] = new
         id = st.ids[dst]
         if id:
-            st.ids[dst] = _linked(env, id, self.const) if self.links else 0
+            st.ids[dst] = _linked(self.operation, self.wide, id, value, self.const) if self.links else 0
         return self.next
 
     def other(self, env: Env, st: State, value: Value) -> int:
@@ -107,7 +109,7 @@ class AluReg(Insn):
         self.wide = opcode & op.CLASS_MASK == op.BPF_ALU64
         self.memo = memo
         self.touch = 1 << dst
-        self.links = self.wide and self.operation == op.BPF_ADD and dst != src
+        self.links = self.operation in _LINKING and dst != src
         self.forks = self.operation in _FORKING
 
     def step(self, env: Env, st: State) -> int:
@@ -132,8 +134,8 @@ class AluReg(Insn):
         regs[dst] = new
         id = st.ids[dst]
         if id:
-            if self.links and isinstance(b, Scalar) and b.const:
-                st.ids[dst] = _linked(env, id, b)
+            if self.links and isinstance(b, Scalar):
+                st.ids[dst] = _linked(self.operation, self.wide, id, a, b)
             else:
                 st.ids[dst] = 0
         return self.next
@@ -168,22 +170,31 @@ class AluReg(Insn):
 
 
 class Swap(Insn):
-    """Byte order: the result is any number."""
+    """Byte order: bits stay known, ranges do not."""
 
-    __slots__ = ()
+    __slots__ = ("memo", "swaps")
 
-    def __init__(self, pc: int, opcode: int, dst: int, imm: int) -> None:
+    def __init__(self, pc: int, opcode: int, dst: int, imm: int, memo: dict[Value, Scalar]) -> None:
         super().__init__(pc, opcode, dst, 0, 0, imm)
-        self.touch = 0
+        self.memo = memo
+        big = bool(opcode & op.BPF_X)
+        self.swaps = opcode & op.CLASS_MASK == op.BPF_ALU64 or big == (byteorder == "little")
 
     def step(self, env: Env, st: State) -> int:
         value = st.regs[self.dst]
-        if value.type != k.SCALAR_VALUE:
-            env.use(self.dst)
-            if not env.privileged:
-                env.reject(f"R{self.dst} pointer arithmetic prohibited")
-        st.regs[self.dst] = env.scalars.unknown
-        st.ids[self.dst] = 0
+        new = self.memo.get(value)
+        if new is None:
+            if not isinstance(value, Scalar):
+                env.use(self.dst)
+                if not env.privileged:
+                    env.reject(f"R{self.dst} pointer arithmetic prohibited")
+                new = env.scalars.unknown
+            else:
+                new = arith.swap(env.scalars, value, self.imm, self.swaps)
+                self.memo[value] = new
+        st.regs[self.dst] = new
+        if self.swaps or self.imm != 64:
+            st.ids[self.dst] = 0
         return self.next
 
 
@@ -348,11 +359,25 @@ def _id_for_copy(env: Env, st: State, src: int, value: Scalar) -> int:
     return id
 
 
-def _linked(env: Env, id: int, delta: Scalar) -> int:
-    """The id of a linked number that a constant was added to."""
-    if id & ADD_CONST or delta.tv > S32_MAX or not env.privileged:
-        return 0
-    return id | ADD_CONST | delta.tv << 32
+def _linked(operation: int, wide: bool, id: int, before: Value, amount: Scalar) -> int:
+    """The id of a number that shared one, after a constant was added or taken away."""
+    if id & ADD_CONST or not isinstance(before, Scalar):
+        return 0  # a second constant is one too many
+    if wide:
+        if not amount.const or not S32_MIN <= amount.smin <= S32_MAX:
+            return 0
+        delta = amount.smin
+        flag = ADD_CONST64
+    else:
+        if amount.tm & U32 or before.umax > U32:
+            return 0
+        delta = amount.s32min
+        flag = ADD_CONST32
+    if operation == op.BPF_SUB:
+        if delta == S32_MIN:
+            return 0
+        delta = -delta
+    return id | flag | (delta & U32) << 32
 
 
 def _forks(value: Scalar) -> bool:

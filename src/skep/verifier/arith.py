@@ -305,8 +305,12 @@ def truncate(scalars: Scalars, s: Scalar, size: int) -> Scalar:
     """The low ``size`` bytes, zero-extended (a narrow load of a known value)."""
     if size >= 8:
         return s
+    return truncate_bounds(scalars, Bounds(s), size)
+
+
+def truncate_bounds(scalars: Scalars, b: Bounds, size: int) -> Scalar:
+    """`truncate` of bounds at work; ``size`` below 8."""
     mask = (1 << 8 * size) - 1
-    b = Bounds(s)
     b.tv &= mask
     b.tm &= mask
     if b.umin & ~mask == b.umax & ~mask:
@@ -379,3 +383,21 @@ def sext32(scalars: Scalars, s: Scalar, size: int) -> Scalar:
 def _sign(value: int, bits: int) -> int:
     low = value & ((1 << bits) - 1)
     return low - (1 << bits) if low >> (bits - 1) else low
+
+
+def swap(scalars: Scalars, s: Scalar, bits: int, swaps: bool) -> Scalar:
+    """The bytes of the low ``bits`` in the other order (``swaps``), or those bits alone."""
+    b = Bounds(s)
+    if swaps:
+        b.tv = _bswap(b.tv, bits)
+        b.tm = _bswap(b.tm, bits)
+        b.unbound()
+    if bits < 64:
+        return truncate_bounds(scalars, b, bits >> 3)
+    b.sync()
+    return b.intern(scalars)
+
+
+def _bswap(value: int, bits: int) -> int:
+    size = bits >> 3
+    return int.from_bytes((value & ((1 << bits) - 1)).to_bytes(size, "little"), "big")

@@ -44,7 +44,13 @@ class Bounds:
 
     def intern(self, scalars: Scalars) -> Scalar:
         """The interned scalar; contradictory bounds become unknown ones, the tnum stays (as the kernel)."""
-        if self.umin > self.umax or self.smin > self.smax or self.u32min > self.u32max or self.s32min > self.s32max or not self._in_sync():
+        if (
+            self.umin > self.umax
+            or self.smin > self.smax
+            or self.u32min > self.u32max
+            or self.s32min > self.s32max
+            or not self._in_sync()
+        ):
             self.unbound()
         return scalars.make(
             self.tv,

@@ -110,8 +110,11 @@ class CallHelper(Insn):
 
 
 def tail_call_in_subprog(env: Env, st: State, insn: Insn) -> int:
-    """A tail call that succeeds leaves the function, with any number for a result (Linux 6.18.6)."""
-    return insn.next
+    """A tail call that succeeds leaves the function, with any number for a result and another packet."""
+    env.push_branch(insn.next, insn.pc)
+    env.clear_packets()
+    env.set_unknown(0)
+    return leave_function(env, st)
 
 
 class CallKfunc(Insn):

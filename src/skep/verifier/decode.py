@@ -50,6 +50,7 @@ class _Memos:
         self.jump_imm: dict[tuple[int, int], dict[Value, jump.Decision]] = {}
         self.jump_reg: dict[int, dict[tuple[Value, Value], jump.Decision]] = {}
         self.mov32: dict[Value, Scalar] = {}
+        self.swap: dict[tuple[int, int], dict[Value, Scalar]] = {}
 
 
 def decode(env: Env) -> list[Insn]:
@@ -94,11 +95,11 @@ def _imm64(env: Env, pc: int, insn: RawInsn, raw: list[RawInsn]) -> Insn:
         value = env.scalars.const(imm64(raw, pc))
     else:
         check_pseudo(env, pc, insn, raw[pc + 1])
-    if off:
-        return Bad(pc, opcode, dst, src, off, imm, "BPF_LD_IMM64 uses reserved fields")
-    if dst >= 10:
+    if off or dst >= 10:
         reason = "frame pointer is read only" if dst == 10 else f"R{dst} is invalid"
-        return Bad(pc, opcode, dst, src, off, imm, reason)
+        bad = Bad(pc, *insn, "BPF_LD_IMM64 uses reserved fields" if off else reason)
+        bad.next = pc + 2
+        return bad
     return m.LoadImm64(pc, opcode, dst, src, imm, value)
 
 
@@ -148,7 +149,7 @@ def _alu(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
     if operation == op.BPF_MOV:
         return _mov(env, pc, insn, wide, by_register, memos)
     if operation == op.BPF_END:
-        return alu.Swap(pc, opcode, dst, imm)
+        return alu.Swap(pc, opcode, dst, imm, memos.swap.setdefault((opcode, imm), {}))
     if by_register:
         return alu.AluReg(pc, opcode, dst, src, off, memos.alu_reg.setdefault(opcode, {}))
     memo = memos.alu_imm.setdefault((opcode, imm, off), {})
@@ -203,8 +204,8 @@ def _jump(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
             return bad
         return jump.Goto(pc, opcode, pc + 1 + (imm if narrow else off), off, imm)
     if opcode == op.MAY_GOTO:
-        if src or dst or imm or not off:
-            return _bad(pc, insn, f"invalid may_goto off {off} imm {imm}")
+        if src or dst or imm:
+            return _bad(pc, insn, f"invalid may_goto imm {imm}")
         return jump.MayGoto(pc, opcode, off)
     if operation > op.BPF_JCOND or (narrow and operation == op.BPF_JCOND):
         return _bad(pc, insn, f"invalid BPF_JMP/JMP32 opcode {operation:x}")

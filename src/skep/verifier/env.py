@@ -136,7 +136,7 @@ class Env:
         self.states = 0
         self.peak_states = 0
         self.total_states = 0
-        self.ctx_memo: dict[tuple[int, int, bool, bool], CtxField | None] = {}
+        self.ctx_memo: dict[tuple[int, int, bool, bool], CtxField] = {}
         self.ctx_refs: dict[int, int] = {}
         self.walk_memo: dict[tuple[int, int, int, int, bool], Found] = {}
         self.global_args: dict[int, list[ArgFacts]] = {}
@@ -304,13 +304,13 @@ class Env:
                         slots[i] = Slot(slot.types, new, 0)
 
     def forget(self, which: Callable[[Ptr], bool]) -> None:
-        """Make every pointer that ``which`` picks unreadable (without privileges: any number)."""
+        """Make every pointer that ``which`` picks any number (without privileges: unreadable)."""
         gone = self.nothing
         unknown = self.scalars.unknown
 
         def change(value: Value) -> Value:
             if isinstance(value, Ptr) and which(value):
-                return gone if self.privileged else unknown
+                return unknown if self.privileged else gone
             return value
 
         self.replace(change)

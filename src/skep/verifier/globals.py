@@ -19,7 +19,28 @@ if TYPE_CHECKING:
     from skep.verifier.env import Env
 
 _MODIFIERS: Final = (t.TYPEDEF, t.VOLATILE, t.CONST, t.RESTRICT, t.TYPE_TAG)
-_KINDS: Final = ["UNKNOWN", "INT", "PTR", "ARRAY", "STRUCT", "UNION", "ENUM", "FWD", "TYPEDEF", "VOLATILE", "CONST", "RESTRICT", "FUNC", "FUNC_PROTO", "VAR", "DATASEC", "FLOAT", "DECL_TAG", "TYPE_TAG", "ENUM64"]
+_KINDS: Final = [
+    "UNKNOWN",
+    "INT",
+    "PTR",
+    "ARRAY",
+    "STRUCT",
+    "UNION",
+    "ENUM",
+    "FWD",
+    "TYPEDEF",
+    "VOLATILE",
+    "CONST",
+    "RESTRICT",
+    "FUNC",
+    "FUNC_PROTO",
+    "VAR",
+    "DATASEC",
+    "FLOAT",
+    "DECL_TAG",
+    "TYPE_TAG",
+    "ENUM64",
+]
 #: struct that stands for the context, by program type
 _CONTEXTS: Final = {
     P.SOCKET_FILTER: "__sk_buff",

@@ -37,10 +37,11 @@ def check_root(env: Env, reg: int, index: int, kind: int) -> Field:
     st = env.state
     held = st.locks and st.lock_ptr is p.obj and st.lock_id == p.id
     if not held:
-        if st.locks and st.lock_ptr is not None:
-            env.notes.append("held lock and object are not in the same allocation")
         lock = record.first(rec.SPIN_LOCK)
-        env.reject(f"bpf_spin_lock at off={lock.off if lock is not None else -1} must be held for {name}")
+        text = f"bpf_spin_lock at off={lock.off if lock is not None else -1} must be held for {name}"
+        if st.locks and st.lock_ptr is not None:
+            env.reject("held lock and object are not in the same allocation", more=text)
+        env.reject(text)
     return field
 
 

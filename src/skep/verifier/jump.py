@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 from skep.isa import opcodes as op
 from skep.verifier import arith, compare
 from skep.verifier import kinds as k
-from skep.verifier.bounds import Bounds
+from skep.verifier.bounds import Bounds, s32
 from skep.verifier.insn import Insn
 from skep.verifier.nullness import checked, may_hold_lock, not_null
 from skep.verifier.precision import DST_STACK, SRC_STACK, mark_precise, push_note
 from skep.verifier.ptr import Ptr
 from skep.verifier.scalar import U64, Scalar
-from skep.verifier.state import ADD_CONST, REF_PTR, Note, Slot, State
+from skep.verifier.state import ADD_CONST, ADD_CONST32, BASE_ID, REF_PTR, Note, Slot, State
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _MAX_PACKET: Final = 0xFFFF
 _MAX_LINKED: Final = 6
 _PACKETS: Final = (k.PTR_TO_PACKET, k.PTR_TO_PACKET_META, k.PTR_TO_PACKET_END)
-_ID: Final = ADD_CONST - 1
 
 
 class Decision:
@@ -109,7 +108,7 @@ class JumpImm(Insn):
         assert outcome is not None
         id = st.ids[dst]
         if id:
-            linked = collect_linked(st, id, ())
+            linked = collect_linked(env, st, id, ())
             if len(linked) > 1:
                 push_note(env, st, 0, linked)
             branch = env.push_branch(self.target, self.pc)
@@ -189,9 +188,9 @@ class JumpReg(Insn):
         assert outcome is not None
         linked: tuple[tuple[int, int, int], ...] = ()
         if st.ids[src]:
-            linked = collect_linked(st, st.ids[src], ())
+            linked = collect_linked(env, st, st.ids[src], ())
         if st.ids[dst]:
-            linked = collect_linked(st, st.ids[dst], linked)
+            linked = collect_linked(env, st, st.ids[dst], linked)
         if len(linked) > 1:
             push_note(env, st, 0, linked)
         branch = env.push_branch(self.target, self.pc)
@@ -396,22 +395,23 @@ def _resolved(env: Env, p: Ptr, null: bool, known: dict[int, Value], zero: Scala
 
 
 def collect_linked(
-    st: State, id: int, found: tuple[tuple[int, int, int], ...]
+    env: Env, st: State, id: int, found: tuple[tuple[int, int, int], ...]
 ) -> tuple[tuple[int, int, int], ...]:
     """Where numbers of the id are: (frame, slot, register or -1); those past the sixth lose their id."""
-    id &= _ID
+    id &= BASE_ID
     out = list(found)
     for number in range(len(st.frames) - 1, -1, -1):
         frame = st.frames[number]
         ids = frame.ids
-        for reg in range(10):
-            if ids[reg] and ids[reg] & _ID == id:
+        at = env.pc if number == len(st.frames) - 1 else st.frames[number + 1].callsite
+        for reg in env.code[at].live:
+            if ids[reg] and ids[reg] & BASE_ID == id:
                 if len(out) < _MAX_LINKED:
                     out.append((number, 0, reg))
                 else:
                     ids[reg] = 0
         for spi, slot in enumerate(frame.slots):
-            if slot is not None and slot.id and slot.id & _ID == id:
+            if slot is not None and slot.id and slot.id & BASE_ID == id:
                 if len(out) < _MAX_LINKED:
                     out.append((number, spi, -1))
                 else:
@@ -429,34 +429,38 @@ def sync_linked(
 ) -> None:
     """``known`` was learned of register ``known_reg`` of the current frame: tell those that share its id."""
     here = len(st.frames) - 1
-    base = known_id & _ID
-    delta = known_id >> 32 if known_id & ADD_CONST else 0
+    base = known_id & BASE_ID
     for number, spi, reg in linked:
         frame = st.frames[number]
         if reg >= 0:
             if number == here and reg == known_reg:
                 continue
             id = frame.ids[reg]
-            if id & _ID != base or frame.regs[reg].type != k.SCALAR_VALUE:
+            if id & BASE_ID != base or frame.regs[reg].type != k.SCALAR_VALUE:
                 continue
-            value, new_id = _synced(env, known, known_id, delta, id)
+            if (id ^ known_id) & ADD_CONST == ADD_CONST:
+                continue
+            value, new_id = _synced(env, known, known_id, id)
             frame.regs[reg] = value
             frame.ids[reg] = new_id
         else:
             slot = frame.slots[spi]
-            if slot is None or slot.id & _ID != base:
+            if slot is None or slot.id & BASE_ID != base:
                 continue
-            value, new_id = _synced(env, known, known_id, delta, slot.id)
+            if (slot.id ^ known_id) & ADD_CONST == ADD_CONST:
+                continue
+            value, new_id = _synced(env, known, known_id, slot.id)
             frame.slots[spi] = Slot(slot.types, value, new_id)
 
 
-def _synced(env: Env, known: Scalar, known_id: int, delta: int, id: int) -> tuple[Scalar, int]:
-    mine = id >> 32 if id & ADD_CONST else 0
-    if mine == delta:
+def _synced(env: Env, known: Scalar, known_id: int, id: int) -> tuple[Scalar, int]:
+    mine, theirs = s32(id >> 32), s32(known_id >> 32)
+    if mine == theirs:
         return known, known_id
-    difference = env.scalars.const((mine - delta) & U64)
     b = Bounds(known)
-    arith.add(b, difference)
+    arith.add(b, env.scalars.const((mine - theirs) & U64))
+    if (id | known_id) & ADD_CONST32:
+        b.zext()
     b.sync()
     return b.intern(env.scalars), id
 
@@ -475,7 +479,7 @@ class MayGoto(Insn):
         env.jmps_processed += 1
         from skep.verifier.widen import previous_entry, widen_imprecise
 
-        before = previous_entry(env, st, self.pc)
+        before = previous_entry(env, st.parent.state, self.pc) if st.parent is not None else None
         queued = env.push_branch(self.next, self.pc)
         queued.may_goto_depth += 1
         if before is not None:

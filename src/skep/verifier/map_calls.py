@@ -121,7 +121,6 @@ def _may_update_sockmap(env: Env, name: str) -> bool:
         return True
     if subject.prog_type in _SOCKMAP_WRITERS:
         return True
-    env.notes.append("cannot update sockmap in this context")
     return False
 
 
@@ -129,8 +128,11 @@ def check_map_call(env: Env, row: MapFacts, name: str, number: int) -> None:
     """Helper ``name`` (without "bpf_") may be given this map."""
     takers = _by_map(row.type)
     fits = takers is None or name in takers
+    refusal = f"cannot pass map_type {row.type} into func bpf_{name}#{number}"
     if not fits and row.type in (M.SOCKMAP, M.SOCKHASH):
         fits = _may_update_sockmap(env, name)
+        if not fits and name in ("map_update_elem", "map_delete_elem"):
+            env.reject("cannot update sockmap in this context", more=refusal)
     wanted = _BY_HELPER.get(name)
     if not fits or (wanted is not None and row.type not in wanted):
-        env.reject(f"cannot pass map_type {row.type} into func bpf_{name}#{number}")
+        env.reject(refusal)

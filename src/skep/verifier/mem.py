@@ -71,7 +71,7 @@ def check_mem_access(
         check_alignment(env, p, off, size, aligned)
     if type == k.PTR_TO_STACK:
         off += p.off
-        stack.check_bounds(env, reg, p, off, size, False, write)
+        stack.check_bounds(env, reg, p, off, size, write)
         if not write:
             stack.read(env, reg, p, off, size, value_reg)
             if value_reg >= 0 and size < 8:
@@ -199,15 +199,14 @@ def _ctx(env: Env, off: int, size: int, write: bool, signed: bool) -> Value | No
     from skep.verifier.facts.context import ctx_access
 
     key = (off, size, write, signed)
-    if key in env.ctx_memo:
-        found = env.ctx_memo[key]
-    else:
-        found = ctx_access(env.subject, off, size, write, env.kernel, signed=signed, log=env.notes)
-        env.ctx_memo[key] = found
+    found = env.ctx_memo.get(key)
     if found is None:
-        if off < 0 or size < 0:
-            pass
-        env.reject(f"invalid bpf_context access off={off} size={size}")
+        lines: list[str] = []
+        found = ctx_access(env.subject, off, size, write, env.kernel, signed=signed, log=lines)
+        if found is None:
+            lines.append(f"invalid bpf_context access off={off} size={size}")
+            env.reject(lines[0], more="\n".join(lines[1:]))
+        env.ctx_memo[key] = found
     if found.kind == k.SCALAR_VALUE:
         if found.retval:
             from skep.verifier.facts.returns import hook_range
@@ -385,7 +384,7 @@ def check_mem_region(
         base = p.type & k.BASE_MASK
         name = k.kind_name(p.type)
         if base == k.PTR_TO_STACK:
-            stack.check_initialized(env, reg, p, p.off, size, zero_ok, True, uninit)
+            stack.check_initialized(env, reg, p, p.off, size, zero_ok, write, uninit)
             return
         if base in (k.PTR_TO_PACKET, k.PTR_TO_PACKET_META):
             check_packet(env, reg, p, p.off, size, zero_ok)

@@ -30,7 +30,7 @@ class Load(Insn):
         self.signed = signed
         self.touch = 1 << dst
         #: kinds of pointer it has loaded through: some are converted to other instructions, and must agree
-        self.kinds = 0
+        self.kinds = -1
 
     def step(self, env: Env, st: State) -> int:
         p = st.regs[self.src]
@@ -72,7 +72,7 @@ def _store_back(insn: Insn, bt: Backtrack, note: Note | None, from_register: boo
 
 def _agree(env: Env, before: int, type: int, mismatch_ok: bool) -> int:
     """The kind to remember for an instruction that has been used with ``before`` and now is with ``type``."""
-    if not before:
+    if before < 0:
         return type
     if before != type and (_mismatch(before) or _mismatch(type)):
         if mismatch_ok and before & k.BASE_MASK == k.PTR_TO_BTF_ID == type & k.BASE_MASK:
@@ -103,7 +103,7 @@ class Store(Insn):
         super().__init__(pc, opcode, dst, src, off, 0)
         self.size = size
         self.touch = 1 << dst
-        self.kinds = 0
+        self.kinds = -1
 
     def step(self, env: Env, st: State) -> int:
         value = st.regs[self.src]
@@ -135,7 +135,7 @@ class StoreImm(Insn):
         self.size = size
         self.const = const
         self.touch = 1 << dst
-        self.kinds = 0
+        self.kinds = -1
 
     def step(self, env: Env, st: State) -> int:
         p = st.regs[self.dst]
@@ -162,7 +162,7 @@ class Atomic(Insn):
     def __init__(self, pc: int, opcode: int, dst: int, src: int, off: int, imm: int, size: int) -> None:
         super().__init__(pc, opcode, dst, src, off, imm)
         self.size = size
-        self.kinds = 0
+        self.kinds = -1
         self.touch = 1 << dst
         if imm & op.BPF_FETCH:
             self.touch |= 1 if imm == op.BPF_CMPXCHG else 1 << src

@@ -26,9 +26,7 @@ _NEVER_NULL: Final = frozenset(
         k.PTR_TO_MAP_KEY,
         k.PTR_TO_SOCK_COMMON,
         k.PTR_TO_MEM,
-        k.PTR_TO_STACK,
         k.CONST_PTR_TO_MAP,
-        k.CONST_PTR_TO_DYNPTR,
     )
 )
 TRUSTED_FLAGS: Final = k.MEM_ALLOC | k.PTR_TRUSTED | k.NON_OWN_REF
@@ -52,6 +50,8 @@ def not_null(env: Env, value: Value) -> bool:
     if value.var.smin <= -MAX_VAR_OFF or value.var.smax >= MAX_VAR_OFF:
         return False
     base = value.type & k.BASE_MASK
+    if base == k.PTR_TO_MEM and value.type & k.PTR_UNTRUSTED:
+        return False
     return base in _NEVER_NULL or (base == k.PTR_TO_BTF_ID and is_trusted(value))
 
 

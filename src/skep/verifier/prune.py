@@ -11,6 +11,7 @@ from skep.verifier.ptr import Dynptr, IrqFlag, IterSlot, Ptr
 from skep.verifier.scalar import Scalar
 from skep.verifier.state import (
     ADD_CONST,
+    BASE_ID,
     DYNPTR,
     INVALID,
     IRQ_FLAG,
@@ -35,7 +36,7 @@ EXACT: Final = 1
 RANGE_WITHIN: Final = 2
 
 _MAX_BACKEDGE_ROUNDS: Final = 64
-_ID: Final = ADD_CONST - 1 | ADD_CONST
+_ID: Final = BASE_ID | ADD_CONST
 _BY_RANGE: Final = (
     k.PTR_TO_MAP_KEY,
     k.PTR_TO_MAP_VALUE,
@@ -76,7 +77,7 @@ class Idmap:
         if not self.check(old & _ID, new & _ID if new > 0 else new):
             return False
         if old & ADD_CONST and new > 0:
-            return self.check(old & (ADD_CONST - 1), new & (ADD_CONST - 1))
+            return self.check(old & BASE_ID, new & BASE_ID)
         return True
 
 
@@ -209,7 +210,9 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
                 assert isinstance(x, Scalar)
                 if not scalar_safe(x, a.ids[r], y, b.ids[r], True, ids, exact):
                     return False
-            elif (x.type and not pointer_safe(x, y, ids, exact)) or (not x.type and exact == EXACT and y.type):
+            elif (x.type and not pointer_safe(x, y, ids, exact)) or (
+                not x.type and exact == EXACT and y.type
+            ):
                 return False
         if not _stack_safe(env, a, b, saved.prec_slots[number], ids, exact):
             return False
@@ -418,6 +421,7 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
     cur.first_insn = insn.pc
     cur.hist = None
     cur.hist_len = 0
+    cur.dfs_depth = new.dfs_depth + 1
     if rows is None:
         insn.saved[callsite] = [saved]
     else:
@@ -500,21 +504,21 @@ def _clear_singular_ids(st: State) -> None:
     for frame in st.frames:
         for id in frame.ids:
             if id:
-                base = id & (ADD_CONST - 1)
+                base = id & BASE_ID
                 counts[base] = counts.get(base, 0) + 1
         for slot in frame.slots:
             if slot is not None and slot.id:
-                base = slot.id & (ADD_CONST - 1)
+                base = slot.id & BASE_ID
                 counts[base] = counts.get(base, 0) + 1
     if not counts:
         return
     for frame in st.frames:
         ids = frame.ids
         for r, id in enumerate(ids):
-            if id and counts[id & (ADD_CONST - 1)] == 1:
+            if id and counts[id & BASE_ID] == 1:
                 ids[r] = 0
         for spi, slot in enumerate(frame.slots):
-            if slot is not None and slot.id and counts[slot.id & (ADD_CONST - 1)] == 1:
+            if slot is not None and slot.id and counts[slot.id & BASE_ID] == 1:
                 frame.slots[spi] = Slot(slot.types, slot.value, 0)
 
 

@@ -8,6 +8,7 @@ from skep.errors import BtfError
 from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn as RawInsn
 from skep.verifier import kinds as k
+from skep.verifier.admission import check_map
 from skep.verifier.subprogs import subprog_at
 from skep.verifier.value import Value
 
@@ -41,6 +42,7 @@ def check_pseudo(env: Env, pc: int, raw: RawInsn, tail: RawInsn) -> None:
     if not 0 <= raw.imm < len(env.subject.maps):
         env.reject(f"fd {raw.imm} is not pointing to valid bpf_map")
     row = env.subject.maps[raw.imm]
+    check_map(env, row)
     if row.type == _ARENA and not env.privileged:
         env.reject("CAP_BPF and CAP_PERFMON are required to use arena")
     if src in (op.BPF_PSEUDO_MAP_VALUE, op.BPF_PSEUDO_MAP_IDX_VALUE):

@@ -59,9 +59,9 @@ def slot_range_mask(low: int, high: int) -> int:
 # --- bounds ------------------------------------------------------------------------------------
 
 
-def check_bounds(env: Env, reg: int, p: Ptr, off: int, size: int, helper: bool, write: bool) -> None:
+def check_bounds(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -> None:
     """The access lies within the stack; makes room for it."""
-    extra = " indirect access to" if helper else " write to" if write else " read from"
+    extra = " write to" if write else " read from"
     var = p.var
     if var.const:
         low = var.smin + off
@@ -331,15 +331,15 @@ class Uninit:
 
 
 def check_initialized(
-    env: Env, reg: int, p: Ptr, off: int, size: int, zero_ok: bool, helper: bool, uninit: Uninit | None
+    env: Env, reg: int, p: Ptr, off: int, size: int, zero_ok: bool, write: bool, uninit: Uninit | None
 ) -> None:
-    """All bytes of a stack region may be read; a helper may also write them, so they are data after it.
+    """All bytes of a stack region may be read; with ``write`` they are data afterwards, whatever they were.
 
     With ``uninit`` (and a known offset) they need not be initialised: noted there instead.
     """
     if not size and not zero_ok:
         env.reject("invalid zero-sized read")
-    check_bounds(env, reg, p, off, size, helper, helper)
+    check_bounds(env, reg, p, off, size, write)
     frame = env.state.frames[p.aux]
     var = p.var
     if var.const:
@@ -347,8 +347,7 @@ def check_initialized(
     else:
         if not env.privileged:
             text = tnum.text(var.tv, var.tm)
-            extra = " indirect" if helper else ""
-            env.reject(f"R{reg}{extra} variable offset stack access prohibited for !root, var_off={text}")
+            env.reject(f"R{reg} variable offset stack access prohibited for !root, var_off={text}")
         uninit = None
         low = var.smin + off
         high = var.smax + off
@@ -370,7 +369,7 @@ def check_initialized(
         if kind == MISC:
             continue
         if kind == ZERO or (kind == INVALID and env.privileged):
-            if helper:
+            if write:
                 types = bytearray(ALL_INVALID if slot is None else slot.types)
                 types[at & 7] = MISC
                 value, id = (None, 0) if slot is None else (slot.value, slot.id)
@@ -382,14 +381,13 @@ def check_initialized(
             and slot.value is not None
             and (slot.value.type == k.SCALAR_VALUE or env.privileged)
         ):
-            if helper:
+            if write:
                 slots[spi] = Slot(scrub(slot.types))
             continue
-        extra = " indirect" if helper else ""
         if var.const:
-            env.reject(f"invalid{extra} read from stack R{reg} off {low}+{i - low} size {size}")
+            env.reject(f"invalid read from stack R{reg} off {low}+{i - low} size {size}")
         text = tnum.text(var.tv, var.tm)
-        env.reject(f"invalid{extra} read from stack R{reg} var_off {text}+{i - low} size {size}")
+        env.reject(f"invalid read from stack R{reg} var_off {text}+{i - low} size {size}")
     if high + size > low:
         env.live.current.read(p.aux, env.pc, slot_range_mask(low, high + size))
 

@@ -30,8 +30,12 @@ REF_RES_LOCK: Final = 1 << 4
 REF_RES_LOCK_IRQ: Final = 1 << 5
 REF_LOCK_MASK: Final = REF_LOCK | REF_RES_LOCK | REF_RES_LOCK_IRQ
 
-#: set in a scalar's id: the value is that of the id's other holders plus a constant (its ``delta``)
-ADD_CONST: Final = 1 << 31
+#: A scalar's id, beside the value: the low bits are shared by numbers that are equal, but for a constant
+#: that was added in 64 or in 32 bits; the constant (s32) is in the bits from 32 on.
+BASE_ID: Final = (1 << 30) - 1
+ADD_CONST32: Final = 1 << 30
+ADD_CONST64: Final = 1 << 31
+ADD_CONST: Final = ADD_CONST32 | ADD_CONST64
 
 
 class Slot:
@@ -118,7 +122,17 @@ class Note:
     ``linked`` registers and slots that shared an id when it compared one. ``last`` is the note before.
     """
 
-    __slots__ = ("asked_frame", "asked_regs", "asked_slots", "flags", "insn", "last", "linked", "prev", "stamp")
+    __slots__ = (
+        "asked_frame",
+        "asked_regs",
+        "asked_slots",
+        "flags",
+        "insn",
+        "last",
+        "linked",
+        "prev",
+        "stamp",
+    )
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from skep.errors import VerifierError
 from skep.verifier import explore
+from skep.verifier.admission import check_program
 from skep.verifier.cfg import analyse, check_cfg
 from skep.verifier.decode import decode
 from skep.verifier.depth import check_depth
@@ -87,6 +88,7 @@ def _check(env: Env) -> None:
         env.reject(f"a program has 1 to {MAX_PROGRAM} instructions, this one has {count}")
     if len(subject.maps) > 64 and len(_used_maps(subject.insns)) > 64:
         env.reject("The total number of maps per program has reached the limit of 64")
+    check_program(env)
     find_subprogs(env)
     env.code = decode(env)
     check_cfg(env)
