@@ -73,9 +73,7 @@ def _measure(path: str, name: str, label: str) -> tuple[float, int, float] | Non
     ours = json.loads(done.stdout)
     insns = len(link_program(read(path), name).code) // 8
     if ours["verdict"] != "accept" or theirs["verdict"] != "accept":
-        print(
-            f"{label:52} kernel {theirs['verdict']} {theirs['reason']}, ours {ours['verdict']} {ours['reason']}"
-        )
+        print(f"{label:52} kernel {theirs['verdict']}, ours {ours['verdict']}: {ours['reason'][:200]}")
         return None
     ratio = ours["processed"] / theirs["processed"]
     print(
