@@ -121,9 +121,9 @@ def build(
     from skep.llvm.bpf import BpfCompiler
 
     with BpfCompiler() as compiler:  # LLVM loads while the compiler's own modules do
-        from skep.lang.compile import to_ir
+        from skep.lang.compile import compile_with
 
-        made = compiler.compile(to_ir(programs, cpu=cpu, license=license), cpu=cpu)
+        made = compile_with(compiler, programs, cpu=cpu, license=license)
     if parts:
         store.store("bpf-object", made, *parts)
     return made

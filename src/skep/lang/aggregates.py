@@ -47,7 +47,9 @@ class TextStorage(Storage):
     def store_constant(self, c: Walker, address: str, data: bytes, node: ast.AST) -> None:
         """Store constant bytes, the rest zero."""
         if len(data) > self.size or (not self.text and len(data) != self.size):
-            raise c.error(node, f"a constant of {len(data)} bytes does not fit {self.name}")
+            raise c.error(
+                node, f"a constant of {len(data)} bytes does not fit {self.name}", "make the field larger"
+            )
         if not data.strip(b"\0"):
             c.zero(address, self.size, 1)
             return
@@ -69,13 +71,19 @@ class TextStorage(Storage):
 
     def ref_compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         if not isinstance(op, (ast.Eq, ast.NotEq)):
-            raise c.error(node, "texts are compared with == and != only")
+            raise c.error(
+                node, "texts are compared with == and != only", "compare single bytes: text[0] < 65"
+            )
         if isinstance(b.type, BytesType):
             data: bytes = b.obj
             if self.text and len(data) < self.size:
                 data += b"\0"  # the text ends there
             if len(data) > self.size or (not self.text and len(data) != self.size):
-                raise c.error(node, f"a text of {len(b.obj)} bytes never equals {self.name}")
+                raise c.error(
+                    node,
+                    f"a text of {len(b.obj)} bytes never equals {self.name}",
+                    "compare with a shorter one",
+                )
             same = c.equal_bytes(a.ir, data)
         elif (
             isinstance(b.type, PtrType) and isinstance(b.type.of, TextStorage) and self.size == b.type.of.size
@@ -84,7 +92,9 @@ class TextStorage(Storage):
                 c.refuse_none(b, node)
             same = c.equal_memory(a.ir, b.ir, self.size, until_zero=self.text or b.type.of.text)
         else:
-            raise c.error(node, f"{self.name} cannot be compared with {b.type.name}")
+            raise c.error(
+                node, f"{self.name} cannot be compared with {b.type.name}", "compare texts with texts"
+            )
         return c.bool_not(same) if isinstance(op, ast.NotEq) else same
 
 
@@ -107,7 +117,7 @@ class ArrayStorage(Storage):
     def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
         if isinstance(value.type, TupleType):
             if len(value.obj) != self.count:
-                raise c.error(node, f"{len(value.obj)} values for {self.name}")
+                raise c.error(node, f"{len(value.obj)} values for {self.name}", "give one for each element")
             for i, one in enumerate(value.obj):
                 self.of.store(c, c.offset(address, i * self.of.size), one, node)
             return
@@ -308,11 +318,15 @@ class StructStorage(Storage):
         """Set the fields that a constructor call names; the memory is zero already."""
         names = list(self.fields)
         if len(args) > len(names):
-            raise c.error(node, f"struct {self.name} has {len(names)} fields, {len(args)} values are given")
+            raise c.error(
+                node,
+                f"struct {self.name} has {len(names)} fields, {len(args)} values are given",
+                f"they are: {', '.join(names)}",
+            )
         me = Value(PtrType(self, "stack"), address)
         for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
             if name in kwargs and name in names[: len(args)]:
-                raise c.error(node, f"field {name!r} is given twice")
+                raise c.error(node, f"field {name!r} is given twice", "name it, or give it by position")
             self.ref_set_attr(c, me, name, value, node)
 
 

@@ -23,11 +23,15 @@ def positional(
     """The arguments, counted. Keyword arguments are refused."""
     most = least if most is None else most
     if kwargs:
-        raise c.error(node, f"{name}() takes no argument called {next(iter(kwargs))!r}")
+        raise c.error(
+            node, f"{name}() takes no argument called {next(iter(kwargs))!r}", "give it by position"
+        )
     if not least <= len(args) <= most:
         want = f"{least}" if least == most else f"{least} to {most}"
         raise c.error(
-            node, f"{name}() takes {want} argument{'s' if most != 1 else ''}, {len(args)} are given"
+            node,
+            f"{name}() takes {want} argument{'s' if most != 1 else ''}, {len(args)} are given",
+            f"{name}({', '.join('xyzw'[:most])})",
         )
     return args
 
@@ -43,15 +47,19 @@ def named(
 ) -> dict[str, Value]:
     """The arguments by parameter name; the first ``required`` must be there."""
     if len(args) > len(names):
-        raise c.error(node, f"{name}() takes at most {len(names)} arguments, {len(args)} are given")
+        raise c.error(
+            node,
+            f"{name}() takes at most {len(names)} arguments, {len(args)} are given",
+            f"{name}({', '.join(names)})",
+        )
     found = dict(zip(names, args, strict=False))
     for key, value in kwargs.items():
         if key not in names:
             raise c.error(node, f"{name}() has no argument {key!r}", c.nearest(key, names))
         if key in found:
-            raise c.error(node, f"{name}() is given {key!r} twice")
+            raise c.error(node, f"{name}() is given {key!r} twice", f"{name}({', '.join(names)})")
         found[key] = value
     for key in names[:required]:
         if key not in found:
-            raise c.error(node, f"{name}() needs {key!r}")
+            raise c.error(node, f"{name}() needs {key!r}", f"{name}({', '.join(names)})")
     return found

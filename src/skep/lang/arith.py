@@ -85,7 +85,7 @@ def binary(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> Va
             raise c.error(node, "powers are computed for constants, and for 2 ** n", "multiply in a loop")
         case ast.Div():
             raise c.error(node, "programs have no floating-point numbers", "// divides integers")
-    raise c.error(node, "this operator does not work on integers")
+    raise c.error(node, "this operator does not work on integers", "+ - * // % & | ^ << >> do")
 
 
 def _fold(c: Walker, op: ast.operator, a: int, b: int, node: ast.AST) -> Value | None:
@@ -98,7 +98,7 @@ def _fold(c: Walker, op: ast.operator, a: int, b: int, node: ast.AST) -> Value |
             made = a * b
         case ast.FloorDiv() | ast.Mod():
             if b == 0:
-                raise c.error(node, "division by zero")
+                raise c.error(node, "division by zero", "test the divisor first")
             made = a // b if isinstance(op, ast.FloorDiv) else a % b
         case ast.BitAnd():
             made = a & b
@@ -108,7 +108,7 @@ def _fold(c: Walker, op: ast.operator, a: int, b: int, node: ast.AST) -> Value |
             made = a ^ b
         case ast.LShift() | ast.RShift():
             if not 0 <= b < 64:
-                raise c.error(node, f"a shift by {b}: counts are 0 to 63")
+                raise c.error(node, f"a shift by {b}: counts are 0 to 63", "mask it: (n & 63)")
             made = a << b if isinstance(op, ast.LShift) else a >> b
         case ast.Pow() if 0 <= b <= 64:
             made = a**b
@@ -117,7 +117,7 @@ def _fold(c: Walker, op: ast.operator, a: int, b: int, node: ast.AST) -> Value |
     if not S64_MIN <= made <= U64:
         if isinstance(op, (ast.LShift, ast.Mult, ast.Add, ast.Sub)):
             return constant(made & U64)  # wraps as the same operation on variables would
-        raise c.error(node, f"the constant {made} needs more than 64 bits")
+        raise c.error(node, f"the constant {made} needs more than 64 bits", "compute it in parts")
     return constant(made)
 
 
@@ -164,7 +164,7 @@ def _shift(c: Walker, left: bool, a: Value, b: Value, node: ast.AST) -> Value:
 def _divide(c: Walker, mod: bool, a: Value, b: Value, node: ast.AST) -> Value:
     """Floor division and modulo. By zero: 0, and the dividend, as BPF's own instructions have it."""
     if b.const == 0:
-        raise c.error(node, "division by zero")
+        raise c.error(node, "division by zero", "test the divisor first")
     signed = sign(c, a, node) | sign(c, b, node)
     if signed and max(a.hi, b.hi) > S64_MAX:
         raise c.error(

@@ -42,7 +42,9 @@ _HINTS = {
 
 
 def _refused(c: Walker, name: str, node: ast.AST) -> Value:
-    raise c.error(node, f"{name}() does not exist inside a program", _HINTS.get(name, ""))
+    raise c.error(
+        node, f"{name}() does not exist inside a program", _HINTS.get(name, "do it in Python, outside")
+    )
 
 
 class RangeType(Type):
@@ -53,7 +55,7 @@ class RangeType(Type):
     def contains(self, c: Walker, v: Value, item: Value, node: ast.AST) -> Value:
         span: RangeValue = v.obj
         if span.step != 1:
-            raise c.error(node, "'in range(...)' works with a step of 1")
+            raise c.error(node, "'in range(...)' works with a step of 1", "compare with % as well")
         low = c.compare(ast.GtE(), item, span.start, node)
         return c.bool_and(low, c.compare(ast.Lt(), item, span.stop, node))
 
@@ -64,7 +66,7 @@ def _range(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     stop = args[1] if len(args) > 1 else args[0]
     step = args[2].const if len(args) == 3 else 1
     if step is None or step == 0:
-        raise c.error(node, "the step of a range is a constant other than 0")
+        raise c.error(node, "the step of a range is a constant other than 0", "range(a, b, 2)")
     for side in (start, stop):
         arith.sign(c, side, node)
     return Value(RangeType(), obj=RangeValue(start, stop, step))
@@ -73,7 +75,7 @@ def _range(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST
 def _unroll(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     span = positional(c, "bpf.unroll", args, kwargs, node, 1)[0]
     if not isinstance(span.obj, RangeValue):
-        raise c.error(node, "bpf.unroll() takes a range")
+        raise c.error(node, "bpf.unroll() takes a range", "bpf.unroll(range(8))")
     return Value(span.type, obj=RangeValue(span.obj.start, span.obj.stop, span.obj.step, True))
 
 
@@ -85,7 +87,7 @@ def _len(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) 
 def _int(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     value = positional(c, "int", args, kwargs, node, 1)[0]
     if value.type is TEXT:
-        raise c.error(node, "a text is not read as a number in a program")
+        raise c.error(node, "a text is not read as a number in a program", "read it in Python")
     return c.as_int(value, node)
 
 
@@ -114,12 +116,12 @@ def _most(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST)
 
 def _extreme(c: Walker, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     if kwargs:
-        raise c.error(node, f"{name}() takes no {next(iter(kwargs))!r} in a program")
+        raise c.error(node, f"{name}() takes no {next(iter(kwargs))!r} in a program", f"{name}(a, b)")
     items = args
     if len(args) == 1:
         items = args[0].type.items(c, args[0], node) or []
     if not items:
-        raise c.error(node, f"{name}() needs numbers, or a tuple of them")
+        raise c.error(node, f"{name}() needs numbers, or a tuple of them", f"{name}(a, b)")
     best = c.as_int(items[0], node)
     for item in items[1:]:
         other = c.as_int(item, node)
@@ -161,14 +163,16 @@ def _each(c: Walker, name: str, args: list[Value], kwargs: dict[str, Value], nod
 def _ord(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     value = positional(c, "ord", args, kwargs, node, 1)[0]
     if value.type is not TEXT or len(value.obj.decode("utf-8", "replace")) != 1:
-        raise c.error(node, "ord() takes a constant of one character")
+        raise c.error(
+            node, "ord() takes a constant of one character", "bytes of a field are numbers: text[0]"
+        )
     return c.int_const(ord(value.obj.decode("utf-8", "replace")))
 
 
 def _tuple(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     value = positional(c, "tuple", args, kwargs, node, 1)[0]
     if value.type is not TUPLE:
-        raise c.error(node, "tuple() takes a tuple in a program")
+        raise c.error(node, "tuple() takes a tuple in a program", "write the items: (a, b)")
     return value
 
 
@@ -229,7 +233,7 @@ def _sizeof(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AS
 
     found = helpers.lookup(c, "sizeof", node)
     if found is None:
-        raise c.error(node, "bpf.sizeof() takes a type")
+        raise c.error(node, "bpf.sizeof() takes a type", "bpf.sizeof(Event)")
     return found.type.call(c, found, args, kwargs, node)
 
 

@@ -35,7 +35,7 @@ def call(c: Walker, node: ast.Call) -> Value:
             value = expr(c, arg.value)
             items = value.type.items(c, value, arg)
             if items is None:
-                raise c.error(arg, "only a tuple can be unpacked into arguments")
+                raise c.error(arg, "only a tuple can be unpacked into arguments", "write the arguments")
             args += items
         elif isinstance(arg, ast.JoinedStr) and getattr(target.obj, "takes_format", False):
             args.append(target.obj.takes_format(c, arg))
@@ -80,7 +80,11 @@ def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value]
         return _declare(c, obj, args, kwargs, node)
     if hasattr(obj, "__code__"):
         return inline(c, obj, args, kwargs, node)
-    raise c.error(node, f"{describe(obj)} cannot be called in a program")
+    raise c.error(
+        node,
+        f"{describe(obj)} cannot be called in a program",
+        "functions of your own modules can, and bpf.NAME",
+    )
 
 
 def _declare(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
@@ -90,7 +94,7 @@ def _declare(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], n
 
     plain = [v.obj if v.type is OBJECT else v.const for v in args]
     if kwargs or None in plain or not callable(obj):
-        raise c.error(node, f"{describe(obj)} takes types and constants here")
+        raise c.error(node, f"{describe(obj)} takes types and constants here", "bpf.array(u64, 8)")
     try:
         return Value(OBJECT, obj=obj(*plain))
     except (SkepError, TypeError) as error:
@@ -100,6 +104,7 @@ def _declare(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], n
 def construct(c: Walker, cls: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """``Key(saddr=x)``: a struct on the stack, zero where nothing is said."""
     storage = c.unit.storage(cls, c, node)
+    c.fits(storage.size, node)
     address = c.buffer(storage.size, max(8, storage.align), ("struct", c.scope.prefix, id(node)))
     c.zero(address, storage.size, 8)
     storage.fill(c, address, args, kwargs, node)  # type: ignore[attr-defined]
@@ -117,23 +122,34 @@ def bind_arguments(
 
     code = fn.__code__
     if code.co_flags & 0x0C:
-        raise c.error(node, f"{fn.__name__}() takes * or ** parameters, which are not compiled")
+        raise c.error(
+            node, f"{fn.__name__}() takes * or ** parameters, which are not compiled", "name the parameters"
+        )
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     if len(args) > code.co_argcount:
-        raise c.error(node, f"{fn.__name__}() takes {code.co_argcount} arguments, {len(args)} are given")
+        raise c.error(
+            node,
+            f"{fn.__name__}() takes {code.co_argcount} argument{'s' if code.co_argcount != 1 else ''}, "
+            f"{len(args)} are given",
+            f"{fn.__name__}({', '.join(names)})",
+        )
     given = dict(zip(names, args, strict=False))
     for name, value in kwargs.items():
         if name not in names:
             raise c.error(node, f"{fn.__name__}() has no parameter {name!r}", c.nearest(name, names))
         if name in given:
-            raise c.error(node, f"{fn.__name__}() is given {name!r} twice")
+            raise c.error(
+                node, f"{fn.__name__}() is given {name!r} twice", f"{fn.__name__}({', '.join(names)})"
+            )
         given[name] = value
     defaults = dict(zip(names[: code.co_argcount][::-1], (fn.__defaults__ or ())[::-1], strict=False))
     defaults.update(fn.__kwdefaults__ or {})
     for name in names:
         if name not in given:
             if name not in defaults:
-                raise c.error(node, f"{fn.__name__}() is called without {name!r}")
+                raise c.error(
+                    node, f"{fn.__name__}() is called without {name!r}", f"{fn.__name__}({', '.join(names)})"
+                )
             given[name] = wrap(c, defaults[name], node, name)
     return [(name, given[name]) for name in names]
 
@@ -145,12 +161,16 @@ def inline(c: Walker, fn: Any, args: list[Value], kwargs: dict[str, Value], node
     if any(scope.fn is fn for scope in c.scopes):
         raise c.error(node, f"{fn.__name__}() calls itself: programs have no recursion", "write a loop")
     if len(c.scopes) > _DEEPEST:
-        raise c.error(node, "calls are nested too deeply")
+        raise c.error(node, "calls are nested too deeply", "make some of them @bpf.subprog")
     given = bind_arguments(c, fn, args, kwargs, node)
     file = c.unit.source(fn)
     tree = file.function(fn)
     if tree.decorator_list and not isinstance(fn, Subprog):
-        raise c.error(node, f"{fn.__name__}() is decorated: only plain functions are compiled")
+        raise c.error(
+            node,
+            f"{fn.__name__}() is decorated: only plain functions are compiled",
+            "leave the decorator out",
+        )
     caller = c.scope
     debug = c.unit.di.block(caller.debug_scope, c.unit.file_node(file))
     if file is caller.file:
@@ -166,7 +186,7 @@ def inline(c: Walker, fn: Any, args: list[Value], kwargs: dict[str, Value], node
         c.em.br(scope.on_return)
         scope.returns.append(c.env)
     if not scope.returns:
-        raise c.error(tree, f"{fn.__name__}() never returns")
+        raise c.error(tree, f"{fn.__name__}() never returns", "give its loop an end")
     c.em.place(scope.on_return)
     c.env, c.live, c.locked = join(scope.returns, c.lost), live, locked
     bound = c.env.pop(scope.prefix + "$ret", None)
@@ -194,7 +214,7 @@ def _parameters(c: Walker, scope: Scope, given: list[tuple[str, Value]], node: a
             value = c.unit.convert(c, value, storage, node)
         elif value.type.nullable and storage is not None and not c.unit.allows_none(annotation):
             c.scopes.pop()
-            c.refuse_none(value, node)
+            c.refuse_none(value, node, f"what is given for {name!r}")
         c.bind(scope.prefix + name, value, node)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skep.bpf.programs import Program
 from skep.errors import CompileError
 from skep.lang.source import SourceFile
 from skep.lang.unit import Unit
+
+if TYPE_CHECKING:
+    from skep.llvm.bpf import BpfCompiler
 
 _LICENSES = ("license", "LICENSE", "__license__")
 
@@ -75,5 +78,45 @@ def compile_programs(
     from skep.llvm.bpf import BpfCompiler
 
     with BpfCompiler() as compiler:
-        ir = to_ir(programs, cpu=cpu, license=license)
+        return compile_with(compiler, programs, cpu=cpu, license=license, kind=kind)
+
+
+def compile_with(
+    compiler: BpfCompiler,
+    programs: Sequence[Program],
+    *,
+    cpu: str = "v3",
+    license: str | None = None,
+    kind: str = "obj",
+) -> bytes:
+    """`compile_programs` with a compiler process that is started already."""
+    ir = to_ir(programs, cpu=cpu, license=license)
+    try:
         return compiler.compile(ir, cpu=cpu, kind=kind)
+    except CompileError as error:
+        raise located(error, programs) from None
+
+
+def located(error: CompileError, programs: Sequence[Program]) -> CompileError:
+    """An error of LLVM's about a place in a program, as one of the language's."""
+    head, found, _ = error.reason.partition("Looks like the BPF stack limit is exceeded")
+    if not found:
+        return error
+    # LLVM says: ...: error: file.py:12:5: in function name i32 (ptr): Looks like ...
+    words = head.split("error: ")[-1].split(" in function ")
+    file, line, column = words[0].strip(" :").rsplit(":", 2)
+    name = words[-1].split(" ", 1)[0]
+    for program in programs:
+        path = program.fn.__code__.co_filename
+        if path.endswith(file.rpartition("/")[2]) and line.isdigit() and column.isdigit():
+            source = SourceFile.read(path)
+            return CompileError(
+                f"the variables of {name}() need more than 512 bytes of stack together",
+                file=path,
+                source=source.text,
+                line=int(line),
+                column=max(0, int(column) - 1),
+                end_column=max(0, int(column) - 1) + 1,
+                hint="keep large ones in a map: scratch = bpf.PerCpuArray(T, 1); x = scratch[0]",
+            )
+    return error

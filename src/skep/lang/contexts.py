@@ -188,7 +188,9 @@ class ContextRef(Type):
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         field = self.field(c, v, name, node)
         if not self._may_write(name):
-            raise c.error(node, f"{self.name}.{name} cannot be set by a program of this type")
+            raise c.error(
+                node, f"{self.name}.{name} cannot be set by a program of this type", "it can be read"
+            )
         if field.order == "raw":
             self._set_bytes(c, v, field, new, node)
             return

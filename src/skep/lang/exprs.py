@@ -41,7 +41,7 @@ def constant(c: Walker, value: Any, node: ast.AST) -> Value:
         return c.bool_const(value)
     if isinstance(value, int):
         if not -(1 << 63) <= value < 1 << 64:
-            raise c.error(node, f"{int(value)} needs more than 64 bits")
+            raise c.error(node, f"{int(value)} needs more than 64 bits", "split it in two")
         return c.int_const(int(value))
     if isinstance(value, str):
         return c.text(value.encode())
@@ -51,7 +51,11 @@ def constant(c: Walker, value: Any, node: ast.AST) -> Value:
         return c.tuple([constant(c, item, node) for item in value])
     if isinstance(value, float):
         raise c.error(node, "programs have no floating-point numbers", "scale it to an integer")
-    raise c.error(node, f"a constant of type {type(value).__name__} has no meaning in a program")
+    raise c.error(
+        node,
+        f"a constant of type {type(value).__name__} has no meaning in a program",
+        "integers, texts and tuples of them have",
+    )
 
 
 def _name(c: Walker, node: ast.Name) -> Value:
@@ -73,7 +77,8 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
                 f"{id} may be used before it has a value",
                 f"assign it on every path, or before: {id} = 0",
             )
-        raise c.error(node, f"{id} is {why}", "use two variables")
+        gone = why.startswith("no longer")
+        raise c.error(node, f"{id} is {why}", "use it inside the block" if gone else "use two variables")
     if id in scope.closure:
         return objects.wrap(c, scope.closure[id], node, id)
     if id in scope.globals:
@@ -81,7 +86,11 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
     if hasattr(builtins, id):
         return objects.wrap(c, getattr(builtins, id), node, id)
     hint = c.nearest(id, [*scope.locals, *scope.globals])
-    raise c.error(node, f"{id!r} is not defined", hint if hint.startswith("did") else "")
+    raise c.error(
+        node,
+        f"{id!r} is not defined",
+        hint if hint.startswith("did") else "define or import it in the module",
+    )
 
 
 def _attribute(c: Walker, node: ast.Attribute) -> Value:
@@ -198,7 +207,7 @@ def _merge(c: Walker, key: str, sides: list[tuple[str, Any, Any]], done: str, no
     if len(ends) == 1 and bound is None:
         bound = only
     if bound is None:
-        raise c.error(node, f"the two sides differ: {' and '.join(kinds)}")
+        raise c.error(node, f"the two sides differ: {' and '.join(kinds)}", "give both the same type")
     return c.read(bound)
 
 

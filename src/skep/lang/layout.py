@@ -42,21 +42,21 @@ class Storage:
     def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
         """Store ``value`` at ``address``, converted; refuses what does not fit the type."""
         if not value.type.write(c, value, address, self, node):
-            raise c.error(node, f"{value.type.name} cannot be stored as {self.name}")
+            raise c.error(node, f"{value.type.name} cannot be stored as {self.name}", f"give a {self.name}")
 
     # --- what references to it can do: see values.PtrType -----------------------------------------
 
     def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no field {name!r}")
+        raise c.error(node, f"{self.name} has no field {name!r}", "index its elements")
 
     def ref_set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
-        raise c.error(node, f"{self.name} has no field {name!r}")
+        raise c.error(node, f"{self.name} has no field {name!r}", "index its elements")
 
     def ref_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no elements")
+        raise c.error(node, f"{self.name} has no elements", "name a field")
 
     def ref_set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
-        raise c.error(node, f"{self.name} has no elements")
+        raise c.error(node, f"{self.name} has no elements", "name a field")
 
     def ref_add_attr(
         self, c: Walker, v: Value, name: str, op: ast.operator, by: Value, node: ast.AST
@@ -71,13 +71,13 @@ class Storage:
         return False
 
     def ref_length(self, c: Walker, v: Value, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no length")
+        raise c.error(node, f"{self.name} has no length", "bpf.sizeof() gives its size")
 
     def ref_compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         raise c.error(node, f"{self.name} cannot be compared", "compare its fields")
 
     def ref_enter(self, c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value | None]:
-        raise c.error(node, f"{self.name} cannot be used in 'with'")
+        raise c.error(node, f"{self.name} cannot be used in 'with'", "locks and reservations can")
 
     def ref_exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
         return
@@ -284,7 +284,7 @@ class OpaqueStorage(Storage):
         return di.struct(self.name, self.size, fields)
 
     def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
-        raise c.error(node, f"a {self.name} cannot be copied or set")
+        raise c.error(node, f"a {self.name} cannot be copied or set", "it is zero when the value is made")
 
     def ref_enter(self, c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value | None]:
         if self.name != "bpf_spin_lock":

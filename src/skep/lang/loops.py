@@ -179,7 +179,9 @@ def for_(c: Walker, node: ast.For) -> None:
         counts = _constants(span)
         if span.unroll:
             if counts is None or len(counts) > 4096:
-                raise c.error(node.iter, "only a constant range of at most 4,096 is unrolled")
+                raise c.error(
+                    node.iter, "only a constant range of at most 4,096 is unrolled", "leave bpf.unroll out"
+                )
             _unrolled(c, node, [c.int_const(n) for n in counts])
         else:
             _counted(c, node, span, None)

@@ -270,7 +270,7 @@ class SockType(MapType):
         elif hook.startswith("sk_skb"):
             number = 72 if hashed else 52
         else:
-            raise c.error(node, "messages are redirected by sk_msg and sk_skb programs")
+            raise c.error(node, "messages are redirected by sk_msg and sk_skb programs", "decorate it so")
         key = c.as_int(given["key"], node).ir if not hashed else self.key_address(c, given["key"], node)
         operand = f"ptr {key}" if hashed else f"i32 {c.em.op(f'trunc i64 {key} to i32')}"
         flags = _flags(c, given, node)

@@ -58,7 +58,6 @@ class Maps:
         fields, size = self._fields(map, symbol)
         initial = self._initial(map, symbol)
         members = [(name, kind, at * 64, 64, -1) for at, (name, kind) in enumerate(fields)]
-        slots = initial or []
         if initial is not None or map.inner is not None or map.kind == "prog_array":
             # A flexible array member: the type says 0 slots, the variable has those that are filled.
             members.append(("values", self._values(map), len(fields) * 64, 0, -1))

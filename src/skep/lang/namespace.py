@@ -115,7 +115,9 @@ def evaluate(scope: Any, node: ast.expr) -> Any:
     try:
         return eval(text, scope.globals, scope.closure)
     except Exception as error:
-        raised: CompileError = scope.file.error(node, f"this annotation names no type ({error})")
+        raised: CompileError = scope.file.error(
+            node, f"this annotation names no type ({error})", "import it in the module"
+        )
         raise raised from None
 
 

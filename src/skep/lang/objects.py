@@ -51,7 +51,9 @@ def attribute(c: Walker, obj: Any, name: str, node: ast.AST) -> Value:
         if found is _MISSING:
             hint = c.nearest(name, vars(obj))
             raise c.error(
-                node, f"module {obj.__name__} has no {name!r}", hint if hint.startswith("did") else ""
+                node,
+                f"module {obj.__name__} has no {name!r}",
+                hint if hint.startswith("did") else "see dir() of the module",
             )
         return wrap(c, found, node, name)
     if isinstance(obj, type):
@@ -65,7 +67,11 @@ def attribute(c: Walker, obj: Any, name: str, node: ast.AST) -> Value:
             return wrap(c, found, node, name)
     if isinstance(obj, Named):
         found = getattr(obj, name, _MISSING)
-    raise c.error(node, f"{describe(obj)} has nothing that programs can use called {name!r}")
+    raise c.error(
+        node,
+        f"{describe(obj)} has nothing that programs can use called {name!r}",
+        "integers and texts of a class can be used",
+    )
 
 
 _MISSING = object()
@@ -92,8 +98,23 @@ def named(c: Walker, name: str, node: ast.AST) -> Value:
 
     found = helpers.lookup(c, name, node)
     if found is None:
-        raise c.error(node, f"bpf has no {name!r}: no helper, kfunc, type or constant is called so")
+        raise c.error(
+            node, f"bpf has no {name!r}: no helper, kfunc, type or constant is called so", _like(c, name)
+        )
     return found
+
+
+def _like(c: Walker, name: str) -> str:
+    """A hint: what is called nearly so."""
+    from skep.lang.builtins import _LANGUAGE
+    from skep.uapi import flags
+    from skep.uapi.helpers import helpers
+
+    known = [*_LANGUAGE, "comm", "pid", "user_str", "printk", *(h.name for h in helpers().values())]
+    if name.isupper():
+        known = [key for key in vars(flags) if key.isupper()]
+    hint = c.nearest(name, known)
+    return hint if hint.startswith("did") else "docs/language.md lists what there is"
 
 
 def describe(obj: Any) -> str:

@@ -26,7 +26,7 @@ class Printk(Type):
             raise c.error(node, "bpf.printk() takes one text", 'bpf.printk(f"pid {pid}")')
         text, operands = formatted(c, node.args[0])
         if len(operands) > _MANY:
-            raise c.error(node, f"{len(operands)} values: a line prints at most {_MANY}")
+            raise c.error(node, f"{len(operands)} values: a line prints at most {_MANY}", "print two lines")
         c.at(node, force=True)
         data = text.encode() + b"\0"
         fmt = f"ptr {c.unit.constant(data)}"
@@ -59,24 +59,24 @@ def formatted(c: Walker, node: ast.expr) -> tuple[str, list[str]]:
 
 def _value(c: Walker, part: ast.FormattedValue) -> tuple[str, str]:
     if part.conversion != -1:
-        raise c.error(part.value, "!r, !s and !a are not compiled")
+        raise c.error(part.value, "!r, !s and !a are not compiled", "leave it out")
     spec = ""
     if part.format_spec is not None:
         pieces = getattr(part.format_spec, "values", [])
         if not all(isinstance(p, ast.Constant) for p in pieces):
-            raise c.error(part.value, "a format is constant")
+            raise c.error(part.value, "a format is constant", 'f"{x:08x}"')
         spec = "".join(str(p.value) for p in pieces)
     value = c.expr(part.value)
     kind = value.type
     if kind is TEXT:
         if spec:
-            raise c.error(part.value, "a constant text takes no format")
+            raise c.error(part.value, "a constant text takes no format", "write it as it is")
         return value.obj.decode("utf-8", "replace").replace("%", "%%"), ""
     if kind.nullable or kind is OPTIONAL:
         c.refuse_none(value, part.value)
     if isinstance(kind, PtrType) and isinstance(kind.of, TextStorage):
         if spec not in ("", "s"):
-            raise c.error(part.value, f"format {spec!r} does not print a text")
+            raise c.error(part.value, f"format {spec!r} does not print a text", "leave the format out")
         return "%s", f"ptr {value.ir}"
     own = kind.format(c, value, part.value)
     if own is not None:

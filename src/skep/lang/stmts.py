@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from skep.bpf.globals import Global
 from skep.bpf.types import ArrayType, BytesType, CharType
 from skep.lang import loops, tests
 from skep.lang.exprs import expr
@@ -52,6 +53,12 @@ def assign(c: Walker, target: ast.expr, value: Value, node: ast.AST) -> None:
     if isinstance(target, ast.Name):
         name = target.id
         if name in c.scope.locals:
+            if type(c.scope.globals.get(name)) is Global:
+                raise c.error(
+                    target,
+                    f"{name} is a global of the program, and this would make another, local one",
+                    f"say that it is meant: global {name}",
+                )
             tests.assign_local(c, name, local_memory(c, value, node), node)
         else:
             c.unit.set_global(c, name, value, node)
@@ -67,19 +74,22 @@ def assign(c: Walker, target: ast.expr, value: Value, node: ast.AST) -> None:
     elif isinstance(target, (ast.Tuple, ast.List)):
         items = value.type.items(c, value, node)
         if items is None:
-            raise c.error(node, f"{value.type.name} cannot be unpacked")
+            raise c.error(node, f"{value.type.name} cannot be unpacked", "unpack a tuple")
         if len(items) != len(target.elts) or any(isinstance(e, ast.Starred) for e in target.elts):
-            raise c.error(target, f"{len(items)} values for {len(target.elts)} names")
+            raise c.error(
+                target, f"{len(items)} values for {len(target.elts)} names", "give each a name, without *"
+            )
         for part, item in zip(target.elts, items, strict=True):
             assign(c, part, item, node)
     else:
-        raise c.error(target, "this cannot be assigned to")
+        raise c.error(target, "this cannot be assigned to", "assign to a name, field or element")
 
 
 def local_memory(c: Walker, value: Value, node: ast.AST) -> Value:
     """``buf = bpf.array(u64, 8)`` makes zeroed memory on the stack."""
     if value.type is OBJECT and isinstance(value.obj, (ArrayType, CharType, BytesType)):
         storage = c.unit.storage(value.obj, c, node)
+        c.fits(storage.size, node)
         address = c.buffer(storage.size, max(8, storage.align), ("local", c.scope.prefix, id(node)))
         c.zero(address, storage.size, 8)
         return Value(PtrType(storage, "stack"), address)
@@ -88,11 +98,13 @@ def local_memory(c: Walker, value: Value, node: ast.AST) -> Value:
 
 def _annotated(c: Walker, node: ast.AnnAssign) -> None:
     if not isinstance(node.target, ast.Name):
-        raise c.error(node.target, "only names are annotated in a program")
+        raise c.error(node.target, "only names are annotated in a program", "leave the annotation out")
     name = node.target.id
     storage = c.unit.local_annotation(c, node.annotation)
     if storage is not None and storage.scalar:
         c.scope.declared[name] = storage
+    elif storage is not None:
+        c.fits(storage.size, node)
     if node.value is None:
         if storage is not None and not storage.scalar:
             address = c.buffer(storage.size, max(8, storage.align), ("local", c.scope.prefix, id(node)))
@@ -111,11 +123,15 @@ def _annotated(c: Walker, node: ast.AnnAssign) -> None:
             storage.store(c, address, value, node)
             value = Value(PtrType(storage, "stack"), address)
         else:
-            raise c.error(node.value, f"{value.type.name} is no {storage.name}")
+            raise c.error(
+                node.value, f"{value.type.name} is no {storage.name}", "change the annotation, or the value"
+            )
     if storage is not None and storage.scalar and not c.is_number(value) and value.type is not NONE:
         if value.type.nullable:
             c.refuse_none(value, node.value)
-        raise c.error(node.value, f"{value.type.name} is no {storage.name}")
+        raise c.error(
+            node.value, f"{value.type.name} is no {storage.name}", "change the annotation, or the value"
+        )
     tests.assign_local(c, name, value, node)
 
 
@@ -149,7 +165,7 @@ def _delete(c: Walker, node: ast.Delete) -> None:
         elif isinstance(target, ast.Name):
             c.env.pop(c.scope.prefix + target.id, None)
         else:
-            raise c.error(target, "only elements of maps are deleted")
+            raise c.error(target, "only elements of maps are deleted", "del table[key]")
 
 
 def _global(c: Walker, node: ast.Global) -> None:
@@ -248,7 +264,7 @@ def _with_items(c: Walker, node: ast.With, at: int) -> None:
         manager.type.begin(c, manager, entered, item.context_expr)
     if item.optional_vars is not None:
         if not isinstance(item.optional_vars, ast.Name):
-            raise c.error(item.optional_vars, "'with ... as' takes a name")
+            raise c.error(item.optional_vars, "'with ... as' takes a name", "with ring.reserve() as e:")
         assign(c, item.optional_vars, entered, node)
     # The binding may be gone by the time of the exit: it works on what was entered.
     c.scope.withs.append(lambda: manager.type.exit(c, manager, entered, item.context_expr))

@@ -67,9 +67,11 @@ def _reference(c: Walker, value: Value, storage: Storage, nullable: bool, name: 
     if kind is NONE and nullable:
         return "null"
     if not isinstance(kind, PtrType) or not kind.of.same(storage):
-        raise c.error(node, f"parameter {name!r} is {storage.name}, {kind.name} is given")
+        raise c.error(
+            node, f"parameter {name!r} is {storage.name}, {kind.name} is given", f"give a {storage.name}"
+        )
     if kind.nullable and not nullable:
-        c.refuse_none(value, node)
+        c.refuse_none(value, node, f"what is given for {name!r}")
     return value.ir
 
 

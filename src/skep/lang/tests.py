@@ -113,7 +113,9 @@ def _plain(c: Walker, node: ast.expr) -> tuple[Value, Facts]:
     key = _variable(c, node)
     if c.only_bools and not isinstance(value.type, BoolType):
         raise c.error(
-            node, f"'and' and 'or' give truth values here, and this is {value.type.name}", "x if test else y"
+            node,
+            f"'and' and 'or' give truth values here, and this is {value.type.name}",
+            "test it (x != 0), or choose: x if test else y",
         )
     if value.type.nullable and value.type is not OPTIONAL:
         test = value.type.truth(c, value, node)
@@ -226,11 +228,13 @@ def compare_values(c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) 
         return c.bool_not(found) if isinstance(op, ast.NotIn) else found
     if a.type is TEXT and b.type is TEXT:
         if not isinstance(op, (ast.Eq, ast.NotEq)):
-            raise c.error(node, "texts are compared with == and != only")
+            raise c.error(
+                node, "texts are compared with == and != only", "compare single bytes: text[0] < 65"
+            )
         return c.bool_const((a.obj == b.obj) == isinstance(op, ast.Eq))
     if a.type is TUPLE and b.type is TUPLE:
         if not isinstance(op, (ast.Eq, ast.NotEq)) or len(a.obj) != len(b.obj):
-            raise c.error(node, "tuples of one length are compared with == and != only")
+            raise c.error(node, "tuples of one length are compared with == and != only", "compare the items")
         same = c.bool_const(True)
         for x, y in zip(a.obj, b.obj, strict=True):
             same = c.bool_and(same, compare_values(c, ast.Eq(), x, y, node))

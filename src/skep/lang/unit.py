@@ -136,7 +136,10 @@ class Unit:
         try:
             return self.namespace.storage(record)
         except SkepError as error:
-            raise c.error(node, str(error)) from None
+            text, _, hint = str(error).partition(": ")
+            raise c.error(
+                node, text, hint or "u8 to u64, bpf.char(n), bpf.array(T, n) and structs are"
+            ) from None
 
     def annotation(self, scope: Scope, name: str) -> Any:
         return ns.annotation(scope, name)

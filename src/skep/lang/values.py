@@ -68,19 +68,19 @@ class Type:
         return self if self.same(other) else None
 
     def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no field {name!r}")
+        raise c.error(node, f"{self.name} has no field {name!r}", "structs and contexts have fields")
 
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
-        raise c.error(node, f"a field of {self.name} cannot be set")
+        raise c.error(node, f"a field of {self.name} cannot be set", "fields of structs can")
 
     def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no elements")
+        raise c.error(node, f"{self.name} has no elements", "arrays, texts, tuples and tables have")
 
     def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
-        raise c.error(node, f"elements of {self.name} cannot be set")
+        raise c.error(node, f"elements of {self.name} cannot be set", "those of arrays and tables can")
 
     def del_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> None:
-        raise c.error(node, f"elements of {self.name} cannot be deleted")
+        raise c.error(node, f"elements of {self.name} cannot be deleted", "those of tables can")
 
     def add_item(self, c: Walker, v: Value, index: Value, op: ast.operator, by: Value, node: ast.AST) -> None:
         """``v[index] op= by``."""
@@ -92,10 +92,10 @@ class Type:
         self.set_attr(c, v, name, c.binary(op, self.attr(c, v, name, node), by, node), node)
 
     def contains(self, c: Walker, v: Value, item: Value, node: ast.AST) -> Value:
-        raise c.error(node, f"'in' does not work with {self.name}")
+        raise c.error(node, f"'in' does not work with {self.name}", "it does with tables, tuples and ranges")
 
     def call(self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} cannot be called")
+        raise c.error(node, f"{self.name} cannot be called", "functions, types and helpers can")
 
     def truth(self, c: Walker, v: Value, node: ast.AST) -> Value:
         """A Value of type BOOL."""
@@ -103,10 +103,12 @@ class Type:
 
     def compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         """``a op b`` where ``a`` is of this type; a Value of type BOOL."""
-        raise c.error(node, f"{self.name} cannot be compared with {b.type.name}")
+        raise c.error(
+            node, f"{self.name} cannot be compared with {b.type.name}", "numbers are compared with numbers"
+        )
 
     def length(self, c: Walker, v: Value, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no length")
+        raise c.error(node, f"{self.name} has no length", "arrays, texts and tuples have")
 
     def items(self, c: Walker, v: Value, node: ast.AST) -> list[Value] | None:
         """The items when their number is known while compiling and they are few: loops are unrolled."""
@@ -114,7 +116,7 @@ class Type:
 
     def enter(self, c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value | None]:
         """``with v as x``: what x is, and a BOOL on which the block is skipped when false (None: never)."""
-        raise c.error(node, f"{self.name} cannot be used in 'with'")
+        raise c.error(node, f"{self.name} cannot be used in 'with'", "locks and ring.reserve() are")
 
     def exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
         """Leave the block, on every way out."""
@@ -194,7 +196,11 @@ class BytesType(Type):
     def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
         at = index.const
         if at is None or not -len(v.obj) <= at < len(v.obj):
-            raise c.error(node, "a constant text is indexed by a constant within it")
+            raise c.error(
+                node,
+                "a constant text is indexed by a constant within it",
+                "store it in a bpf.char field first",
+            )
         return c.int_const(v.obj[at])
 
 
@@ -218,7 +224,9 @@ class TupleType(Type):
         if at is None:
             raise c.error(node, "a tuple is indexed by a constant", "use bpf.array for a table")
         if not -len(v.obj) <= at < len(v.obj):
-            raise c.error(node, f"the tuple has {len(v.obj)} items, not one at {at}")
+            raise c.error(
+                node, f"the tuple has {len(v.obj)} items, not one at {at}", f"there are 0 to {len(v.obj) - 1}"
+            )
         found: Value = v.obj[at]
         return found
 
@@ -342,7 +350,7 @@ class PtrType(Type):
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         self._tested(c, v, node)
         if not self.writable:
-            raise c.error(node, f"{self.of.name} is read-only here")
+            raise c.error(node, f"{self.of.name} is read-only here", "copy what you need to change")
         self.of.ref_set_attr(c, v, name, new, node)
 
     def add_attr(self, c: Walker, v: Value, name: str, op: ast.operator, by: Value, node: ast.AST) -> None:
@@ -367,7 +375,7 @@ class PtrType(Type):
     def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
         self._tested(c, v, node)
         if not self.writable:
-            raise c.error(node, f"{self.of.name} is read-only here")
+            raise c.error(node, f"{self.of.name} is read-only here", "copy what you need to change")
         self.of.ref_set_item(c, v, index, new, node)
 
     def length(self, c: Walker, v: Value, node: ast.AST) -> Value:

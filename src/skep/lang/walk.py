@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from skep.lang.unit import Unit
     from skep.obj.sections import Section
 
+_STACK = 512
 #: memory larger than this is set and copied in pieces: LLVM would call a function for it
 _PIECE = 1024
 
@@ -100,9 +101,11 @@ class Walker:
             return "this"
         return text if len(text) < 40 else text[:37] + "..."
 
-    def refuse_none(self, v: Value, node: ast.AST) -> None:
+    def refuse_none(self, v: Value, node: ast.AST, what: str = "") -> None:
         """Raise: an optional is used without a test."""
-        part = node
+        if what:
+            raise self.error(node, f"{what} may be None here", "test it before: if ... is None: return ...")
+        part = node.target if isinstance(node, (ast.AugAssign, ast.AnnAssign)) else node
         while isinstance(part, (ast.Attribute, ast.Subscript, ast.Call)):
             part = part.func if isinstance(part, ast.Call) else part.value
             if isinstance(part, ast.Name):
@@ -156,7 +159,11 @@ class Walker:
         found = kind.number(self, v, node)
         if found is not None:
             return found
-        raise self.error(node, f"{kind.name} is no integer" + (f" ({why})" if why else ""))
+        raise self.error(
+            node,
+            f"{kind.name} is no integer" + (f" ({why})" if why else ""),
+            "texts go in bpf.char fields" if kind is TEXT else "give a number, or one of its fields",
+        )
 
     def is_number(self, v: Value) -> bool:
         """Whether `as_int` would take it (after a test for None)."""
@@ -294,7 +301,11 @@ class Walker:
             return self.int_const(number.const + count)
         if number.lo < 0 or number.hi >= count:
             if number.const is not None:
-                raise self.error(node, f"{what} has no element {number.const}: there are 0 to {count - 1}")
+                raise self.error(
+                    node,
+                    f"{what} has no element {number.const}: there are 0 to {count - 1}",
+                    "make it larger, or use another index",
+                )
             mask = count & count - 1 == 0
             worst = number.lo if number.lo < 0 else number.hi
             raise self.error(
@@ -344,6 +355,15 @@ class Walker:
         """A stack buffer; refuses none here, the sum is checked when the function is complete."""
         return self.em.alloca(max(1, size), align, key)
 
+    def fits(self, size: builtins.int, node: ast.AST) -> None:
+        """Refuse what is too large for the stack of a program."""
+        if size > _STACK:
+            raise self.error(
+                node,
+                f"{size} bytes do not fit the stack of a program, which has {_STACK}",
+                "keep it in a map: scratch = bpf.PerCpuArray(T, 1); x = scratch[0]",
+            )
+
     def spill(self, value: Value, of: Storage, node: ast.AST) -> str:
         """The address of ``value`` laid out as ``of``, with its padding zero (a map's key or value)."""
         kind = value.type
@@ -356,6 +376,7 @@ class Walker:
             if kind.nullable:
                 self.refuse_none(value, node)
             return value.ir
+        self.fits(of.size, node)
         address = self.em.temporary(max(1, of.size), 8 if of.size >= 8 else 4)
         if not of.scalar:
             self.zero(address, of.size, 8)
@@ -402,7 +423,9 @@ class Walker:
 
     def lock(self, v: Value, node: ast.AST) -> None:
         if self.locked:
-            raise self.error(node, "a lock is held already: a program holds one at a time")
+            raise self.error(
+                node, "a lock is held already: a program holds one at a time", "end the first block before"
+            )
         self.helper("spin_lock", [f"ptr {v.ir}"])
         self.locked = True
 
