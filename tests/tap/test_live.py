@@ -200,6 +200,43 @@ def test_all_interfaces_are_cooked(net: Net, tmp_path: Path) -> None:
     assert tcpdump.count(out, "udp port 5001") == 10
 
 
+LOCAL = """
+import socket, time
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(45):
+    udp.sendto(b"x", ("127.0.0.1", 5009))
+    time.sleep(0.1)
+"""
+
+
+def test_any_sees_what_this_host_sends_itself_once(net: Net) -> None:
+    child = net.skep(net.right, "-i", "any", "-l", "-t", "-c", "4", "udp dst port 5009")
+    sender = net.start(net.right, sys.executable, "-c", LOCAL)
+    out, _ = finish(child)
+    sender.terminate()
+    sender.communicate()
+    ports = [line.split(".")[4].split()[0] for line in out.splitlines()]
+    assert all(line.startswith("lo    In  IP 127.0.0.1.") for line in out.splitlines())
+    assert len(ports) == 4
+
+
+def test_files_by_the_second(net: Net, tmp_path: Path) -> None:
+    """-G 1 -W 3: three files of a second each, then the end."""
+    pattern = str(tmp_path / "part-%s.pcap")
+    child = net.skep(net.right, "-i", "lo", "-G", "1", "-W", "3", "-w", pattern, "udp dst port 5009")
+    sender = net.start(net.right, sys.executable, "-c", LOCAL)
+    _, err = finish(child)
+    sender.terminate()
+    sender.communicate()
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 3, err
+    times = []
+    for path in paths:
+        with capture.open(path) as reader:
+            times += [packet.time_ns for packet in reader]
+    assert len(times) > 3 and times == sorted(times)
+
+
 TAGGED = """
 import socket
 raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)

@@ -42,9 +42,11 @@ def hexadecimal(data: bytes, *, text: bool = False) -> str:
 
 
 def characters(data: bytes) -> str:
-    """The bytes as text, unprintable ones as dots; a carriage return before a line feed is left out.
+    """The bytes as text, unprintable ones as dots. Starts with a line feed.
 
-    Starts with a line feed.
+    As in tcpdump a carriage return is left out before a line feed, and as one of the last two bytes.
     """
-    text = data.replace(b"\r\n", b"\n")
+    text = data[:-2].replace(b"\r\n", b"\n") + data[-2:].replace(b"\r", b"")
+    if data[-3:-1] == b"\r\n":  # the pair lies across the cut
+        text = data[:-3].replace(b"\r\n", b"\n") + data[-2:].replace(b"\r", b"")
     return "\n" + "".join(map(_PLAIN.__getitem__, text))

@@ -30,6 +30,7 @@ ETH_P_ALL = 3
 _STATUS_USER = 1
 _VLAN_VALID, _TPID_VALID = 1 << 4, 1 << 6
 _OUTGOING = 4
+_LOOPBACK = 772  # ARPHRD_LOOPBACK
 
 _BLOCK = struct.Struct("=IIIII")  # version, private offset; status, packets, offset of the first
 #: next, sec, nsec, snaplen, len, status, mac, net, rxhash, vlan_tci, vlan_tpid
@@ -162,8 +163,8 @@ class Ring:
             _, protocol, index, hardware, kind, size, address = _ADDRESS.unpack_from(memory, at + _ADDRESS_AT)
             start = at + (net if link.cooked else mac)
             at += step
-            if kind == _OUTGOING and link.loopback:
-                continue  # it comes back as an incoming one
+            if kind == _OUTGOING and (link.loopback or (link.cooked and hardware == _LOOPBACK)):
+                continue  # it comes back as an incoming one; "any" sees the loopback interface too
             data = memory[start : start + caplen]
             if link.cooked:
                 if link.linktype == LINUX_SLL2:

@@ -8,6 +8,7 @@ what is cut off is called so.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from struct import unpack_from
 
 _ETHERNET, _RAW, _NULL, _LOOP, _SLL, _SLL2 = 1, 12, 0, 108, 113, 276
@@ -34,6 +35,7 @@ _ICMP6 = {
     133: "router solicitation", 134: "router advertisement", 135: "neighbor solicitation",
     136: "neighbor advertisement", 137: "redirect", 143: "listener report v2",
 }  # fmt: skip
+_DIRECTIONS = {0: "In", 1: "B", 2: "M", 3: "P", 4: "Out"}  # as tcpdump has them
 _FLAGS = (
     (0x01, "F"),
     (0x02, "S"),
@@ -46,8 +48,28 @@ _FLAGS = (
 )
 
 
-def summary(data: bytes, wirelen: int, linktype: int, *, link_header: bool = False) -> str:
-    """The line for a packet of ``linktype`` (DLT), ``wirelen`` bytes long on the wire."""
+def summary(
+    data: bytes,
+    wirelen: int,
+    linktype: int,
+    *,
+    link_header: bool = False,
+    interface: Callable[[int], str] | None = None,
+) -> str:
+    """The line for a packet of ``linktype`` (DLT), ``wirelen`` bytes long on the wire.
+
+    ``interface`` names the interface of an index, for captures of this machine's: packets of cooked v2 tell
+    theirs, and the direction.
+    """
+    if linktype == _SLL2 and len(data) >= 20:
+        (index,) = unpack_from(">I", data, 4)
+        name = interface(index) if interface is not None else f"if{index}"
+        text = _summary(data, wirelen, linktype, link_header)
+        return f"{name:<5} {_DIRECTIONS.get(data[10], '?'):<3} {text}"
+    return _summary(data, wirelen, linktype, link_header)
+
+
+def _summary(data: bytes, wirelen: int, linktype: int, link_header: bool) -> str:
     try:
         link, kind, offset = _link(data, linktype)
         if kind is None:

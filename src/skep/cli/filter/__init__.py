@@ -35,6 +35,9 @@ def _no_packets(args: Arguments) -> None:
             ("--count", args.flag("count")),
             ("--stats", args.flag("stats")),
             ("--filter", len(args.groups) > 1),
+            *((f"-{letter}", args.flag(f"dump_{letter}")) for letter in "xXA"),
+            ("-C", "rotate_size" in args.numbers),
+            ("-G", "rotate_seconds" in args.numbers),
         )
         if given
     ]
@@ -45,6 +48,9 @@ def _no_packets(args: Arguments) -> None:
 def _dispatch(args: Arguments) -> int:
     inputs = list(args.list("inputs"))
     interface = args.value("interface")
+    stamps = args.value("stamp_type") or "host"
+    if stamps != "host":
+        raise Usage(f"time stamps are made by this host: -j takes host, not {stamps!r}")
     if args.flag("list_interfaces"):
         from skep.cli.filter.listing import interfaces
 

@@ -10,6 +10,7 @@ from skep.capture import PcapngWriter, PcapWriter
 from skep.capture.packet import Packet
 from skep.cli.filter.options import Arguments, Group, Usage
 from skep.cli.filter.request import expression, nanoseconds, recipe, snaplen
+from skep.cli.filter.rotate import Finished, Rotating, asked, check
 from skep.cli.filter.summary import Printer
 from skep.errors import KernelError
 from skep.tap.live import Counts, Tap, wait
@@ -36,7 +37,7 @@ class _Lane:
             recipe(args, text, interface=interface),
             snaplen=length,
             size=args.number("buffer", _RING_KIB) << 10,
-            timeout=5 if args.flag("unbuffered") or args.flag("line_buffered") else 50,
+            timeout=5 if any(map(args.flag, ("unbuffered", "line_buffered", "immediate"))) else 50,
             promiscuous=not args.flag("no_promiscuous"),
             direction=direction,
         )
@@ -45,10 +46,19 @@ class _Lane:
             print(f"skep filter: filtering here, not in the kernel: {self.tap.here}", file=sys.stderr)
         self.where = group.write
         self.each = bool(args.flag("unbuffered"))
-        self._writer: PcapWriter | PcapngWriter | None = None
+        self.over = False  # -W files of -G seconds are full
+        self._writer: PcapWriter | PcapngWriter | Rotating | None = None
         self._put: Callable[[LivePacket], object] | None = None
         try:
-            if group.write is not None and args.flag("pcapng"):
+            if group.write is not None and asked(args):
+                precision, link = (9 if self.nano else 6), self.linktype
+
+                def opener(name: str) -> PcapWriter:
+                    return PcapWriter(name, linktype=link, snaplen=length, precision=precision)
+
+                rotating = self._writer = Rotating.of(args, group.write, opener)
+                self._put = lambda packet: rotating.write(self._packet(packet))
+            elif group.write is not None and args.flag("pcapng"):
                 writer = self._writer = PcapngWriter(group.write)
                 number = writer.interface(self.linktype, snaplen=length, name=interface)
                 self._put = lambda packet: writer.write(self._packet(packet), interface=number)
@@ -59,7 +69,7 @@ class _Lane:
                 )
                 self._put = lambda packet: plain.write(self._packet(packet))
             elif not args.flag("count"):
-                printer = Printer(args, nano=self.nano)
+                printer = Printer(args, nano=self.nano, live=True)
                 self._put = lambda packet: self._print(printer, packet)
         except BaseException:
             self.tap.close()
@@ -67,15 +77,19 @@ class _Lane:
 
     @property
     def done(self) -> bool:
-        return self.limit is not None and self.tap.kept >= self.limit
+        return self.over or (self.limit is not None and self.tap.kept >= self.limit)
 
     def take(self) -> None:
         """Deliver what is there."""
         if self.done:
             return
         for packet in self.tap.ready():
-            if self._put is not None:
-                self._put(packet)
+            try:
+                if self._put is not None:
+                    self._put(packet)
+            except Finished:
+                self.over = True
+                break
             if self.each:
                 self.flush()
             if self.done:
@@ -107,6 +121,7 @@ class _Lane:
 def run(args: Arguments, interface: str) -> int:
     """Capture until -c is reached or Ctrl-C."""
     groups = args.groups
+    check(args)
     command = expression(args)
     if len(groups) == 1:
         texts = [command]

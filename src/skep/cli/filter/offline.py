@@ -26,6 +26,11 @@ def run(args: Arguments) -> int:
     paths = _paths(args)
     request = recipe(args)
     write = args.groups[0].write
+    if any(map(args.numbers.__contains__, ("rotate_size", "rotate_seconds", "rotate_files"))):
+        from skep.cli.filter.rotate import check, offline
+
+        check(args)
+        return offline(args, paths)
     if args.flag("pcapng"):
         if write is None:
             raise Usage("--pcapng needs -w, the file to write")

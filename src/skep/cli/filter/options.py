@@ -49,13 +49,18 @@ def table() -> list[tuple[str, list[Option]]]:
                 Option("-r", "FILE", "inputs", "read a capture; again for more, - is standard input", "list"),
                 Option("-V", "FILE", "input_lists", "read the captures that FILE names, one a line", "list"),
                 Option("-w", "FILE", "write", "write what matches; - is standard output", "group"),
+                Option("-C", "MB", "rotate_size", "go on in another file after MB million bytes", "int"),
+                Option(
+                    "-G", "SEC", "rotate_seconds", "or after SEC seconds; -w's name is for strftime", "int"
+                ),
+                Option("-W", "N", "rotate_files", "with -C a ring of N files, with -G end after N", "int"),
                 Option("--pcapng", None, "pcapng", "write pcapng; comments and interfaces are kept"),
                 Option("--count", None, "count", "print only how many match"),
                 Option("-c", "N", "limit", "stop after N matches", "group"),
                 Option("--stats", None, "stats", "packets, time and rate at the end"),
                 Option("--nano", None, "nano", "nanoseconds in output (tcpdump's spelling: next line)"),
                 Option("--micro", None, "micro", "microseconds in output, the default"),
-                Option("-j --time-stamp-precision", "P", "precision", "micro or nano"),
+                Option("--time-stamp-precision", "P", "precision", "micro or nano"),
                 Option("--threads", "N", "threads", "processors to use, all by default", "int"),
                 Option("--no-progress", None, "no_progress", "no progress bar on a terminal"),
             ],
@@ -83,6 +88,8 @@ def table() -> list[tuple[str, list[Option]]]:
                 Option("-p --no-promiscuous-mode", None, "no_promiscuous", "leave promiscuous mode as it is"),
                 Option("-Q --direction", "DIR", "direction", "in, out or inout"),
                 Option("-B --buffer-size", "KIB", "buffer", "ring buffer of each filter, KiB", "int"),
+                Option("--immediate-mode", None, "immediate", "deliver each packet at once"),
+                Option("-j --time-stamp-type", "T", "stamp_type", "host, the only one"),
                 Option("-D --list-interfaces", None, "list_interfaces", "list the interfaces and end"),
                 Option("--send", "FILE", "send", "send the frames of a capture to the interface"),
                 Option("--pps", "N", "pps", "frames a second to send; as fast as possible by default"),
@@ -96,13 +103,37 @@ def table() -> list[tuple[str, list[Option]]]:
                 Option("-n", None, "numeric", "accepted: names are never looked up", "count"),
                 Option("-q", None, "quiet", "accepted: lines are always short", "count"),
                 Option("-t", None, "times", "no time; -tt seconds, -tttt with the date", "count"),
-                Option("-#", None, "number", "number the lines"),
+                Option(
+                    "-x", None, "dump_x", "and the packet in hex; -xx with its link-level header", "count"
+                ),
+                Option("-X", None, "dump_X", "and in hex and as text; -XX with the header", "count"),
+                Option("-A", None, "dump_A", "and as text; -AA with the header", "count"),
+                Option("-v", None, "verbose", "accepted: lines are always short", "count"),
+                Option("-S -K -N -f", None, "ignored", "accepted: nothing here depends on them"),
+                Option("-# --number", None, "number", "number the lines"),
                 Option("-U --packet-buffered", None, "unbuffered", "write each packet at once"),
                 Option("-l", None, "line_buffered", "print each line at once"),
                 Option("-h --help", None, "help", "show this"),
             ],
         ),
     ]
+
+
+#: tcpdump's options that are no part of this command, and what does the same
+_ELSEWHERE = {
+    "a": "is not known: lines are always short; tcpdump -r shows more",
+    "b": "prints AS numbers, and BGP is not dissected here: tcpdump -r does",
+    "E": "decrypts ESP, which is not done here: tcpdump -r or tshark does",
+    "H": "detects 802.11s headers, which are not dissected here: tcpdump -r does",
+    "I": "sets monitor mode: `iw dev IFACE set type monitor` does, then -i IFACE",
+    "J": "lists time stamp types: there is one, host",
+    "M": "checks TCP-MD5 digests, which is not done here: tcpdump -r does",
+    "m": "loads MIB modules, and SNMP is not dissected here: tcpdump -r or snmptranslate does",
+    "T": "chooses a dissector, and there are none here: tcpdump -r FILE -T does",
+    "u": "prints NFS handles, and NFS is not dissected here: tcpdump -r does",
+    "Z": "drops privileges: run it by `setpriv --reuid=USER`, or give skep CAP_NET_RAW alone",
+    "z": "runs a command on finished files: let the shell loop over what -w wrote",
+}
 
 
 class Group:
@@ -182,7 +213,8 @@ def parse(argv: Sequence[str]) -> Arguments:
             for index, letter in enumerate(word[1:], 2):
                 found = short.get(letter)
                 if found is None:
-                    raise Usage(f"option -{letter} is not known; skep filter --help lists the options")
+                    why = _ELSEWHERE.get(letter, "is not known; skep filter --help lists the options")
+                    raise Usage(f"option -{letter} {why}")
                 if found.metavar is None:
                     _flag(result, found)
                     continue

@@ -8,14 +8,53 @@ import time
 from skep.cli.filter.options import Arguments
 from skep.tap.summary import summary
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _interfaces() -> Callable[[int], str]:
+    """This network namespace's names of interfaces by index; one that is gone is called by its number."""
+    import socket
+
+    known: dict[int, str] = {}
+
+    def name(index: int) -> str:
+        if index not in known:
+            try:
+                known[index] = socket.if_indextoname(index)
+            except OSError:
+                return f"if{index}"
+        return known[index]
+
+    return name
+
+
+def _dumper(args: Arguments) -> Callable[[bytes, int], str] | None:
+    """What -x, -X or -A adds to a line; given twice, with the link-level header. -X beats -x beats -A."""
+    letter = next((letter for letter in ("X", "x", "A") if args.flag(f"dump_{letter}")), None)
+    if letter is None:
+        return None
+    from skep.tap.hexdump import characters, hexadecimal, link_length
+
+    whole = args.flag(f"dump_{letter}") > 1
+
+    def dump(packet: bytes, linktype: int) -> str:
+        data = packet if whole else packet[link_length(packet, linktype) :]
+        return characters(data) if letter == "A" else hexadecimal(data, text=letter == "X")
+
+    return dump
+
 
 class Printer:
     """Prints records in pcap framing (host byte order) as tcpdump's options for time and links ask."""
 
-    def __init__(self, args: Arguments, *, nano: bool) -> None:
+    def __init__(self, args: Arguments, *, nano: bool, live: bool = False) -> None:
+        self._interface = _interfaces() if live else None
         self._digits = 9 if nano else 6
         self._link_header = bool(args.flag("link_header"))
         self._style = args.flag("times")
+        self._dump = _dumper(args)
         self._number = 0 if args.flag("number") else -1
         self._each = bool(args.flag("line_buffered") or args.flag("unbuffered"))
         self._day = (-1, "")
@@ -37,11 +76,13 @@ class Printer:
 
     def line(self, packet: bytes, wirelen: int, linktype: int, sec: int, fraction: int) -> str:
         """One packet's line."""
-        text = self._time(sec, fraction) + summary(packet, wirelen, linktype, link_header=self._link_header)
+        text = self._time(sec, fraction) + summary(
+            packet, wirelen, linktype, link_header=self._link_header, interface=self._interface
+        )
         if self._number >= 0:
             self._number += 1
             text = f"{self._number:5}  {text}"
-        return text
+        return text if self._dump is None else text + self._dump(packet, linktype)
 
     def _time(self, sec: int, fraction: int) -> str:
         if self._style == 1:

@@ -1,0 +1,93 @@
+"""-x, -X, -A below a packet's line, and output in several files: what tcpdump prints and writes."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import pcapfiles
+from tests.support.oracles import captures, tool
+
+_LINE = re.compile(rb"^\d\d:\d\d:\d\d\.\d{6} .*$", re.MULTILINE)
+
+
+def skep(*args: str | Path, cwd: Path | None = None, status: int = 0) -> bytes:
+    done = subprocess.run([sys.executable, "-m", "skep", "filter", *args], capture_output=True, cwd=cwd)
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+def tcpdump(*args: str | Path, cwd: Path | None = None) -> bytes:
+    # It would write as a user of its own, who may not.
+    who = ["-Z", getpass.getuser()]
+    done = subprocess.run([tool("tcpdump"), *who, "-n", *args], capture_output=True, cwd=cwd, check=True)
+    return done.stdout
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("how", ["-x", "-xx", "-X", "-XX", "-A", "-AA"])
+def test_dumps_are_tcpdumps(how: str, tmp_path: Path) -> None:
+    made = tmp_path / "made.pcap"
+    made.write_bytes(pcapfiles.capture(pcapfiles.records(300)))
+    paths = [
+        captures() / name
+        for name in ("RADIUS.pcap", "802.1ad_QinQ.pcap", "LINKTYPE_RAW_ipv4.pcap", "LINKTYPE_IPV6.pcap")
+    ]
+    for path in (made, *paths):
+        theirs, ours = tcpdump(how, "-r", path, "tcp or udp"), skep(how, "-r", path, "tcp or udp")
+        if how.startswith("-A"):
+            # tcpdump's dissectors add lines of their own: the bytes of every packet must be there.
+            ours_only = [text for text in _LINE.split(ours)[1:] if text.strip()]
+            for text in ours_only:
+                assert text in theirs
+        else:
+            lines = [[line for line in text.splitlines() if line[:3] == b"\t0x"] for text in (theirs, ours)]
+            assert lines[0] == lines[1]
+            assert len(lines[1]) > 3 or not ours
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    "options", ["-C 1", "-C 1 -W 3", "-C 1 -W 12", "-C 1 -c 500", "-C 2 --time-stamp-precision=nano"]
+)
+def test_output_by_size_is_tcpdumps(options: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.pcap"
+    source.write_bytes(pcapfiles.capture(pcapfiles.records(20_000)))
+    written = []
+    for name, run in (("ours", skep), ("theirs", tcpdump)):
+        folder = tmp_path / name
+        folder.mkdir()
+        run("-r", source, "-w", "out", *options.split(), "ip", cwd=folder)
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert written[0].keys() == written[1].keys()
+    assert written[0] == written[1]
+    assert sum(map(len, written[0].values())) > 100_000
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["-r", "in", "-w", "o", "-W", "3"], "-W bounds the number of files"),
+        (["-r", "in", "-C", "1"], "give -w FILE"),
+        (["-r", "in", "-C", "1", "-w", "-"], "standard output is one file"),
+        (["-r", "in", "-C", "1", "-w", "o", "--pcapng"], "leave out --pcapng"),
+        (["-C", "1", "tcp"], "needs packets"),
+        (["-X", "tcp"], "-X needs packets"),
+        (["-E", "x", "tcp"], "-E decrypts ESP"),
+        (["-z", "gzip", "-r", "in"], "-z runs a command"),
+        (["-C", "x", "-r", "in"], "takes a number from 1"),
+    ],
+)
+def test_wrong_uses_are_told_in_one_line(args: list[str], words: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(pcapfiles.capture(pcapfiles.records(5)))
+    done = subprocess.run(
+        [sys.executable, "-m", "skep", "filter", *args], capture_output=True, text=True, cwd=tmp_path
+    )
+    line = [text for text in done.stderr.splitlines() if not text.startswith("reading from")]
+    assert done.returncode == 2 and len(line) == 1 and words in line[0]
+    assert not (tmp_path / "o").exists()
