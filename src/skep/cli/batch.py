@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from typing import IO, Any, Final
 
 from skep.cli.noun.command import Call, split
 from skep.cli.noun.command import run as run_noun
 from skep.cli.noun.words import Usage, Words
 from skep.errors import SkepError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import IO, Any, Final
+
 
 VERBS = {"file": "skep.cli.batch:file"}
 #: what a line may start with

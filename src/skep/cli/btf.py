@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Usage, Words
 from skep.errors import SkepError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from skep.btf import Btf
 
 VERBS = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 from skep.cli.noun import names, objects
 from skep.cli.noun.command import Call
@@ -13,6 +11,12 @@ from skep.cli.noun.words import Usage, Words
 from skep.errors import KernelError, SkepError
 from skep.uapi.enums import AttachType
 from skep.uapi.flags import BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE, BPF_F_QUERY_EFFECTIVE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
 
 VERBS = {
     "show": "skep.cli.cgroup:show",

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 from skep.cli.noun import names
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Usage, Words
 from skep.errors import KernelError, SkepError
 from skep.uapi.enums import MapType, ProgType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    #: title, key, rows: (JSON name, value, words in text)
+    Section = tuple[str, str, Iterator[tuple[str, Any, str]]]
+
 
 VERBS = {"probe": "skep.cli.feature:probe", "list_builtins": "skep.cli.feature:list_builtins"}
 
@@ -86,9 +93,6 @@ _MISC = {
     "have_v3_isa_extension": ("ISA extension v3", "ISA v3 (32-bit jumps)"),
     "have_v4_isa_extension": ("ISA extension v4", "ISA v4 (sign extension, …)"),
 }
-
-#: title, key, rows: (JSON name, value, words in text)
-Section = tuple[str, str, Iterator[tuple[str, Any, str]]]
 
 
 def main(argv: Sequence[str]) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Usage, Words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 VERBS = {"pin": "skep.cli.iter:pin"}
 

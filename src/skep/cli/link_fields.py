@@ -7,11 +7,15 @@ those it shows bare (xdp, perf_event, kprobe_multi, struct_ops), only with ``--a
 from __future__ import annotations
 
 import socket
-from typing import Any
 
 from skep.cli.noun import names, objects
 from skep.cli.noun.command import Call
 from skep.uapi.enums import LinkType, PerfEventType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 #: PERF_TYPE_* and the software events of <linux/perf_event.h>, as `perf list` names them
 _EVENT_TYPES = ("hardware", "software", "tracepoint", "hw-cache", "raw", "breakpoint")

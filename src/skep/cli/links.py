@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from skep.cli.noun import names, objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Words
 from skep.cli.prog.show import Tables
 from skep.errors import SkepError
 from skep.uapi.enums import LinkType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 
 VERBS = {
     "show": "skep.cli.links:show",

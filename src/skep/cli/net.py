@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
-from typing import Any
 
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Usage, Words
 from skep.errors import KernelError, SkepError
 from skep.uapi.enums import AttachType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 
 VERBS = {
     "show": "skep.cli.net:show",

@@ -5,10 +5,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any, Final
 
 from skep.linux.netlink import NLM_F_DUMP, Netlink, attrs, nest, s32, u32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
+
 
 _RTM_GETLINK: Final = 18
 _RTM_SETLINK: Final = 19

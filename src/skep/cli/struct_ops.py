@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
@@ -13,7 +11,11 @@ from skep.cli.noun.words import Usage, Words
 from skep.errors import SkepError
 from skep.uapi.enums import MapType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
     from skep.btf import Btf
 
 VERBS = {

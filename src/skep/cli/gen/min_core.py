@@ -8,7 +8,6 @@ Structs keep their sizes, members their offsets, so answers from it are the kern
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 
 from skep.btf import Btf, BtfBuilder
 from skep.btf import types as t
@@ -17,6 +16,11 @@ from skep.errors import CoreReloError
 from skep.obj import CoreTarget, read
 from skep.obj.core_match import match
 from skep.obj.core_spec import FIELD_KINDS, TYPE_ID_LOCAL, TYPE_MATCHES, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 _COMPOSITES = (t.STRUCT, t.UNION)
 

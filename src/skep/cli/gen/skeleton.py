@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import keyword
 import zlib
-from typing import TYPE_CHECKING, Any
 
 from skep.btf import types as t
 from skep.cli.noun.command import Call
@@ -13,7 +12,10 @@ from skep.cli.noun.jsontext import quoted
 from skep.cli.noun.words import Usage, Words
 from skep.uapi.enums import MapType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.btf import Btf
     from skep.obj.spec import MapSpec, ObjectSpec
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from typing import Any
 
 from skep.cli.map.layout import MapView
 from skep.cli.map.show import header_json, header_plain
@@ -15,6 +13,11 @@ from skep.cli.noun.jsontext import text
 from skep.cli.noun.words import Words
 from skep.errors import KernelError
 from skep.uapi.enums import MapType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 
 def dump(call: Call, words: Words) -> None:

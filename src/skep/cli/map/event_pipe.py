@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
@@ -12,6 +11,10 @@ from skep.cli.noun.hextext import json_bytes, plain_bytes
 from skep.cli.noun.words import Usage, Words
 from skep.errors import SkepError
 from skep.uapi.enums import MapType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def event_pipe(call: Call, words: Words) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from skep.cli.noun import names, objects
 from skep.cli.noun.command import Call
@@ -12,7 +11,10 @@ from skep.cli.noun.jsontext import Pairs, text
 from skep.cli.noun.words import Usage, Words, number
 from skep.uapi.enums import MapType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.cli.noun.typed import Shown
 
 _PER_CPU = frozenset(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from skep.cli.noun import names, objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Words
 from skep.cli.prog.show import Tables, device_json, device_plain
 from skep.uapi.enums import MapType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def show(call: Call, words: Words) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from _collections_abc import Mapping
 
 from skep.cli.noun.words import Usage, Words, is_prefix
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from skep.kernel.protocol import Kernel
 
 #: short and long names of the options every noun takes; the last two belong to few verbs

@@ -6,8 +6,14 @@ writes a backslash as ``\\n`` and an apostrophe as ``\\'``, neither of which is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    _Pairs = list[tuple[str, Any]]
+else:
+    _Pairs = list
 
 
 class Raw(str):
@@ -16,7 +22,7 @@ class Raw(str):
     __slots__ = ()
 
 
-class Pairs(list[tuple[str, Any]]):
+class Pairs(_Pairs):
     """An object whose names may repeat, as those of anonymous members do."""
 
     __slots__ = ()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from skep.cli.noun.objects import by_id, closing, info, object_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.btf import Btf
     from skep.kernel.protocol import Kernel

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from skep.cli.noun.command import Call
 from skep.cli.noun.pinning import pin
 from skep.errors import SkepError
 from skep.uapi.enums import AttachType, MapType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from skep.kernel.link import Link
     from skep.kernel.map import Map
     from skep.kernel.object import Object

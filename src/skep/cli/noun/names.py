@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from skep.plain import IntEnum
 from skep.uapi.enums import AttachType, LinkType, MapType, ProgType
 
 #: what bpftool takes besides libbpf's names of attach types

@@ -6,14 +6,16 @@ bitfields and 128-bit integers strings of hex digits; in plain text pointers and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from sys import byteorder
-from typing import TYPE_CHECKING, Any
 
 from skep.btf import types as t
 from skep.cli.noun.jsontext import Pairs, Raw
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from skep.btf import Btf
 
 _DEEPEST = 64

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from skep.cli.gen.save import save
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
@@ -12,7 +10,10 @@ from skep.cli.noun.words import Usage, Words
 from skep.errors import SkepError
 from skep.isa import opcodes as op
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.btf import Btf
     from skep.isa.ebpf import Insn
 

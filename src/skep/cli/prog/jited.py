@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from skep.cli.noun.command import Call
 from skep.cli.prog.dump import Code, line_json, line_plain
 from skep.errors import SkepError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def listing(call: Call, code: Code, opcodes: bool, linum: bool, *, header: bool) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
 
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
@@ -13,6 +12,7 @@ from skep.cli.noun.pinning import pin
 from skep.cli.noun.words import Usage, Words
 from skep.errors import SkepError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.kernel.map import Map
     from skep.kernel.program import Program

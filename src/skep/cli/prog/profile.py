@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Usage, Words
 from skep.errors import SkepError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 #: metric -> (perf event type, config); those of bpftool
 METRICS = {

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from skep.cli.gen.save import save
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.hextext import table
 from skep.cli.noun.words import Usage, Words, is_prefix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 #: bytes of output a program may leave unless the command line says
 _ROOM = 32 * 1024

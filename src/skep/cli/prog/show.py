@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from skep.cli.noun import names, objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.jsontext import Pairs, text
 from skep.cli.noun.words import Words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 _METADATA = "bpf_metadata_"
 

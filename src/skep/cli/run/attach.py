@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
 
 from skep.errors import SkepError
 from skep.uapi.enums import AttachType, MapType, ProgType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Self
+
     from skep.kernel.link import Link
     from skep.kernel.object import Object
     from skep.kernel.program import Program

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from skep.errors import SkepError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 
 _LATER = {
     ".c": "compile it first: clang -O2 -g -target bpf -c FILE.c -o FILE.o",

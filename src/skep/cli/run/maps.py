@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from skep.btf import types as t
 from skep.cli.map.entries import keys
@@ -16,7 +14,11 @@ from skep.cli.run.types import Readable, inner, line
 from skep.errors import KernelError
 from skep.uapi.enums import MapType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from skep.kernel.object import Object
 
 #: maps without entries to show

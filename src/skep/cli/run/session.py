@@ -9,11 +9,11 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from skep.cli.run import note
 from skep.errors import LinkError, SkepError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skep.cli.run.stream import Source
     from skep.kernel.object import Object

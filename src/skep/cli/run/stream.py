@@ -6,13 +6,15 @@ import argparse
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from skep.cli.noun.jsontext import text
 from skep.errors import KernelError
 from skep.uapi.enums import MapType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.kernel.object import Object
 
 _CALL = 0x85

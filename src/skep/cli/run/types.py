@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from skep.btf import types as t
 from skep.cli.noun.jsontext import Pairs
 from skep.cli.noun.typed import Shown
 from skep.errors import LinkError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skep.btf import Btf
     from skep.kernel.object import Object
 
