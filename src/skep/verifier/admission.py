@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from skep.verifier.subject import MapFacts
 
 _TRACING: Final = (P.KPROBE, P.TRACEPOINT, P.PERF_EVENT, P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE)
-_SLEEPABLE_ATTACH_NUMBERS: Final = frozenset(int(row) for row in A)
-_ATTACH_NUMBERS: Final = frozenset(int(row) for row in A)
-_ATTACH: Final = (A.TRACE_FENTRY, A.TRACE_FEXIT, A.MODIFY_RETURN, A.TRACE_ITER, A.TRACE_FSESSION)
+_SLEEPABLE_ATTACH: Final = (A.TRACE_FENTRY, A.TRACE_FEXIT, A.MODIFY_RETURN, A.TRACE_ITER, A.TRACE_FSESSION)
 #: types that take some attach types only
 _ATTACH: Final[dict[int, tuple[int, ...]]] = {
     P.CGROUP_SOCK: (
@@ -85,6 +83,13 @@ def _since(c_name: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def _attach_name(attach: int) -> str:
+    try:
+        return A(attach).name.lower()
+    except ValueError:
+        return str(attach)
+
+
 def check_program(env: Env) -> None:
     """The program may be loaded as what it says it is."""
     subject = env.subject
@@ -96,15 +101,14 @@ def check_program(env: Env) -> None:
     first = _since(prog.c_name)
     if first > env.kernel:
         env.reject(f"programs of type {prog.name.lower()} are unknown (Linux {first[0]}.{first[1]} has them)")
-    if attach and attach in _ATTACH_NUMBERS:
-        first = _since(A(attach).c_name)
-        if first > env.kernel and prog != P.STRUCT_OPS:
-            name = A(attach).name.lower()
+    name = _attach_name(attach)
+    if attach and prog != P.STRUCT_OPS:
+        first = _since(f"BPF_{name.upper()}")
+        if first > env.kernel:
             env.reject(f"attach type {name} is unknown (Linux {first[0]}.{first[1]} has it)")
     allowed = _ATTACH.get(kind)
     if allowed is not None and attach not in allowed and _since(P(kind).c_name) <= env.kernel:
-        shown = A(attach).name.lower() if attach in _ATTACH_NUMBERS else str(attach)
-        env.reject(f"programs of type {prog.name.lower()} cannot have attach type {shown}")
+        env.reject(f"programs of type {prog.name.lower()} cannot have attach type {name}")
     if not env.privileged and kind not in (P.SOCKET_FILTER, P.CGROUP_SKB):
         env.reject(f"programs of type {prog.name.lower()} need CAP_BPF and more")
     _check_sleepable(env)
@@ -206,6 +210,6 @@ def check_map(env: Env, row: MapFacts) -> None:
             env.reject("tracing progs cannot use bpf_wq yet")
     if kind == M.STRUCT_OPS:
         env.reject("bpf_struct_ops map cannot be used in prog")
-    if env.subject.sleepable and kind not in _SLEEPABLE_MAPS:
-        if kind not in _SLEEPABLE_MAPS_LATER or env.kernel < (7, 0):
-            env.reject("Sleepable programs can only use array, hash, ringbuf and local storage maps")
+    later = kind in _SLEEPABLE_MAPS_LATER and env.kernel >= (7, 0)
+    if env.subject.sleepable and kind not in _SLEEPABLE_MAPS and not later:
+        env.reject("Sleepable programs can only use array, hash, ringbuf and local storage maps")

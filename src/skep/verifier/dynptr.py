@@ -189,7 +189,7 @@ def check_argument(env: Env, reg: int, flags: int, clone_ref: int = 0, kind: int
             env.reject("Dynptr has to be an uninitialized dynptr")
         _uninitialised(env, p)
         for off in (0, 8):
-            check_bounds(env, reg, p, p.off + off, 8, False, True)
+            check_bounds(env, reg, p, p.off + off, 8, True)
         initialise(env, reg, kind or flag_kind(flags), clone_ref)
         return
     if p.type == k.CONST_PTR_TO_DYNPTR and not flags & k.MEM_RDONLY:
@@ -208,13 +208,11 @@ def check_argument(env: Env, reg: int, flags: int, clone_ref: int = 0, kind: int
 def _uninitialised(env: Env, p: Ptr) -> None:
     """The place may become a dynptr; what is wrong with it is told in two lines, as the kernel does."""
     off = p.off + p.var.smin
+    more = "Dynptr has to be an uninitialized dynptr"
     if not p.var.const:
-        env.notes.append("dynptr has to be at a constant offset")
-    elif off % 8 or (-off - 1 >> 3) + 1 < SLOTS:
-        env.notes.append(f"cannot pass in dynptr at an offset={off}")
-    else:
-        return
-    env.reject("Dynptr has to be an uninitialized dynptr")
+        env.reject("dynptr has to be at a constant offset", more=more)
+    if off % 8 or (-off - 1 >> 3) + 1 < SLOTS:
+        env.reject(f"cannot pass in dynptr at an offset={off}", more=more)
 
 
 def check_global_argument(env: Env, reg: int) -> None:

@@ -85,7 +85,7 @@ def _names() -> dict[int, str]:
 
 def helper_name(number: int) -> str:
     """``bpf_map_lookup_elem``, "unknown" for a number without a helper."""
-    name = _names().get(number)
+    name = _names().get(number) or ("unspec" if number == 0 else None)
     return f"bpf_{name}" if name is not None else "unknown"
 
 
@@ -150,6 +150,8 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
     if row is not None and number in _WRITES_MAP and not row.writable:
         env.reject("write into map forbidden")
     if number == _TAIL_CALL and row is not None:
+        if row.type != MapType.PROG_ARRAY:
+            env.reject("expected prog array map for tail call")
         index_value = st.regs[3]
         if isinstance(index_value, Scalar) and index_value.const and index_value.tv < row.max_entries:
             mark_precise(env, 3)

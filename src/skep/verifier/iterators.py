@@ -26,23 +26,20 @@ _CLASSES: Final = ("native", "lock")
 def _room(env: Env, reg: int, p: Ptr, slots: int) -> int:
     """Make room for an object of ``slots`` slots; its first slot."""
     for i in range(slots):
-        stack.check_bounds(env, reg, p, p.off + 8 * i, 8, False, True)
+        stack.check_bounds(env, reg, p, p.off + 8 * i, 8, True)
     spi = object_slot(env, p, "", slots)
     for i in range(slots):
         destroy_overwritten(env, env.frame_of(p), spi - i)
     return spi
 
 
-def _wrong_place(env: Env, p: Ptr, what: str, slots: int) -> bool:
-    """Why the object cannot lie there, in the kernel's words, goes to the notes."""
+def _check_place(env: Env, p: Ptr, what: str, slots: int, more: str) -> None:
+    """The object can lie there; ``more`` is what the kernel says after why not."""
     off = p.off + p.var.smin
     if not p.var.const:
-        env.notes.append(f"{what} has to be at a constant offset")
-    elif off % 8 or ((-off - 1) >> 3) + 1 < slots:
-        env.notes.append(f"cannot pass in {what} at an offset={off}")
-    else:
-        return False
-    return True
+        env.reject(f"{what} has to be at a constant offset", more=more)
+    if off % 8 or ((-off - 1) >> 3) + 1 < slots:
+        env.reject(f"cannot pass in {what} at an offset={off}", more=more)
 
 
 # --- iterators ----------------------------------------------------------------------------------
@@ -66,11 +63,11 @@ def check_iterator(env: Env, reg: int, flags: int, name: str, btf: Btf, btf_id: 
     shown = iterator_name(btf, btf_id)
     frame = env.frame_of(p)
     if flags & kf.ITER_NEW:
-        if _wrong_place(env, p, "iter", slots):
-            env.reject(f"expected uninitialized iter_{shown} as arg #{reg - 1}")
+        refusal = f"expected uninitialized iter_{shown} as arg #{reg - 1}"
+        _check_place(env, p, "iter", slots, refusal)
         spi = object_slot(env, p, "iter", slots)
         if spi >= 0 and any(_holds(frame.slots[spi - i], ITER) for i in range(slots)):
-            env.reject(f"expected uninitialized iter_{shown} as arg #{reg - 1}")
+            env.reject(refusal)
         spi = _room(env, reg, p, slots)
         ref = env.acquire()
         more = 0
@@ -81,20 +78,20 @@ def check_iterator(env: Env, reg: int, flags: int, name: str, btf: Btf, btf_id: 
             frame.slots[spi - i] = Slot(ALL_ITER, value)
         env.live.current.write(frame.frameno, env.pc, _mask(spi, slots))
         return frame.frameno, spi, ref
-    if _wrong_place(env, p, "iter", slots):
-        env.reject(f"expected an initialized iter_{shown} as arg #{reg - 1}")
+    refusal = f"expected an initialized iter_{shown} as arg #{reg - 1}"
+    _check_place(env, p, "iter", slots, refusal)
     spi = object_slot(env, p, "iter", slots)
     first: IterSlot | None = None
     for i in range(slots):
         slot = frame.slots[spi - i] if spi >= 0 else None
         held = slot.value if slot is not None and slot.types == ALL_ITER else None
         if not isinstance(held, IterSlot):
-            env.reject(f"expected an initialized iter_{shown} as arg #{reg - 1}")
+            env.reject(refusal)
         if held.type & k.PTR_UNTRUSTED:
             env.reject(f"expected an RCU CS when using {name}")
         wrong = held.btf is not btf or held.btf_id != btf_id or bool(held.ref) != (i == 0)
         if wrong:
-            env.reject(f"expected an initialized iter_{shown} as arg #{reg - 1}")
+            env.reject(refusal)
         if i == 0:
             first = held
     assert first is not None
@@ -166,20 +163,21 @@ def check_irq_flag(env: Env, reg: int, save: bool, lock: bool) -> None:
     if not isinstance(p, Ptr) or p.type != k.PTR_TO_STACK:
         env.reject(f"arg#{reg - 1} doesn't point to an irq flag on stack")
     frame = env.frame_of(p)
-    wrong = _wrong_place(env, p, "irq_flag", 1)
+    state = "uninitialized" if save else "an initialized"
+    refusal = f"expected {state} irq flag as arg#{reg - 1}"
+    _check_place(env, p, "irq_flag", 1, refusal)
+    spi = object_slot(env, p, "irq_flag", 1)
     if save:
-        spi = -1 if wrong else object_slot(env, p, "irq_flag", 1)
-        if wrong or (spi >= 0 and _holds(frame.slots[spi], IRQ_FLAG)):
-            env.reject(f"expected uninitialized irq flag as arg#{reg - 1}")
+        if spi >= 0 and _holds(frame.slots[spi], IRQ_FLAG):
+            env.reject(refusal)
         spi = _room(env, reg, p, 1)
         frame.slots[spi] = Slot(ALL_IRQ, IrqFlag(acquire_irq(env), int(lock)))
         env.live.current.write(frame.frameno, env.pc, 1 << spi)
         return
-    spi = -1 if wrong else object_slot(env, p, "irq_flag", 1)
     slot = frame.slots[spi] if spi >= 0 else None
     value = slot.value if slot is not None and slot.types == ALL_IRQ else None
     if not isinstance(value, IrqFlag):
-        env.reject(f"expected an initialized irq flag as arg#{reg - 1}")
+        env.reject(refusal)
     env.live.current.read(p.aux, env.pc, 1 << spi)
     if value.kfunc_class != int(lock):
         has, used = _CLASSES[value.kfunc_class], _CLASSES[int(lock)]

@@ -119,9 +119,7 @@ def _may_update_sockmap(env: Env, name: str) -> bool:
         return True
     if subject.prog_type == ProgType.SOCK_OPS and name == "map_delete_elem":
         return True
-    if subject.prog_type in _SOCKMAP_WRITERS:
-        return True
-    return False
+    return subject.prog_type in _SOCKMAP_WRITERS
 
 
 def check_map_call(env: Env, row: MapFacts, name: str, number: int) -> None:
