@@ -63,10 +63,14 @@ class Buffer:
     def offset(self) -> int:
         """Bytes from the start."""
     @overload
+    def take(self, of: type[int], /) -> int_ref | None: ...
+    @overload
     def take(self, of: type[_T], /) -> _T | None: ...
     @overload
     def take(self, of: Any, /) -> Any:
         """What comes next, as ``of``; None beyond the end. The cursor is behind it then."""
+    @overload
+    def peek(self, of: type[int], /) -> int_ref | None: ...
     @overload
     def peek(self, of: type[_T], /) -> _T | None: ...
     @overload
@@ -78,7 +82,7 @@ class Buffer:
         """Bytes of the whole, wherever the cursor is."""
 
 class int_ref(int):
-    """A number in a map: ``r.value`` reads and writes it."""
+    """A number in a map or packet: ``r.value`` reads and writes it."""
 
     value: int
 

@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from skep.bpf import types as b
+from skep.bpf.programs import Hook
 from skep.lang.contexts import Param
 from skep.lang.contexts_fields import NAMES
 from skep.lang.core_refs import KernelRef, load, pointer
@@ -101,6 +102,8 @@ def annotated(c: Walker, annotation: Any, node: ast.AST) -> KernelType | None:
         annotation = annotation.of
     if annotation is None or annotation is int:
         return None
+    if isinstance(annotation, Hook):  # a struct that a hook is called like
+        annotation = b.Named(annotation.name)
     if annotation is bool:
         return KInt("bool", 1, False, boolean=True)
     if isinstance(annotation, b.IntType):

@@ -210,6 +210,11 @@ class Cursor(_CursorType):
 class CopyCursor(_CursorType):
     """A cursor for programs without direct access (socket filters): headers are copied to the stack."""
 
+    def length(self, c: Walker, v: Value, node: ast.AST) -> Value:
+        offset, _, _ = CONTEXTS["__sk_buff"].fields["len"]
+        got = c.em.op(f"load i32, ptr {c.offset(v.obj[0], offset)}, align 4")
+        return Value(INT, c.em.op(f"zext i32 {got} to i64"), 0, (1 << 32) - 1)
+
     def reach(self, c: Walker, v: Value, of: Storage, node: ast.AST) -> Value:
         room = c.buffer(of.size, 8)
         at = c.em.op(f"trunc i64 {self.offset(c).ir} to i32")

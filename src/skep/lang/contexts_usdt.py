@@ -1,8 +1,8 @@
 """Arguments of USDT probes: read where the probe's note says they are.
 
-The attacher puts the number of the probe's site in the program's cookie (Linux 5.15) and what the note says in
-the map ``__bpf_usdt_specs``, laid out as <bpf/usdt.bpf.h> has it, so libbpf and bpftool attach these
-programs too. An argument is a constant, a register, or memory at registers plus an offset.
+The attacher puts the number of the probe's site in the program's cookie (Linux 5.15) and what the note says
+in the map ``__bpf_usdt_specs``, laid out as <bpf/usdt.bpf.h> has it, so that libbpf attaches these programs
+too. An argument is a constant, a register, or memory at registers plus an offset.
 """
 
 from __future__ import annotations

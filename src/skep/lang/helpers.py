@@ -37,14 +37,12 @@ def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
         return Value(BUILTIN, obj=caller(number, name))
     if name.isupper():
         return enumerator(c, name, node)
+    kind = types_of(c, node).by_name(name)
+    if kind is not None and not (isinstance(kind, KInt) and not kind.size):
+        return Value(KernelName(kind))
     from skep.lang import kfuncs
 
-    found = kfuncs.lookup(c, name, node)
-    if found is not None:
-        return found
-    types = types_of(c, node)
-    kind = types.by_name(name)
-    return None if kind is None or (kind.size == 0 and isinstance(kind, KInt)) else Value(KernelName(kind))
+    return kfuncs.lookup(c, name, node)
 
 
 def number_of(c: Walker, name: str) -> int | None:

@@ -46,7 +46,7 @@ class SeqPrintf(Type):
 
         if len(node.args) != 2 or node.keywords:
             raise c.error(
-                node, "bpf.seq_printf() takes a file and a text", 'bpf.seq_printf(ctx.meta.seq, f"{x}\\n")'
+                node, "bpf.seq_printf() takes a file and a text", 'bpf.seq_printf(ctx.meta.seq, f"{x}")'
             )
         check(c, 126, "seq_printf", node)
         seq = c.expr(node.args[0])

@@ -130,10 +130,13 @@ class Types:
         self._made: dict[int, KernelType] = {}
         self._flavours: dict[str, KStruct] = {}
         self._big: dict[str, KInt] = {}
+        self._strings: bytes | None = None
 
     def by_name(self, name: str) -> KernelType | None:
         """A struct, union, typedef or enum by name; of ``x___old`` the kernel's ``x`` under that name."""
         essential = name.split("___")[0] or name
+        if not self.present(essential):
+            return None
         for kind in (t.STRUCT, t.UNION, t.TYPEDEF, t.ENUM, t.ENUM64):
             id = self._defined(essential, kind)
             if id is not None:
@@ -145,6 +148,12 @@ class Types:
                     return known
                 return found
         return None
+
+    def present(self, name: str) -> bool:
+        """Whether anything may be called ``name``: what nothing is called is expensive to search for."""
+        if self._strings is None:
+            self._strings = bytes(self.btf.strings.raw)
+        return f"{name}\0".encode() in self._strings
 
     def _defined(self, name: str, kind: int) -> int | None:
         best: int | None = None
@@ -217,6 +226,8 @@ class Types:
 
     def function(self, name: str) -> tuple[list[tuple[str, KernelType]], KernelType] | None:
         """(parameters, result) of the function ``name``; None when the kernel has none of that name."""
+        if not self.present(name):
+            return None
         try:
             found = self.btf.function(name)
         except BtfError:
@@ -237,7 +248,7 @@ class Types:
 
     def typedef_proto(self, name: str) -> tuple[list[tuple[str, KernelType]], KernelType] | None:
         """`function_pointer` of the typedef ``name`` (``btf_trace_EVENT``)."""
-        id = self.btf.find(name, t.TYPEDEF)
+        id = self.btf.find(name, t.TYPEDEF) if self.present(name) else None
         return None if id is None else self.function_pointer(id)
 
     def enumerator(self, name: str) -> tuple[str, int, int, bool] | None:

@@ -74,7 +74,7 @@ def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
     """The kfunc ``name`` (or ``bpf_name``); None when the kernel has none."""
     types = types_of(c, node)
     for full in (name, f"bpf_{name}"):
-        if is_kfunc(types.btf, full):
+        if types.present(full) and is_kfunc(types.btf, full):
             found = types.function(full)
             if found is not None:
                 return Value(BUILTIN, obj=_caller(full, *found))
