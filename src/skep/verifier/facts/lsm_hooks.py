@@ -95,7 +95,7 @@ SLEEPABLE: Final = frozenset(
         "task_prctl",
         "task_setscheduler",
         "userns_create",
-    ,)
+    )
 )
 DISABLED: Final = frozenset(
     (
@@ -112,5 +112,5 @@ DISABLED: Final = frozenset(
         "setprocattr",
         "vm_enough_memory",
         "xfrm_decode_session",
-    ,)
+    )
 )
