@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from skep.isa import opcodes as op
 from skep.verifier import arith
 from skep.verifier import kinds as k
+from skep.verifier.bounds import Bounds
 from skep.verifier.insn import Insn
 from skep.verifier.pointers import add_scalar
 from skep.verifier.precision import mark_precise
@@ -389,10 +390,10 @@ def _fork(env: Env, st: State, dst: int, value: Scalar) -> bool:
     if value.smin == -1 and value.smax == 0:
         zero, ones = env.scalars.zero, env.scalars.const(-1)
     elif value.s32min == -1 and value.s32max == 0:
-        b = arith.Bounds(value)
+        b = Bounds(value)
         b.known32(0)
         zero = b.intern(env.scalars)
-        b = arith.Bounds(value)
+        b = Bounds(value)
         b.known32(-1)
         ones = b.intern(env.scalars)
     else:

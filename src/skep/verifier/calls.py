@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from skep.isa import opcodes as op
 from skep.uapi.enums import ProgType as P
+from skep.verifier import helper_call
 from skep.verifier import kinds as k
 from skep.verifier.bounds import Bounds
 from skep.verifier.callbacks import enter_function
@@ -93,12 +94,10 @@ class CallHelper(Insn):
         env.jmps_processed += 1
         if st.locks:
             env.check_call_under_lock(self)
-        from skep.verifier.helper_call import check_helper_call
-
         live = env.live.current
         at = self.pc - live.start
         live.wrote = False
-        check_helper_call(env, self, self.imm)
+        helper_call.check_helper_call(env, self, self.imm)
         if live.seen[at] != 1 and not live.wrote:
             live.wrote_nothing(self.pc)
         if self.imm == _TAIL_CALL and len(st.frames) > 1:

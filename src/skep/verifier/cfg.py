@@ -173,6 +173,11 @@ def analyse(env: Env) -> None:
                 edges.append(tuple([s - start for s in successors(insns[pc], pc) if start <= s < end]))
         post = _postorder(edges)
         sub.order = [(at, edges[at]) for at in post]
+        sub.edges = edges
+        sub.before = [[] for _ in edges]
+        for at in post:
+            for successor in edges[at]:
+                sub.before[successor].append(at)
         next_scc = _components(env, start, edges, next_scc)
         _live_registers(env, start, edges, post)
 

@@ -182,16 +182,37 @@ class Env:
     # --- paths ---------------------------------------------------------------------------------
 
     def push_branch(self, pc: int, prev: int) -> State:
-        """Another path from here: a copy of the current state, at slot ``pc``."""
-        from skep.verifier.explore import push_branch
-
-        return push_branch(self, pc, prev)
+        """Another path from here, at slot ``pc``, reached from ``prev``: a copy of the current state."""
+        branch = self.state.copy()
+        branch.insn = pc
+        self._queue(branch, prev)
+        return branch
 
     def push_async(self, pc: int, prev: int, subprog: int, sleepable: bool) -> State:
-        """A callback that runs by itself, later."""
-        from skep.verifier.explore import push_async
+        """A path that runs function ``subprog`` by itself, later."""
+        st = self.state
+        branch = State()
+        frame = Frame(-1, 0, subprog, self.nothing)
+        frame.regs[10] = self.ptrs.make(k.PTR_TO_STACK)
+        branch.frames.append(frame)
+        branch.enter(frame)
+        branch.insn = pc
+        branch.parent = st.parent
+        branch.first_insn = st.first_insn
+        branch.hist = st.hist
+        branch.hist_len = st.hist_len
+        branch.dfs_depth = st.dfs_depth
+        branch.in_sleepable = sleepable
+        self._queue(branch, prev)
+        return branch
 
-        return push_async(self, pc, prev, subprog, sleepable)
+    def _queue(self, branch: State, prev: int) -> None:
+        self.pending.append((branch, prev))
+        if len(self.pending) > self.max_pending:
+            self.reject(f"The sequence of {len(self.pending)} jumps is too complex.")
+        parent = branch.parent
+        if parent is not None:
+            parent.branches += 1
 
     def speculate(self, pc: int, prev: int) -> None:
         """The processor may run the other way of a branch that is decided (without privileges)."""

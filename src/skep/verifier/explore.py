@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from skep.verifier.callbacks import new_frame
 from skep.verifier.precision import push_note
 from skep.verifier.prune import Loops, visited
-from skep.verifier.state import Saved, State
+from skep.verifier.state import State
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
-
-_MAX_DEPTH: Final = 1 << 30
 
 
 def run(env: Env, subprog: int) -> None:
@@ -96,37 +94,3 @@ def end_path(env: Env) -> bool:
     if env.log_level:
         env.printer.resume(prev)
     return True
-
-
-def push_branch(env: Env, pc: int, prev: int) -> State:
-    """Another path from here, at slot ``pc``, reached from ``prev``: a copy of the current state."""
-    branch = env.state.copy()
-    branch.insn = pc
-    _queue(env, branch, prev, branch.parent)
-    return branch
-
-
-def _queue(env: Env, branch: State, prev: int, parent: Saved | None) -> None:
-    env.pending.append((branch, prev))
-    if len(env.pending) > env.max_pending:
-        env.reject(f"The sequence of {len(env.pending)} jumps is too complex.")
-    if parent is not None:
-        parent.branches += 1
-
-
-def push_async(env: Env, pc: int, prev: int, subprog: int, sleepable: bool) -> State:
-    """A path that runs a callback by itself, later."""
-    st = env.state
-    branch = State()
-    frame = new_frame(env, -1, 0, subprog)
-    branch.frames.append(frame)
-    branch.enter(frame)
-    branch.insn = pc
-    branch.parent = st.parent
-    branch.first_insn = st.first_insn
-    branch.hist = st.hist
-    branch.hist_len = st.hist_len
-    branch.dfs_depth = st.dfs_depth
-    branch.in_sleepable = sleepable
-    _queue(env, branch, prev, branch.parent)
-    return branch

@@ -118,7 +118,7 @@ def _tags(env: Env, btf: Btf, func_id: int) -> dict[int, list[str]]:
     if env.arg_tags is None:
         found: dict[int, dict[int, list[str]]] = {}
         for value in btf:
-            if value[0] == t.DECL_TAG and value[1].startswith("arg:"):
+            if isinstance(value, t.DeclTag) and value[1].startswith("arg:"):
                 found.setdefault(value[2], {}).setdefault(value.component, []).append(value[1][4:])
         env.arg_tags = found
     return env.arg_tags.get(func_id, {})

@@ -33,7 +33,18 @@ class Marks:
 class Instance:
     """A function called by one chain of calls; ``marks`` are those of its frame and of its callers'."""
 
-    __slots__ = ("chain", "count", "dropped", "frames", "marks", "seen", "start", "updated", "wrote")
+    __slots__ = (
+        "chain",
+        "count",
+        "dirty",
+        "dropped",
+        "frames",
+        "marks",
+        "seen",
+        "start",
+        "updated",
+        "wrote",
+    )
 
     def __init__(self, chain: tuple[int, ...], start: int, count: int, frames: int) -> None:
         self.chain = chain
@@ -45,6 +56,8 @@ class Instance:
         self.seen = bytearray(count)
         self.updated = False
         self.dropped = False
+        #: instructions whose marks changed since they were carried backward
+        self.dirty: set[int] = set()
         #: the current instruction has written stack
         self.wrote = False
 
@@ -66,6 +79,7 @@ class Instance:
             marks.read[at] = new
             if new & ~marks.live[at]:
                 self.updated = True
+                self.dirty.add(at)
 
     def write(self, frame: int, pc: int, mask: int) -> None:
         """The instruction, this time, wrote exactly the slots of ``mask`` of one frame and none of others."""
@@ -77,6 +91,7 @@ class Instance:
                 if number != frame and other is not None and other.must_write[at]:
                     other.must_write[at] = 0
                     self.updated = self.dropped = True
+                    self.dirty.add(at)
         marks = self.marks[frame]
         if marks is None:
             if not mask:
@@ -88,6 +103,7 @@ class Instance:
         if new != old:
             marks.must_write[at] = new
             self.updated = True
+            self.dirty.add(at)
             if old & ~new:
                 self.dropped = True
         self.seen[at] = 2 if new else 1
@@ -136,28 +152,43 @@ class Liveness:
                 instance.dropped = False
 
     def _solve(self, instance: Instance) -> None:
-        order = self.env.subprogs[instance.chain[-1]].order
+        """Carry what changed backward until nothing does."""
+        sub = self.env.subprogs[instance.chain[-1]]
+        edges, before_edges = sub.edges, sub.before
+        dirty = instance.dirty
+        if instance.dropped:
+            dirty = {at for at, _ in sub.order}
+        # Later instructions first: most functions are settled in one pass.
+        first = sorted(dirty)
         for marks in instance.marks:
             if marks is None:
                 continue
             if instance.dropped:
                 marks.written = [0] * instance.count
             read, must, written, live = marks.read, marks.must_write, marks.written, marks.live
-            changed = True
-            while changed:
-                changed = False
-                for at, successors in order:
-                    after = 0
-                    acc = _ALL
-                    for s in successors:
-                        after |= live[s]
-                        acc &= written[s]
-                    acc |= must[at]
-                    before = after & ~must[at] | read[at]
-                    if before != live[at] or acc != written[at]:
-                        live[at] = before
-                        written[at] = acc
-                        changed = True
+            work = first[:]
+            waiting = bytearray(instance.count)
+            for at in work:
+                waiting[at] = 1
+            while work:
+                at = work.pop()
+                waiting[at] = 0
+                after = 0
+                acc = _ALL if edges[at] else 0
+                for s in edges[at]:
+                    after |= live[s]
+                    acc &= written[s]
+                mask = must[at]
+                acc |= mask
+                before = after & ~mask | read[at]
+                if before != live[at] or acc != written[at]:
+                    live[at] = before
+                    written[at] = acc
+                    for p in before_edges[at]:
+                        if not waiting[p]:
+                            waiting[p] = 1
+                            work.append(p)
+        instance.dirty = set()
 
     def _outward(self, inner: Instance, outer: Instance, callsite: int) -> None:
         """What a function does to its callers' frames, the call does."""
@@ -176,6 +207,7 @@ class Liveness:
             if new != old:
                 target.must_write[at] = new
                 outer.updated = True
+                outer.dirty.add(at)
                 if old & ~new:
                     outer.dropped = True
         outer.seen[at] = 2

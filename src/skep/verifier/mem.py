@@ -67,19 +67,21 @@ def check_mem_access(
     if not isinstance(p, Ptr):
         env.reject(f"R{reg} invalid mem access '{k.kind_name(p.type)}'")
     type = p.type
-    if size > 1 and (aligned or type == k.PTR_TO_STACK or env.strict_alignment):
-        check_alignment(env, p, off, size, aligned)
     if type == k.PTR_TO_STACK:
+        if size > 1 and not (p.var.const and not (p.off + off + p.var.tv) & (size - 1)):
+            check_alignment(env, p, off, size, aligned)
         off += p.off
         stack.check_bounds(env, reg, p, off, size, write)
         if not write:
             stack.read(env, reg, p, off, size, value_reg)
             if value_reg >= 0 and size < 8:
-                _narrow(env, value_reg, size, signed)
+                narrow(env, value_reg, size, signed)
         else:
             value = env.state.regs[value_reg] if value_reg >= 0 else imm
             stack.write(env, reg, p, off, size, value, value_reg, imm_zero)
         return
+    if size > 1 and (aligned or env.strict_alignment):
+        check_alignment(env, p, off, size, aligned)
     if write and value_reg >= 0 and not env.privileged:
         _check_leak(env, p, value_reg)
     new = access(env, reg, p, off + p.off, size, write, value_reg, signed)
@@ -88,10 +90,11 @@ def check_mem_access(
             new = env.scalars.unknown
         env.set_reg(value_reg, new)
         if size < 8 and isinstance(new, Scalar):
-            _narrow(env, value_reg, size, signed)
+            narrow(env, value_reg, size, signed)
 
 
-def _narrow(env: Env, reg: int, size: int, signed: bool) -> None:
+def narrow(env: Env, reg: int, size: int, signed: bool) -> None:
+    """A load of ``size`` bytes into ``reg``: what is known of them, extended."""
     value = env.state.regs[reg]
     if isinstance(value, Scalar):
         if value is env.scalars.unknown and not signed:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from skep.isa import opcodes as op
 from skep.verifier import kinds as k
+from skep.verifier import stack
 from skep.verifier.insn import Insn
-from skep.verifier.mem import check_mem_access
+from skep.verifier.mem import check_mem_access, narrow
 from skep.verifier.precision import FRAME_SHIFT, SPI, STACK_ACCESS
 from skep.verifier.ptr import Ptr
 from skep.verifier.scalar import Scalar
@@ -37,8 +38,20 @@ class Load(Insn):
         if not isinstance(p, Ptr):
             env.use(self.src)
             env.reject(f"R{self.src} invalid mem access '{k.kind_name(p.type)}'")
-        if p.type != self.kinds:
-            self.kinds = _agree(env, self.kinds, p.type, True)
+        type = p.type
+        if type != self.kinds:
+            self.kinds = _agree(env, self.kinds, type, True)
+        if type == k.PTR_TO_STACK and p.var is env.scalars.zero and env.privileged:
+            off = p.off + self.off
+            size = self.size
+            if -512 <= off <= -size and not off & (size - 1):
+                frame = st.frames[p.aux]
+                if -off > 8 * len(frame.slots):
+                    stack.grow(env, frame, -off)
+                stack.read_fixed(env, frame, off, size, self.dst)
+                if size < 8:
+                    narrow(env, self.dst, size, self.signed)
+                return self.next
         check_mem_access(env, self.src, self.off, self.size, False, self.dst, signed=self.signed)
         return self.next
 
@@ -116,6 +129,15 @@ class Store(Insn):
             if p.type == k.SCALAR_VALUE:
                 env.reject(f"R{self.dst} invalid mem access 'scalar'")
             self.kinds = _agree(env, self.kinds, p.type, False)
+        if isinstance(p, Ptr) and p.type == k.PTR_TO_STACK and p.var is env.scalars.zero:
+            off = p.off + self.off
+            size = self.size
+            if -512 <= off <= -size and not off & (size - 1):
+                frame = st.frames[p.aux]
+                if -off > 8 * len(frame.slots):
+                    stack.grow(env, frame, -off)
+                stack.write_fixed(env, frame, off, size, value, self.src, False)
+                return self.next
         check_mem_access(env, self.dst, self.off, self.size, True, self.src)
         if p.type != k.PTR_TO_STACK:
             env.live.current.wrote_nothing(self.pc)

@@ -11,6 +11,7 @@ from skep.verifier.ptr import Dynptr, IrqFlag, IterSlot, Ptr
 from skep.verifier.scalar import Scalar
 from skep.verifier.state import (
     ADD_CONST,
+    ALL_SPILL,
     BASE_ID,
     DYNPTR,
     INVALID,
@@ -223,6 +224,7 @@ def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exac
     new_slots = cur.slots
     limit = len(new_slots)
     always = not env.privileged
+    loose = exact == NOT_EXACT and not always
     for spi, a in enumerate(old.slots):
         if a is None:
             if exact == EXACT and (spi >= limit or new_slots[spi] is not None):
@@ -230,13 +232,20 @@ def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exac
             continue
         b = new_slots[spi] if spi < limit else None
         value = a.value
-        if a is b and exact != EXACT:
-            if value is None:
+        if value is None:
+            if exact != EXACT and (a is b or (b is not None and a.types == b.types)):
                 continue
-            if value.type == 1:
-                if not a.id or not (exact or always or precise >> spi & 1):
+            if loose and ZERO not in a.types:
+                continue
+        elif value.type == 1 and not precise >> spi & 1 and loose:
+            if a is b:
+                continue
+            if b is not None and a.types == ALL_SPILL == b.types:
+                other = b.value
+                if other is not None and other.type == 1:
                     continue
-        elif value is None and exact == NOT_EXACT and b is not None and a.types == b.types:
+                return False
+        elif a is b and exact != EXACT and value.type == 1 and not a.id:
             continue
         if not _slot_safe(env, a, b, always or bool(precise >> spi & 1), ids, exact, spi >= limit):
             return False
@@ -369,7 +378,7 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
     rows = insn.saved.get(callsite)
     if rows:
         pc = insn.pc
-        evicted = False
+        evicted = 0
         for saved in rows:
             loop = False
             hit = False
@@ -400,10 +409,11 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
                 saved.misses += 1
             n = 64 if forced and saved.branches else 3
             if saved.misses > saved.hits * n + n:
-                saved.gone = evicted = True
+                saved.gone = True
+                evicted += 1
         if evicted:
             insn.saved[callsite] = rows = [row for row in rows if not row.gone]
-            env.states -= 1
+            env.states -= evicted
     if not add_new:
         return False
     env.total_states += 1
@@ -548,11 +558,13 @@ class Visit:
 class Loops:
     """While a loop is being followed, what mattered in its checkpoints is not all known."""
 
-    __slots__ = ("_visits", "env")
+    __slots__ = ("_open", "_visits", "env")
 
     def __init__(self, env: Env) -> None:
         self.env = env
         self._visits: dict[tuple[int, ...], Visit] = {}
+        #: matches inside loops that are not settled
+        self._open = 0
 
     def _chain(self, st: State) -> tuple[int, ...] | None:
         """Call sites down to the outermost frame that is in a loop, and that loop; None outside loops."""
@@ -572,7 +584,7 @@ class Loops:
         return None
 
     def incomplete(self, st: State) -> bool:
-        if not self._visits:
+        if not self._open:
             return False
         chain = self._chain(st)
         if chain is None:
@@ -598,6 +610,7 @@ class Loops:
         copy = cur.copy()
         copy.insn = pc
         visit.backedges.append((saved, copy, pc))
+        self._open += 1
 
     def leave(self, saved: Saved) -> None:
         """All paths from a checkpoint have ended: if a loop was entered there, settle what mattered in it."""
@@ -608,6 +621,7 @@ class Loops:
         if visit is None or visit.entry is not saved:
             return
         visit.entry = None
+        self._open -= len(visit.backedges)
         rounds = 0
         changed = bool(visit.backedges)
         while changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
+from skep.btf.types import Func
 from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn as Slot
 
@@ -19,12 +20,15 @@ _LINKAGE_STATIC: Final = 0
 class Subprog:
     """A function: slots ``start`` to ``end``-1. ``order`` is its instructions after their successors.
 
-    ``order`` has (index, successors' indexes), counted from ``start``.
+    ``order`` has (index, successors' indexes), counted from ``start``; ``edges`` the successors of each and
+    ``before`` the predecessors.
     """
 
     __slots__ = (
+        "before",
         "called",
         "changes_packet",
+        "edges",
         "end",
         "has_ld_abs",
         "has_tail_call",
@@ -53,6 +57,8 @@ class Subprog:
         self.changes_packet = False
         self.might_sleep = False
         self.stack_depth = 0
+        self.edges: list[tuple[int, ...]] = []
+        self.before: list[list[int]] = []
         self.order: list[tuple[int, tuple[int, ...]]] = []
 
 
@@ -123,7 +129,7 @@ def _names(env: Env) -> None:
             sub.name = row.name
             if btf is not None and row.btf_id:
                 func = btf[row.btf_id]
-                sub.is_global = func[0] == 12 and func.linkage != _LINKAGE_STATIC
+                sub.is_global = isinstance(func, Func) and func.linkage != _LINKAGE_STATIC
         if not number:
             continue
         if row is None:
