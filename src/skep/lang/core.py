@@ -1,8 +1,7 @@
 """CO-RE relocations: small local copies of the kernel's structs, and intrinsics that LLVM makes records of.
 
 A struct of the kernel is described to LLVM with the members that the module uses, no more: relocations go by
-name, so nothing else matters, and the loader fills in the running kernel's offsets. The offsets written are
-those of the types that were compiled with.
+name, so nothing else matters: the loader fills in the running kernel's offsets.
 """
 
 from __future__ import annotations
@@ -37,22 +36,21 @@ ENUM_EXISTS, ENUM_VALUE = 0, 1
 
 
 class LocalStruct:
-    """The part of one of the kernel's structs that this module uses."""
+    """The part of one of the kernel's structs that this module uses.
+
+    Members are numbered in the order of their use, for intrinsics name them by number, and lie one after the
+    other: the kernel refuses BTF whose offsets do not ascend.
+    """
 
     def __init__(self, kind: KStruct, node: str) -> None:
         self.kind = kind
         self.node = node
-        self._index: dict[str, int] = {}
-        self.members: list[str] = []
+        self.members: dict[str, KField] = {}
 
-    def index(self, core: Core, field: KField) -> int:
+    def index(self, field: KField) -> int:
         """The number of a member, which is there from now on."""
-        known = self._index.get(field.name)
-        if known is None:
-            known = self._index[field.name] = len(self.members)
-            self.members.append("")  # a struct may contain a pointer to itself
-            self.members[known] = core.member(self, field)
-        return known
+        self.members.setdefault(field.name, field)
+        return list(self.members).index(field.name)
 
 
 class Core:
@@ -80,8 +78,8 @@ class Core:
                 self._structs[kind.local] = made
         return made
 
-    def describe(self, kind: KernelType) -> str:
-        """A debug type that relocations take for ``kind``."""
+    def describe(self, kind: KernelType, size: int = 0) -> str:
+        """A debug type that relocations take for ``kind``; arrays of structs have ``size`` bytes here."""
         di = self.di
         if isinstance(kind, KStruct):
             return self.struct(kind).node
@@ -101,41 +99,65 @@ class Core:
                 encoding += "_char"
             return di.base(kind.name, 8 * kind.size, encoding)
         if isinstance(kind, KArray):
-            return di.array(self.describe(kind.of), 8 * kind.size, kind.count)
+            return di.array(self.describe(kind.of), 8 * (size or kind.size), kind.count)
         return di.pointer("null")
-
-    def member(self, owner: LocalStruct, field: KField) -> str:
-        """The node of a member."""
-        kind = self.describe(field.type)
-        size = field.width or 8 * field.type.size
-        extra = ""
-        if field.width:
-            unit = 8 * field.type.size or 32
-            extra = f", flags: DIFlagBitField, extraData: i64 {field.bit_offset // unit * unit}"
-        return self.di.node(
-            f"!DIDerivedType(tag: DW_TAG_member, name: {quote(field.name)}, scope: {owner.node}, "
-            f"baseType: {kind}, size: {size}, offset: {field.bit_offset}{extra})"
-        )
 
     def finish(self) -> None:
         """Write the structs down: every member that is used is known."""
-        for struct in [*self._structs.values(), *self._anonymous.values()]:
-            kind = struct.kind
-            elements = self.di.node("!{" + ", ".join(struct.members) + "}")
-            name = "" if kind.anonymous else f"name: {quote(kind.local)}, "
-            tag = "union" if kind.union else "structure"
-            self.di.define(
-                struct.node,
-                f"distinct !DICompositeType(tag: DW_TAG_{tag}_type, {name}file: {self.di.main}, "
-                f"size: {8 * kind.size}, elements: {elements})",
-            )
+        sizes: dict[str, int] = {}
+        while waiting := [s for s in self._all() if s.node not in sizes]:
+            for struct in waiting:
+                self._define(struct, sizes)
+
+    def _all(self) -> list[LocalStruct]:
+        return [*self._structs.values(), *self._anonymous.values()]
+
+    def _size(self, kind: KernelType, sizes: dict[str, int]) -> int:
+        """Bytes of a type as it is described here."""
+        if isinstance(kind, KStruct):
+            struct = self.struct(kind)
+            if struct.node not in sizes:
+                self._define(struct, sizes)
+            return sizes[struct.node]
+        if isinstance(kind, KArray):
+            return kind.count * self._size(kind.of, sizes)
+        return kind.size or 8
+
+    def _define(self, struct: LocalStruct, sizes: dict[str, int]) -> None:
+        kind = struct.kind
+        end = 0
+        members = []
+        for field in struct.members.values():
+            size = self._size(field.type, sizes)
+            node = self._member(struct, field, 0 if kind.union else end, size)
+            members.append(node)
+            after = (0 if kind.union else end) + -(-size // 8) * 8
+            end = max(end, after)
+        sizes[struct.node] = end or 8
+        elements = self.di.node("!{" + ", ".join(members) + "}")
+        name = "" if kind.anonymous else f"name: {quote(kind.local)}, "
+        tag = "union" if kind.union else "structure"
+        self.di.define(
+            struct.node,
+            f"distinct !DICompositeType(tag: DW_TAG_{tag}_type, {name}file: {self.di.main}, "
+            f"size: {8 * sizes[struct.node]}, elements: {elements})",
+        )
+
+    def _member(self, owner: LocalStruct, field: KField, offset: int, size: int) -> str:
+        """The node of a member at ``offset`` bytes."""
+        extra = f", flags: DIFlagBitField, extraData: i64 {8 * offset}" if field.width else ""
+        return self.di.node(
+            f"!DIDerivedType(tag: DW_TAG_member, name: {quote(field.name)}, scope: {owner.node}, "
+            f"baseType: {self.describe(field.type, size)}, size: {field.width or 8 * size}, "
+            f"offset: {8 * offset}{extra})"
+        )
 
     # --- intrinsics: the text of instructions ------------------------------------------------------
 
     def member_access(self, base: str, kind: KStruct, field: KField) -> str:
         """The address of a member, relocated."""
         struct = self.struct(kind)
-        index = struct.index(self, field)
+        index = struct.index(field)
         what = f", !llvm.preserve.access.index {struct.node}"
         if kind.union:
             return f"call ptr @{UNION_ACCESS}(ptr {base}, i32 {index}){what}"
