@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import skep
+from skep.loading import build
 from tests.lang.support import HEADER, module
-from tests.support.oracles import bpf
+from tests.support.oracles import bpf, tool
 
 pytestmark = pytest.mark.live
 
@@ -428,3 +430,81 @@ def main(ctx: bpf.Xdp) -> int:
         with skep.load(made, cpu=cpu) as obj:
             assert obj.main.run(bytes(64)).retval == 2
             assert dict(obj.out) == {1: -15, 2: 0x44332211 + 1}, cpu
+
+
+def test_callbacks_and_long_loops(tmp_path: Path) -> None:
+    text = """
+@bpf.struct
+class Sum:
+    turns: u64
+    total: u64
+
+numbers = bpf.Hash(u32, u64, max_entries=64)
+out = bpf.Array(s64, 8)
+
+def add(i: u32, s: Sum) -> bool:
+    s.turns += 1
+    s.total += i
+    return i == 99_999
+
+def collect(m: object, key: u32, value: u64, s: Sum) -> bool:
+    s.turns += 1
+    s.total += key * value
+    return False
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    s = Sum()
+    out[0] = bpf.loop(1_000_000, add, s)
+    out[1] = s.total
+    for k in range(10):
+        numbers[k] = k * k
+    t = Sum()
+    out[2] = numbers.for_each(collect, t)
+    out[3] = t.total
+    return bpf.XDP_PASS
+
+@bpf.xdp
+def iterate(ctx: bpf.Xdp) -> int:
+    total = 0
+    for i in bpf.range(2_000_000):
+        if i == 1_500_000:
+            break
+        if i % 2:
+            continue
+        total += 1
+    else:
+        total = -1
+    out[4] = total
+    for i in bpf.range(5, 8):
+        if out[4] == 0:
+            return bpf.XDP_DROP
+        out[5] += i
+    return bpf.XDP_PASS
+"""
+    with run(tmp_path, text) as obj:
+        got = [obj.out[i] for i in range(6)]
+    assert got == [100_000, 99_999 * 100_000 // 2, 10, sum(k**3 for k in range(10)), 750_000, 18]
+
+
+def test_functions_may_be_called_like_their_section(tmp_path: Path) -> None:
+    text = """
+seen: u64 = bpf.var(0)
+
+@bpf.xdp
+def xdp(ctx: bpf.Xdp) -> int:
+    global seen
+    seen += 1
+    return bpf.XDP_PASS
+
+@bpf.tc
+def tc(skb: bpf.SkBuff) -> int:
+    return 2
+"""
+    with run(tmp_path, text) as obj:
+        assert obj.bss.seen == 1
+        assert [p.spec.section for p in obj.programs.values()] == ["xdp", "tc"]
+    path = tmp_path / "object.o"
+    path.write_bytes(build(module(tmp_path, HEADER + text), cache=False))
+    listing = subprocess.run([tool("llvm-objdump-19"), "-h", str(path)], capture_output=True, text=True)
+    assert " xdp " in listing.stdout and "~" not in listing.stdout.replace(".rel~", "")

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from skep.lang import arith
-from skep.lang.arguments import positional
+from skep.lang import arith, callbacks
+from skep.lang.arguments import named, positional
 from skep.lang.loops import RangeValue
 from skep.lang.values import BUILTIN, INT, OBJECT, TEXT, TUPLE, PtrType, Type, Value
 
@@ -245,6 +245,23 @@ def _tail_call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast
     return c.as_int(jumps.type.attr(c, jumps, "call", node).obj(c, [index], {}, node), node)
 
 
+def _loop(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """``bpf.loop(n, function, context=None)``: up to 8 million turns; how many there were."""
+    given = named(c, "bpf.loop", ("n", "function", "context"), 2, args, kwargs, node)
+    turns = c.as_int(given["n"], node, "how often")
+    fn = callbacks.callback(c, given["function"], node, "loop")
+    context = callbacks.context(c, given.get("context"), node)
+    count = c.em.op(f"trunc i64 {turns.ir} to i32")
+    return c.int(c.helper(181, [f"i32 {count}", f"ptr {fn}", context, "i64 0"]), -4095, 1 << 23)
+
+
+def _kernel_range(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """``bpf.range(a, b)``: a range that the kernel counts, which may be as long as it likes."""
+    args = [c.as_int(a, node, "of bpf.range()") for a in positional(c, "bpf.range", args, kwargs, node, 1, 2)]
+    start = args[0] if len(args) > 1 else c.int_const(0)
+    return Value(RangeType(), obj=RangeValue(start, args[-1], 1, counted_by_kernel=True))
+
+
 def _swap(bits: int) -> Builtin:
     def swap(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         v = c.as_int(positional(c, f"bpf.bswap{bits}", args, kwargs, node, 1)[0], node)
@@ -261,6 +278,8 @@ _LANGUAGE: dict[str, Builtin] = {
     "log2": _log2,
     "sizeof": _sizeof,
     "tail_call": _tail_call,
+    "loop": _loop,
+    "range": _kernel_range,
     "bswap16": _swap(16),
     "bswap32": _swap(32),
     "bswap64": _swap(64),

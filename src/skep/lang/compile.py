@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skep.bpf.programs import Program
 from skep.errors import CompileError
+from skep.lang.sections import unmark
 from skep.lang.source import SourceFile
 from skep.lang.unit import Unit
 
@@ -32,7 +33,9 @@ def to_ir(programs: Sequence[Program], *, cpu: str = "v3", license: str | None =
     first = programs[0].fn
     path = first.__code__.co_filename
     file = SourceFile.read(path)
-    unit = Unit(path, file.text, cpu=cpu)
+    # Functions, maps and variables may have the name of a section.
+    taken = {name for space in _namespaces(programs) for name in space}
+    unit = Unit(path, file.text, cpu=cpu, taken=taken)
     unit.sources[path] = file
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, 10_000))  # long chains of operators and elifs nest deeply
@@ -92,9 +95,10 @@ def compile_with(
     """`compile_programs` with a compiler process that is started already."""
     ir = to_ir(programs, cpu=cpu, license=license)
     try:
-        return compiler.compile(ir, cpu=cpu, kind=kind)
+        made = compiler.compile(ir, cpu=cpu, kind=kind)
     except CompileError as error:
         raise located(error, programs) from None
+    return unmark(made) if kind == "obj" and 'section "~' in ir else made
 
 
 def located(error: CompileError, programs: Sequence[Program]) -> CompileError:

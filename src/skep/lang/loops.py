@@ -26,11 +26,14 @@ _PASSES = 24
 class RangeValue:
     """``range(start, stop, step)``, in a Value's ``obj``."""
 
-    def __init__(self, start: Value, stop: Value, step: int, unroll: bool = False) -> None:
+    def __init__(
+        self, start: Value, stop: Value, step: int, unroll: bool = False, counted_by_kernel: bool = False
+    ) -> None:
         self.start = start
         self.stop = stop
         self.step = step
         self.unroll = unroll
+        self.counted_by_kernel = counted_by_kernel
 
 
 def _settle(c: Walker, walk: Callable[[Env], list[Env]]) -> Env:
@@ -177,7 +180,9 @@ def for_(c: Walker, node: ast.For) -> None:
     if isinstance(source.obj, RangeValue):
         span = source.obj
         counts = _constants(span)
-        if span.unroll:
+        if span.counted_by_kernel:
+            _iterated(c, node, span)
+        elif span.unroll:
             if counts is None or len(counts) > 4096:
                 raise c.error(
                     node.iter, "only a constant range of at most 4,096 is unrolled", "leave bpf.unroll out"
@@ -225,6 +230,46 @@ def _unrolled(c: Walker, node: ast.For, items: list[Value]) -> None:
         c.em.place(turn.on_continue)
         c.env, c.live = join(ends, c.lost), True
     _finish(c, node, [None if ended else c.env], loop, no_break, out)
+
+
+def _iterated(c: Walker, node: ast.For, span: RangeValue) -> None:
+    """An open-coded iterator (Linux 6.4): the verifier follows one turn, however many there are."""
+    di = c.unit.di
+    number, of = di.base("int", 32, "signed"), di.pointer("null")
+    iterator = [("it", of)]
+    c.unit.kfunc("i32", "bpf_iter_num_new", number, [*iterator, ("start", number), ("end", number)])
+    c.unit.kfunc("ptr", "bpf_iter_num_next", di.pointer(number), iterator)
+    c.unit.kfunc("void", "bpf_iter_num_destroy", "null", iterator)
+    state = c.buffer(8, 8, ("iter", c.scope.prefix, id(node)))
+    low, high = (c.em.op(f"trunc i64 {v.ir} to i32") for v in (span.start, span.stop))
+    c.em.op(f"call i32 @bpf_iter_num_new(ptr {state}, i32 {low}, i32 {high})")
+    lo, hi = max(span.start.lo, -(1 << 31)), min(span.stop.hi - 1, (1 << 31) - 1)
+
+    def destroy() -> None:
+        c.em.do(f"call void @bpf_iter_num_destroy(ptr {state})")
+
+    def once() -> tuple[list[Env], Env, Loop, str, str]:
+        head, inside, no_break, out = (c.label(x) for x in ("iter", "do", "od", "out"))
+        outside = len(c.scope.withs)
+        loop = Loop(out, head, outside, outside + 1)
+        c.em.place(head)
+        ends = dict(c.env)
+        found = c.em.op(f"call ptr @bpf_iter_num_next(ptr {state})")
+        c.em.cond(c.em.op(f"icmp ne ptr {found}, null"), inside, no_break)
+        c.em.place(inside)
+        now = c.em.op(f"sext i32 {c.em.op(f'load i32, ptr {found}, align 4')} to i64")
+        c.scope.withs.append(destroy)
+        back = _turn(c, node, loop, Value(INT, now, lo, max(lo, hi)), None)
+        c.scope.withs.pop()
+        return back, ends, loop, no_break, out
+
+    head = _settle(c, lambda _: once()[0])
+    c.env = dict(head)
+    _, ends, loop, no_break, out = once()
+    c.em.place(no_break)
+    destroy()
+    c.em.br(over := c.label("over"))
+    _finish(c, node, [ends], loop, over, out)
 
 
 def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) -> None:

@@ -69,7 +69,7 @@ class QueueType(MapType):
 class BloomType(MapType):
     """A bloom filter: ``push`` and ``in``."""
 
-    do_push = QueueType.do_push
+    do_push = do_add = QueueType.do_push
 
     def contains(self, c: Walker, v: Value, item: Value, node: ast.AST) -> Value:
         got = c.helper(89, [f"ptr {v.ir}", f"ptr {self.value_address(c, item, node)}"])

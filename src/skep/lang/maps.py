@@ -381,6 +381,17 @@ class Table(MapType):
         c.em.br(done)
         c.em.place(done)
 
+    def do_for_each(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """Call ``function(map, key, value, context)`` for each element until it gives True; how many."""
+        from skep.lang import callbacks
+
+        given = named(c, "for_each", ("function", "context"), 1, args, kwargs, node)
+        fn = callbacks.callback(c, given["function"], node, "for_each")
+        context = callbacks.context(c, given.get("context"), node)
+        return c.int(c.helper(164, [f"ptr {v.ir}", f"ptr {fn}", context, "i64 0"]), -4095, 0xFFFFFFFF)
+
     def do_lookup_percpu(
         self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     ) -> Value:

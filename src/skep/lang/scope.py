@@ -27,12 +27,14 @@ Env = dict[str, Value]
 class Loop:
     """A loop being walked: where ``break`` and ``continue`` go, and the variables they arrive with."""
 
-    __slots__ = ("breaks", "continues", "on_break", "on_continue", "withs")
+    __slots__ = ("breaks", "continues", "on_break", "on_continue", "turn_withs", "withs")
 
-    def __init__(self, on_break: str, on_continue: str, withs: int) -> None:
+    def __init__(self, on_break: str, on_continue: str, withs: int, turn_withs: int = -1) -> None:
         self.on_break = on_break
         self.on_continue = on_continue
+        #: how many with blocks are open outside the loop, and inside it around its body
         self.withs = withs
+        self.turn_withs = withs if turn_withs < 0 else turn_withs
         self.breaks: list[Env] = []
         self.continues: list[Env] = []
 
@@ -69,6 +71,8 @@ class Scope:
         #: how the function's result is returned when it is not inlined: "i32", "i64", "ptr", "void"
         self.result = ""
         self.result_storage: Storage | None = None
+        #: a function without a result returns 0
+        self.optional_result = False
         self.sensitive = _sensitive(node)
 
 

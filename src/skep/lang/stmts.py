@@ -231,7 +231,7 @@ def _break(c: Walker, node: ast.Break) -> None:
 
 def _continue(c: Walker, node: ast.Continue) -> None:
     loop = c.scope.loops[-1]
-    leave(c, loop.withs, node)
+    leave(c, loop.turn_withs, node)
     c.em.br(loop.on_continue)
     loop.continues.append(c.env)
     c.live = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf import types as t
@@ -36,7 +37,9 @@ _ATTRIBUTES = (
 class Unit:
     """Collects what becomes one object. ``target`` is "bpf", or "host" for native code of plain functions."""
 
-    def __init__(self, path: str, text: str, *, cpu: str = "v3", target: str = "bpf") -> None:
+    def __init__(
+        self, path: str, text: str, *, cpu: str = "v3", target: str = "bpf", taken: Iterable[str] = ()
+    ) -> None:
         self.target = target
         self.cpu = cpu
         self.sources = {path: SourceFile(path, text)}
@@ -56,6 +59,10 @@ class Unit:
         self.compiling: list[Subprog] = []
         #: programs that something refers to, beside those asked for
         self.more_programs: list[Program] = []
+        #: names that functions of the object have or will have
+        self._taken: set[str] = set(taken)
+        #: functions that the kernel calls, by function and kind of arguments
+        self.callbacks: dict[tuple[int, tuple[str, ...]], str] = {}
         #: CO-RE structs and the kernel's types: `skep.lang.core`, `skep.lang.kernel_types`
         self.core: Any = None
         self.types: Any = None
@@ -72,6 +79,15 @@ class Unit:
     def declare(self, line: str) -> None:
         """A line of IR at the top, once."""
         self._declared[line] = None
+
+    def kfunc(self, ret: str, name: str, result: str, params: list[tuple[str, str]]) -> None:
+        """Declare a kernel function; ``result`` and the parameters are debug types."""
+        if name in self._symbols:
+            return
+        self._symbols.add(name)
+        types = ", ".join("i32" if "int" in self.di.nodes[int(kind[1:])] else "ptr" for _, kind in params)
+        debug = self.di.extern(name, result, params)
+        self.declare(f'declare !dbg {debug} {ret} @{name}({types}) section ".ksyms"')
 
     def constant(self, data: bytes) -> str:
         """The address of constant bytes."""
@@ -191,6 +207,12 @@ class Unit:
     ) -> Value:
         return subprogs.call(c, obj, args, kwargs, node)
 
+    def callback(self, c: Walker, value: Value, node: ast.AST) -> str:
+        """The operand of a function that a helper will call."""
+        from skep.lang import callbacks
+
+        return callbacks.callback(c, value, node)
+
     def subprog(self, obj: Subprog) -> subprogs.Made | None:
         return self._subprogs.get(id(obj))
 
@@ -205,8 +227,8 @@ class Unit:
         if scope.result == "ptr":
             return subprogs.pointer_result(c, value, node)
         if value.type is NONE:
-            if scope.result == "i32" and self.annotation(scope, "return") is None:
-                return "i32 0"
+            if scope.optional_result:
+                return f"{scope.result} 0"
             raise c.error(
                 node, f"{scope.fn.__name__}() may end without a value", "return a number on every path"
             )
@@ -234,6 +256,7 @@ class Unit:
         debug = self.di.subprogram(name, self.file_node(file), tree.lineno, result, [("ctx", ctx)])
         scope = Scope(fn, tree, file, "", debug)
         scope.result = "i32"
+        scope.optional_result = ns.annotation(scope, "return") is None
         c.scopes.append(scope)
         c.ctx = "%ctx"
         c.at(tree, force=True)
@@ -246,9 +269,18 @@ class Unit:
         for (key, _, node), value in zip(params, contexts.arguments(c, program, params), strict=True):
             c.bind(key, value, node)
         self.body(c, tree)
+        section = self.section(program.section)
         self.functions.append(
-            f'define i32 @{name}(ptr %ctx) #0 section "{program.section}" !dbg {debug} {{\n{c.em.text()}\n}}'
+            f'define i32 @{name}(ptr %ctx) #0 section "{section}" !dbg {debug} {{\n{c.em.text()}\n}}'
         )
+
+    def section(self, name: str) -> str:
+        """A section's name as LLVM takes it: see `sections`."""
+        from skep.lang.sections import marked
+
+        if name not in self._taken:
+            return name
+        return marked(name)
 
     def body(self, c: Walker, tree: ast.FunctionDef) -> None:
         """Walk a whole function that is not inlined."""

@@ -1,0 +1,125 @@
+"""Functions that the kernel calls: ``bpf.loop(n, f)``, ``table.for_each(f)``, timers.
+
+A callback is compiled like a subprogram. What its parameters mean is the helper's: a number, a reference to a
+map's key or value, or what the caller gave along.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+from skep.bpf import types as t
+from skep.bpf.programs import Subprog
+from skep.lang import namespace as ns
+from skep.lang.layout import IntStorage
+from skep.lang.scope import Scope
+from skep.lang.values import INT, NONE, OBJECT, PtrType, Type, Value
+
+if TYPE_CHECKING:
+    from skep.lang.unit import Unit
+    from skep.lang.walk import Walker
+
+#: by helper, what its callback is given
+KINDS: dict[str, tuple[str, ...]] = {
+    "loop": ("number", "reference"),
+    "for_each": ("opaque", "reference", "reference", "reference"),
+    "for_each_map_elem": ("opaque", "reference", "reference", "reference"),
+    "timer_set_callback": ("opaque", "reference", "reference"),
+    "wq_set_callback": ("opaque", "reference", "reference"),
+    "user_ringbuf_drain": ("opaque", "reference"),
+    "find_vma": ("opaque", "opaque", "reference"),
+}
+
+
+class Opaque(Type):
+    """An argument that a callback gets and can only pass on."""
+
+    name = "an object of the kernel"
+    llvm = "ptr"
+
+
+def callback(c: Walker, value: Value, node: ast.AST, helper: str = "") -> str:
+    """The operand of a function that ``helper`` (by default the one called at ``node``) will call."""
+    if not helper:
+        helper = getattr(getattr(node, "func", None), "attr", "")
+    fn = value.obj.fn if value.type is OBJECT and isinstance(value.obj, Subprog) else value.obj
+    if value.type is not OBJECT or not hasattr(fn, "__code__"):
+        raise c.error(node, f"{value.type.name} is no function", "give the name of a function")
+    kinds = KINDS.get(helper)
+    if kinds is None:
+        raise c.error(node, f"bpf.{helper}() calls no function", "bpf.loop and table.for_each do")
+    key = (id(fn), kinds)
+    known = c.unit.callbacks.get(key)
+    if known is None:
+        if any(scope.fn is fn for scope in c.scopes):
+            raise c.error(node, f"{fn.__name__}() calls itself: programs have no recursion", "write a loop")
+        known = c.unit.callbacks[key] = _compile(c, fn, kinds, node)
+    return f"@{known}"
+
+
+def _compile(caller: Walker, fn: Any, kinds: tuple[str, ...], node: ast.AST) -> str:
+    from skep.lang.walk import Walker
+
+    unit: Unit = caller.unit
+    file = unit.source(fn)
+    tree = file.function(fn)
+    params = tree.args.args
+    if len(params) > len(kinds):
+        raise file.error(
+            params[len(kinds)],
+            f"{fn.__name__}() is called with {len(kinds)} arguments",
+            "leave the others out",
+        )
+    symbol = unit.symbol(fn.__name__)
+    probe = Scope(fn, tree, file, "", "")
+    di = unit.di
+    opaque = di.pointer("null")
+    types = [di.integer(t.u32) if kind == "number" else opaque for kind in kinds]
+    names = [param.arg for param in params] + [f"unused{i}" for i in range(len(params), len(kinds))]
+    debug = di.subprogram(
+        symbol,
+        unit.file_node(file),
+        tree.lineno,
+        di.base("long long", 64, "signed"),
+        list(zip(names, types, strict=True)),
+        local=True,
+    )
+    c = Walker(unit, caller.program)
+    scope = Scope(fn, tree, file, "", debug)
+    scope.result, scope.optional_result = "i64", True
+    c.scopes.append(scope)
+    c.at(tree, force=True)
+    for i, (param, kind) in enumerate(zip(params, kinds, strict=False)):
+        c.bind(param.arg, _argument(c, probe, param, kind, f"%a{i}"), param)
+    unit.body(c, tree)
+    given = ", ".join(f"{'i32' if kind == 'number' else 'ptr'} %a{i}" for i, kind in enumerate(kinds))
+    unit.functions.append(
+        f'define internal i64 @{symbol}({given}) #1 section ".text" !dbg {debug} {{\n{c.em.text()}\n}}'
+    )
+    return symbol
+
+
+def _argument(c: Walker, probe: Scope, param: ast.arg, kind: str, operand: str) -> Value:
+    record, _ = ns.unwrap(ns.annotation(probe, param.arg))
+    if kind == "number":
+        return Value(INT, c.em.op(f"zext i32 {operand} to i64"), 0, 0xFFFFFFFF)
+    if kind == "opaque" or record is None:
+        return Value(Opaque(), operand)
+    storage = c.unit.storage(record, c, param)
+    if isinstance(storage, IntStorage):
+        return storage.load(c, operand, param)
+    return Value(PtrType(storage, "mem"), operand)
+
+
+def context(c: Walker, value: Value | None, node: ast.AST) -> str:
+    """The operand of what is given along to a callback: a reference to a struct, or nothing."""
+    if value is None or value.type is NONE:
+        return "ptr null"
+    if not isinstance(value.type, PtrType):
+        raise c.error(
+            node, f"{value.type.name} cannot be given along", "give a struct: its fields can be changed"
+        )
+    if value.type.nullable:
+        c.refuse_none(value, node)
+    return f"ptr {value.ir}"
