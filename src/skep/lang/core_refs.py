@@ -111,8 +111,10 @@ class KernelRef(Type):
                 at = c.em.op(core.element_access(at, kind, step))
         return at
 
-    def number(self, c: Walker, v: Value, node: ast.AST) -> Value:
-        """The address as an integer."""
+    def number(self, c: Walker, v: Value, node: ast.AST) -> Value | None:
+        """A pointer as an integer; None for a struct or text within another."""
+        if not self.pointer:
+            return None
         return Value(INT, c.em.op(f"ptrtoint ptr {self.address(c, v, node)} to i64"), 0, U64)
 
     # --- going on ---------------------------------------------------------------------------------
@@ -209,7 +211,8 @@ class KernelRef(Type):
             same = c.boolean(c.em.op(f"icmp eq ptr {left}, {right}"))
         else:
             number = c.as_int(b, node, "to compare it with an address")
-            same = c.boolean(c.em.op(f"icmp eq i64 {self.number(c, a, node).ir}, {number.ir}"))
+            at = c.em.op(f"ptrtoint ptr {self.address(c, a, node)} to i64")
+            same = c.boolean(c.em.op(f"icmp eq i64 {at}, {number.ir}"))
         return c.bool_not(same) if isinstance(op, ast.NotEq) else same
 
     @property
