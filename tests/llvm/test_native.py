@@ -202,3 +202,15 @@ def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependency):
         warm()
     assert not available()
+
+
+def test_finished_code_is_placed_as_it_is() -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("the bytes are x86-64 code")
+    code = bytes.fromhex("488d07c3 cccc 488d0437c3")  # lea rax, [rdi]; ret; lea rax, [rdi + rsi]; ret
+    with native.place(code, {"same": 0, "sum": 6}) as image:
+        assert [call(image, "same", 7), call(image, "sum", 7, 35)] == [7, 42]
+        assert image.code("sum") == code[6:] and image.symbol_size("same") == 6
+    for outside in (-1, len(code)):
+        with pytest.raises(LinkError, match="outside"):
+            native.place(code, {"same": outside})

@@ -70,3 +70,14 @@ def test_the_first_plausible_place(order: str, maker: str) -> None:
         later = [expected, *(wanted(data, offset, first, order, described) for offset in offsets[1:])]
         assert got == later, (number, data.hex())
     assert -1 in found and len(found) > 40
+
+
+@pytest.mark.parametrize("maker", ["x86", "llvm"])
+def test_no_further_than_the_window(maker: str) -> None:
+    first = 1_700_000_000
+    headers = b"".join(pack("<IIII", first + turn, 0, 60, 60) + bytes(60) for turn in range(9))
+    place = Guessing.WINDOW + 5000
+    data = bytes(place) + headers
+    held = ctypes.create_string_buffer(data, len(data))
+    got = code("", maker=maker).guess([0, 4999, 10_000], ctypes.addressof(held), len(data), first, plain())
+    assert got == [-1, -1, place]
