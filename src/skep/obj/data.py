@@ -5,7 +5,7 @@ from __future__ import annotations
 from skep.btf import types as t
 from skep.elf import constants as c
 from skep.elf.read import Section
-from skep.errors import LinkError
+from skep.errors import ElfError, LinkError
 from skep.obj.externs import KCONFIG, KSYMS, kernel_name
 from skep.obj.source import Source
 from skep.obj.spec import MapSpec
@@ -32,11 +32,15 @@ def collect(source: Source) -> None:
                 _add(source, section, name, bytearray(section.data))
         elif section.type == c.SHT_NOBITS and (name == ".bss" or name.startswith(".bss.")) and section.size:
             if section.size > _MAX_BSS:
-                raise source.elf.error(
-                    f"{source.elf.describe(section)}: {section.size} bytes of data",
-                    source.elf.header_offset(section) + 32,
-                )
+                raise _too_large(source, section)
             _add(source, section, name, bytearray(section.size))
+
+
+def _too_large(source: Source, section: Section) -> ElfError:
+    return source.elf.error(
+        f"{source.elf.describe(section)}: {section.size} bytes of data",
+        source.elf.header_offset(section) + 32,
+    )
 
 
 def _arena(source: Source, section: Section) -> None:
@@ -48,6 +52,8 @@ def _arena(source: Source, section: Section) -> None:
             f"BPF_MAP_TYPE_ARENA, the object has {len(arenas) or 'none'}"
         )
     arena = arenas[0]
+    if section.size > _MAX_BSS:
+        raise _too_large(source, section)
     if section.size > arena.max_entries << 12:
         raise LinkError(
             f"{source.where}: map {arena.name}: {arena.max_entries} pages are too few for the "
