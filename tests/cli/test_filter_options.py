@@ -130,3 +130,21 @@ def test_link_types_and_interfaces_are_listed(capfd: pytest.CaptureFixture[str])
     assert "EN10MB" in capfd.readouterr().out
     assert main(["filter", "-D"]) == 0
     assert "lo" in capfd.readouterr().out
+
+
+def test_every_extra_that_an_error_names_exists(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+    import sys
+    import tomllib
+
+    from tests.support.oracles import ROOT
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sources = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r'extra="(\w+)"', sources))
+    assert named and named <= extras.keys() - {"dev"}
+    monkeypatch.setitem(sys.modules, "capstone", None)
+    assert main(["filter", "--native", "tcp"]) == 1
+    assert "pip install 'skep[native]'" in capsys.readouterr().err

@@ -382,3 +382,10 @@ def test_random_graphs_keep_their_verdict() -> None:
                 verdicts.add(left(*packet))
                 assert left(*packet) == right(*packet), (number, turn, before, after, packet)
     assert verdicts == {0, 1, 5, 6, 7, 8, 9}
+
+
+@pytest.mark.parametrize("offset", [0, 4, 20, 60])
+def test_an_index_that_was_loaded_at_before_takes_a_constant_offset(offset: int) -> None:
+    """AVS tells its length in 32 bits: X + 20 could wrap, but for the load at X that every way passes."""
+    text = f"ether dst 01:00:0c:cc:cc:cc and ether[{offset}:2] == 0x2000"
+    assert differs(text, 163) is None

@@ -100,7 +100,7 @@ def _machine_code(insns: Sequence[ClassicInsn]) -> list[str]:
     try:
         import capstone
     except ImportError:
-        raise MissingDependency("listing machine code (capstone)", extra="dev") from None
+        raise MissingDependency("listing machine code (--native)", extra="native") from None
     modes = {
         "x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
         "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),

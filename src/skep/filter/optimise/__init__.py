@@ -18,7 +18,6 @@ from skep.filter.ir import Block, walk
 from skep.filter.optimise.branches import pull_up, thread
 from skep.filter.optimise.graph import (
     Node,
-    atoms_of,
     blocks_of,
     find_dominators,
     find_in_edges,
@@ -69,7 +68,7 @@ def optimise(root: Block) -> Block:
 
 def _exact(root: Block, careless: bool = False, patient: bool = False) -> Block:
     nodes = nodes_of(root)
-    numbering = Simplifier(atoms_of(nodes), careless, patient)
+    numbering = Simplifier(nodes, careless, patient)
     _loop(nodes[0], nodes, numbering, alter=False)
     _loop(nodes[0], nodes, numbering, alter=True)
     intern(nodes[0])

@@ -16,6 +16,7 @@ from skep.filter.optimise.graph import (
     Values,
     X,
     atom_defined,
+    atoms_of,
     atoms_used,
     rejects,
 )
@@ -49,6 +50,8 @@ _X_WHEN_A_IS_ZERO = frozenset({c.BPF_ADD, c.BPF_OR, c.BPF_XOR})
 _ZERO_WHEN_A_IS_ZERO = frozenset({c.BPF_MUL, c.BPF_AND, c.BPF_LSH, c.BPF_RSH})
 #: Nodes of more statements lose those that were deleted at once.
 _LONG = 500
+#: No packet that is filtered has more bytes.
+_LONGEST_PACKET = 0x7FFFFFFF
 
 
 class Simplifier(Numbering):
@@ -58,10 +61,11 @@ class Simplifier(Numbering):
     by a constant zero is left in the code, where it rejects, instead of being refused.
     """
 
-    __slots__ = ("careless", "patient")
+    __slots__ = ("careless", "nodes", "patient")
 
-    def __init__(self, atoms: int, careless: bool = False, patient: bool = False) -> None:
-        super().__init__(atoms)
+    def __init__(self, nodes: list[Node], careless: bool = False, patient: bool = False) -> None:
+        super().__init__(atoms_of(nodes))
+        self.nodes = nodes
         self.careless = careless
         self.patient = patient
 
@@ -323,7 +327,20 @@ class Simplifier(Numbering):
             if other is stmt:
                 break
             self.run([other], row)
-        return self.bound(row[X])
+        found = self.bound(row[X])
+        return _LONGEST_PACKET if found == MAX and self._was_index(node, row[X]) else found
+
+    def _was_index(self, node: Node, number: int) -> bool:
+        """Whether a load on every way to the node was at this value of X, which is then within the packet."""
+        for other in self.nodes:
+            if other is node or not node.dom >> other.number & 1:
+                continue
+            row = list(other.entry_tru)
+            for stmt in other.stmts:
+                if stmt[0] & 0xE7 == c.BPF_LD | c.BPF_IND and row[X] == number:
+                    return True
+                self.run([stmt], row)
+        return False
 
     def _x_read_later(self, node: Node, load: list[int]) -> bool:
         """Whether X as it is after ``load`` is read in the node."""
