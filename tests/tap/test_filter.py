@@ -188,3 +188,14 @@ def test_what_is_no_packet_is_refused() -> None:
 def test_lengths_that_mean_no_match(snaplen: int) -> None:
     with pytest.raises(FilterSyntaxError, match="snapshot length"):
         skep.Filter("tcp", snaplen=snaplen)
+
+
+def test_arguments_of_another_type_are_refused_by_name() -> None:
+    for wrong in (None, 5, b"tcp"):
+        with pytest.raises(TypeError, match="an expression is a str"):
+            skep.Filter(wrong)  # type: ignore[arg-type]
+        for call in (skep.Filter("tcp").attach, skep.Filter("tcp").detach):
+            with pytest.raises(TypeError, match=r"a socket\.socket, not"):
+                call(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a snapshot length is an int"):
+        skep.Filter("tcp", snaplen="96")  # type: ignore[arg-type]

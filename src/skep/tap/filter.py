@@ -249,6 +249,10 @@ class Filter:
         scoped_tunnels: bool = False,
         ipv6_transport: bool = False,
     ) -> None:
+        if not isinstance(expression, str):
+            raise TypeError(f"an expression is a str, not {type(expression).__name__}")
+        if not isinstance(snaplen, int):
+            raise TypeError(f"a snapshot length is an int, not {type(snaplen).__name__}")
         number = _number(linktype)
         self.recipe = Recipe(
             expression,
@@ -326,6 +330,7 @@ class Filter:
 
         from skep.tap.attach import attach
 
+        _a_socket(sock)
         live = sock.family == sockets.AF_PACKET
         return attach(sock, self.recipe.compile(self.linktype, self.snaplen, live=live))
 
@@ -337,6 +342,7 @@ class Filter:
         """
         from skep.tap.attach import detach
 
+        _a_socket(sock)
         detach(sock)
 
     def explain(self) -> str:
@@ -355,6 +361,13 @@ class Filter:
         return (
             f"Filter({self.expression!r}, linktype={linktypes.name(self.linktype)!r}, {len(self.cbpf)} insns)"
         )
+
+
+def _a_socket(sock: object) -> None:
+    import socket as sockets
+
+    if not isinstance(sock, sockets.socket):
+        raise TypeError(f"a filter is attached to a socket.socket, not {type(sock).__name__}")
 
 
 def _number(linktype: int | str | None) -> int | None:
