@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 VERBS = {"probe": "skep.cli.feature:probe", "list_builtins": "skep.cli.feature:list_builtins"}
 
 USAGE = """\
-usage: skep feature probe [{ kernel | dev NAME }] [full]
+usage: skep feature probe [{ kernel | dev NAME }] [full] [unprivileged] [macros [prefix PREFIX]]
        skep feature list_builtins { prog_types | map_types | attach_types | link_types | helpers }
 
-full: helpers, too, that leave a word in the kernel's log when a program that has them is loaded.
+full: helpers, too, that leave a word in the kernel's log when a program that has them is loaded;
+unprivileged: as a user without capabilities; macros: as C preprocessor macros.
 """
 
 _PRIVILEGED_SYSCTL = "/proc/sys/kernel/unprivileged_bpf_disabled"
@@ -103,7 +104,8 @@ def main(argv: Sequence[str]) -> int:
 
 def probe(call: Call, words: Words) -> None:
     device: int | None = None
-    full = False
+    full = unprivileged = macros = False
+    prefix = ""
     while words:
         if words.accept("kernel"):
             continue
@@ -115,11 +117,29 @@ def probe(call: Call, words: Words) -> None:
                 raise SkepError(f"no interface {name}") from None
         elif words.accept("full"):
             full = True
-        elif words.next_is("macros", "prefix", "unprivileged"):
-            raise SkepError(f"feature probe {words.peek()}: not supported")
+        elif words.accept("unprivileged"):
+            unprivileged = True
+        elif words.accept("macros"):
+            macros = True
+        elif macros and words.accept("prefix"):
+            prefix = words.take("PREFIX")
         else:
-            raise Usage(f"expected kernel, dev or full, got {words.peek()!r}")
+            raise Usage(f"expected kernel, dev, full, unprivileged or macros, got {words.peek()!r}")
+    if macros and call.json:
+        raise Usage("macros are no JSON")
+    if unprivileged:
+        _drop_capabilities()
     sections = _device(call, device) if device is not None else _kernel(call, full)
+    if macros:
+        from skep.cli.feature_macros import macros as as_macros
+        from skep.uapi.helpers import helpers
+
+        asked = [
+            f"bpf_{row.name}" for number, row in helpers().items() if number and (full or number not in _LOUD)
+        ]
+        for text in as_macros(sections, prefix, asked):
+            call.write(text)
+        return
     if call.json:
         call.emit({key: {name: value for name, value, _ in rows} for _, key, rows in sections})
         return
@@ -128,6 +148,18 @@ def probe(call: Call, words: Words) -> None:
         for _, _, line in rows:
             call.write(line + "\n")
     call.write("\n")
+
+
+def _drop_capabilities() -> None:
+    """Go on without any capability; they do not come back."""
+    from skep.linux.calls import Pinned, syscall
+
+    pinned = Pinned()
+    header = (0x20080522).to_bytes(4, "little") + bytes(4)
+    number = {"x86_64": 126}.get(os.uname().machine, 91)
+    _, code = syscall(number, pinned(header), pinned(bytes(24)))
+    if code:
+        raise KernelError(code, f"dropping capabilities: {os.strerror(code)}", cmd="capset")
 
 
 def _kernel(call: Call, full: bool) -> Iterator[Section]:
