@@ -86,6 +86,14 @@ def main(ctx: bpf.Xdp) -> int:
     out[12] = x
     out[13] = min(n, 5, total) + max((1, 2)) + abs(-3)
     out[14] = -7 // 2 * 1000 + -7 % 3
+    for at, w in enumerate(WORDS, start=1):
+        out[15] += at * w
+    for x, y in zip((1, 2), WORDS):
+        out[15] += x * y * 100
+    cells = bpf.array(u32, 3)
+    cells[2] = 4
+    for at, cell in enumerate(cells):
+        out[15] += 10_000 * at * cell
     return bpf.XDP_PASS
 
 def sum_of_squares(n: u32, *, start: u32 = 0) -> u64:
@@ -95,8 +103,8 @@ def sum_of_squares(n: u32, *, start: u32 = 0) -> u64:
     return total
 """
     with run(tmp_path, text) as obj:
-        got = [obj.out[i] for i in range(15)]
-    assert got == [97, 24, 5, 6, -1, 402, 1, 130, 10 + 11 + 20 + 21 + 22, 15, 1, 7, 4, 10, -3998]
+        got = [obj.out[i] for i in range(16)]
+    assert got == [97, 24, 5, 6, -1, 402, 1, 130, 10 + 11 + 20 + 21 + 22, 15, 1, 7, 4, 10, -3998, 82350]
 
 
 def test_structs(tmp_path: Path) -> None:

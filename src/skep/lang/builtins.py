@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skep.lang import arith, callbacks
 from skep.lang.arguments import named, positional
-from skep.lang.loops import RangeValue
+from skep.lang.loops import Enumerated, RangeValue
 from skep.lang.values import BUILTIN, INT, OBJECT, TEXT, TUPLE, PtrType, Type, Value
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ _HINTS = {
     "set": "declare a map: bpf.Hash(K, u8)",
     "sum": "write a for loop",
     "sorted": "sort in Python, after reading",
-    "enumerate": "for i in range(...): x = array[i]",
-    "zip": "for i in range(...): x = a[i]; y = b[i]",
     "isinstance": "types are known while compiling",
     "sizeof": "bpf.sizeof(T)",
 }
@@ -53,7 +51,9 @@ class RangeType(Type):
     name = "a range"
 
     def contains(self, c: Walker, v: Value, item: Value, node: ast.AST) -> Value:
-        span: RangeValue = v.obj
+        span = v.obj
+        if not isinstance(span, RangeValue):
+            raise c.error(node, "'in' does not work with enumerate()", "compare in a loop")
         if span.step != 1:
             raise c.error(node, "'in range(...)' works with a step of 1", "compare with % as well")
         low = c.compare(ast.GtE(), item, span.start, node)
@@ -70,6 +70,27 @@ def _range(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     for side in (start, stop):
         arith.sign(c, side, node)
     return Value(RangeType(), obj=RangeValue(start, stop, step))
+
+
+def _enumerate(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    given = named(c, "enumerate", ("of", "start"), 1, args, kwargs, node)
+    start = c.as_int(given["start"], node).const if "start" in given else 0
+    if start is None:
+        raise c.error(node, "enumerate() starts with a constant", "add the number in the loop")
+    of = given["of"]
+    items = of.type.items(c, of, node)
+    if items is not None:
+        return c.tuple([c.tuple([c.int_const(i), item]) for i, item in enumerate(items, start)])
+    if not isinstance(of.type, PtrType) or of.type.nullable:
+        raise c.error(node, f"{of.type.name} cannot be looped over", "enumerate a tuple or an array")
+    return Value(RangeType(), obj=Enumerated(of, start))
+
+
+def _zip(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    rows = [arg.type.items(c, arg, node) for arg in args]
+    if kwargs or not rows or None in rows:
+        raise c.error(node, "zip() takes tuples in a program", "for i in range(...): x = a[i]; y = b[i]")
+    return c.tuple([c.tuple(list(row)) for row in zip(*(row or [] for row in rows), strict=False)])
 
 
 def _unroll(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
@@ -178,6 +199,8 @@ def _tuple(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST
 
 _PYTHON: dict[str, Builtin] = {
     "range": _range,
+    "enumerate": _enumerate,
+    "zip": _zip,
     "len": _len,
     "int": _int,
     "bool": _bool,

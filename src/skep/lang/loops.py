@@ -36,6 +36,14 @@ class RangeValue:
         self.counted_by_kernel = counted_by_kernel
 
 
+class Enumerated:
+    """``enumerate(array)``."""
+
+    def __init__(self, array: Value, start: int) -> None:
+        self.array = array
+        self.start = start
+
+
 def _settle(c: Walker, walk: Callable[[Env], list[Env]]) -> Env:
     """The variables at the head of a loop: ``walk`` walks its body from an environment, and gives those
     with which it comes back to the head."""
@@ -177,6 +185,10 @@ def _bounded(c: Walker, node: ast.While) -> None:
 
 def for_(c: Walker, node: ast.For) -> None:
     source = c.expr(node.iter)
+    if isinstance(source.obj, Enumerated):
+        length = source.obj.array.type.length(c, source.obj.array, node.iter)
+        _counted(c, node, RangeValue(c.int_const(0), length, 1), source)
+        return
     if isinstance(source.obj, RangeValue):
         span = source.obj
         counts = _constants(span)
@@ -338,7 +350,13 @@ def _turn(c: Walker, node: ast.For, loop: Loop, index: Value, array: Value | Non
     """One turn: the variable gets its value, the body is walked."""
     from skep.lang.stmts import assign
 
-    item = index if array is None else array.type.item(c, array, index, node)
+    item = index
+    if array is not None and isinstance(array.obj, Enumerated):
+        of = array.obj.array
+        number = c.binary(ast.Add(), index, c.int_const(array.obj.start), node)
+        item = c.tuple([number, of.type.item(c, of, index, node)])
+    elif array is not None:
+        item = array.type.item(c, array, index, node)
     assign(c, node.target, item, node)
     return _body(c, loop, node.body)
 

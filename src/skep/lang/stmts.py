@@ -126,7 +126,11 @@ def _annotated(c: Walker, node: ast.AnnAssign) -> None:
             raise c.error(
                 node.value, f"{value.type.name} is no {storage.name}", "change the annotation, or the value"
             )
-    if storage is not None and storage.scalar and not c.is_number(value) and value.type is not NONE:
+    if storage is not None and storage.scalar and not c.is_number(value):
+        if value.type is NONE:
+            raise c.error(
+                node.value, f"a {storage.name} is never None", "start with a number, or leave the type out"
+            )
         if value.type.nullable:
             c.refuse_none(value, node.value)
         raise c.error(
@@ -163,13 +167,17 @@ def _delete(c: Walker, node: ast.Delete) -> None:
             owner = expr(c, target.value)
             owner.type.del_item(c, owner, expr(c, target.slice), target)
         elif isinstance(target, ast.Name):
+            expr(c, ast.copy_location(ast.Name(target.id, ast.Load()), target))
             c.env.pop(c.scope.prefix + target.id, None)
         else:
             raise c.error(target, "only elements of maps are deleted", "del table[key]")
 
 
 def _global(c: Walker, node: ast.Global) -> None:
-    return  # the compiler of Python itself has taken the names out of the locals
+    # The compiler of Python itself has taken the names out of the locals already.
+    for name in node.names:
+        if name not in c.scope.globals:
+            raise c.error(node, f"{name} is no global of the module", f"declare it: {name}: u64 = bpf.var(0)")
 
 
 # --- paths --------------------------------------------------------------------------------------------

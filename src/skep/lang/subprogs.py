@@ -33,10 +33,14 @@ def call(c: Walker, obj: Subprog, args: list[Value], kwargs: dict[str, Value], n
     if any(scope.fn is obj.fn for scope in c.scopes) or obj in c.unit.compiling:
         raise c.error(node, f"{obj.__name__}() calls itself: programs have no recursion", "write a loop")
     given = bind_arguments(c, obj.fn, args, kwargs, node)
-    made = c.unit.subprog(obj) or compile_subprog(c.unit, obj, c)
+    made = c.unit.subprog(obj) or compile_subprog(c.unit, obj, c, dict(given))
     operands = []
     for (name, storage, nullable), (_, value) in zip(made.params, given, strict=True):
         if storage is None:
+            if value.type.llvm != "ptr":
+                raise c.error(
+                    node, f"{value.type.name} is no pointer of the kernel's", f"see parameter {name!r}"
+                )
             operands.append(f"ptr {value.ir}")
         elif storage.scalar:
             number = c.as_int(value, node, f"parameter {name!r} of {obj.__name__}()")
@@ -75,8 +79,11 @@ def _reference(c: Walker, value: Value, storage: Storage, nullable: bool, name: 
     return value.ir
 
 
-def compile_subprog(unit: Unit, obj: Subprog, caller: Walker | None) -> Made:
-    """Compile a subprogram into the unit."""
+def compile_subprog(
+    unit: Unit, obj: Subprog, caller: Walker | None, kinds: dict[str, Value] | None = None
+) -> Made:
+    """Compile a subprogram into the unit. ``kinds`` are the arguments of its first call: contexts and objects
+    of the kernel are of their types."""
     from skep.lang.walk import Walker
 
     fn: Any = obj.fn
@@ -92,11 +99,15 @@ def compile_subprog(unit: Unit, obj: Subprog, caller: Walker | None) -> Made:
         if record is None:
             raise file.error(arg, f"parameter {arg.arg!r} of a subprogram needs a type", f"{arg.arg}: u64")
         if type(record).__name__ == "Named":
-            raise file.error(
-                arg,
-                "a subprogram takes numbers and references to structs",
-                "leave @bpf.subprog out: it is inlined",
-            )
+            if kinds is None or obj.global_:
+                raise file.error(
+                    arg,
+                    f"parameter {arg.arg!r} is the kernel's, and only its callers know what it is",
+                    "leave global_=True out",
+                )
+            params.append((arg.arg, None, nullable))
+            described.append((arg.arg, unit.di.pointer("null")))
+            continue
         c.scopes.append(probe)
         of = unit.storage(record, c, arg)
         c.scopes.pop()
@@ -126,6 +137,12 @@ def compile_subprog(unit: Unit, obj: Subprog, caller: Walker | None) -> Made:
     c.scopes.append(scope)
     c.at(tree, force=True)
     for i, (name, kept, optional) in enumerate(params):
+        if kept is None:
+            assert kinds is not None and caller is not None
+            if kinds[name].ir == caller.ctx:
+                c.ctx = f"%a{i}"
+            c.bind(name, Value(kinds[name].type, f"%a{i}", obj=kinds[name].obj), tree)
+            continue
         _bind(c, name, kept, optional, f"%a{i}", tree, own=obj.global_)
     unit.body(c, tree)
     unit.compiling.pop()
