@@ -341,3 +341,20 @@ def test_weak_kernel_functions_that_are_not_there() -> None:
         assert obj.kernel.prog_test_run(obj.guarded.fd, bytes(64)).retval == 5
     with pytest.raises(UnresolvedSymbol, match="'bpf_nor_this_one', a function that this kernel lacks"):
         skep.load(path, programs=["unguarded"])
+
+
+def test_kernel_functions_of_another_prototype() -> None:
+    """As for libbpf: a weak one of another type is not there, a strong one is refused."""
+    path = build("flavours")
+    kernel = LinuxKernel()
+    if kernel.version < (6, 2):
+        oracles.absent("a kernel with bpf_task_acquire (6.2)")
+    with skep.load(path) as obj:
+        obj.which.run(bytes(64))
+        assert obj.bss.there == 0b110001
+    with pytest.raises(UnresolvedSymbol, match="'bpf_task_release' has another prototype"):
+        skep.load(path, programs=["wrong"])
+    with pytest.raises(UnresolvedSymbol, match="__per_cpu_offset"):
+        skep.load(path, programs=["typed"])
+    if kernel.version >= (6, 3):  # a struct that is only declared will do
+        skep.load(path, programs=["declared"]).close()

@@ -101,7 +101,9 @@ class ExternTable:
             return self._found[extern.name]
         wanted = _VAR if extern.kind == "ksym_var" else _FUNC
         found: tuple[int, int] | None = None
-        name = extern.name.split("___")[0]
+        where: Btf | None = None
+        # kfuncs have flavours, of which one whose prototype the kernel's agrees with is there
+        name = extern.name.split("___")[0] if wanted == _FUNC else extern.name
         try:
             id = self.target.btf.find(name, wanted)
         except BtfError:
@@ -109,17 +111,36 @@ class ExternTable:
                 raise
             id = None
         if id is not None:
-            found = id, -1
+            found, where = (id, -1), self.target.btf
         else:
             for _, fd, btf in self.modules():
                 id = btf.find(name, wanted)
                 if id is not None:
-                    found = id, fd
+                    found, where = (id, fd), btf
                     break
+        if found is not None and where is not None and not self._agrees(extern, where, found[0]):
+            if wanted == _VAR or not extern.weak:
+                what = "prototype" if wanted == _FUNC else "type"
+                raise UnresolvedSymbol(
+                    f"{self.spec.path or self.spec.name}: the kernel's {extern.name!r} has another {what} "
+                    "than the object declares"
+                )
+            found = None
         if found is None and not extern.weak:
             raise self._missing(extern, "the kernel's BTF")
         self._found[extern.name] = found
         return found
+
+    def _agrees(self, extern: Extern, btf: Btf, id: int) -> bool:
+        """Whether the kernel's variable or function ``id`` is of the type that the object declares."""
+        from skep.obj.core_match import types_agree
+
+        local = self.spec.btf
+        if local is None:
+            return True
+        mine, theirs = local.resolve(extern.type_id), btf.resolve(btf[id][2])
+        # Weak ones ask whether the kernel has just this; for others a declared struct says enough.
+        return types_agree(local, mine, btf, theirs, forward=not extern.weak)
 
     def modules(self) -> list[tuple[str, int, Btf]]:
         """(name, descriptor, types) of the loaded modules that have BTF."""

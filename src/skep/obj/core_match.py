@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _ENUMS: Final = (t.ENUM, t.ENUM64)
 _COMPOSITES: Final = (t.STRUCT, t.UNION)
-_MAX_LEVELS: Final = 32
+MAX_LEVELS: Final = 32
 
 
 def match(local: Spec, btf: Btf, id: int) -> Spec | str:
@@ -33,9 +33,9 @@ def match(local: Spec, btf: Btf, id: int) -> Spec | str:
     found = Spec(btf, id, local.kind)
     if local.kind in TYPE_KINDS:
         if local.kind == TYPE_MATCHES:
-            fits = _types_match(local.btf, local.root, btf, id, False, _MAX_LEVELS)
+            fits = _types_match(local.btf, local.root, btf, id, False, MAX_LEVELS)
         else:
-            fits = _types_agree(local.btf, local.root, btf, id, _MAX_LEVELS)
+            fits = types_agree(local.btf, local.root, btf, id, MAX_LEVELS)
         return found if fits else f"the target's {btf.describe(id)} differs"
     if local.kind in (ENUM_EXISTS, ENUM_VALUE):
         return _match_enumerator(local, found)
@@ -145,15 +145,22 @@ def _fields_agree(local: Btf, local_id: int, btf: Btf, id: int) -> bool:
         local_id, id = ours[2], theirs[2]
 
 
-def _types_agree(local: Btf, local_id: int, btf: Btf, id: int, level: int) -> bool:
-    """Whether root types stand for each other (existence and size): kinds, through pointers and arrays."""
+def types_agree(
+    local: Btf, local_id: int, btf: Btf, id: int, level: int = MAX_LEVELS, *, forward: bool = False
+) -> bool:
+    """Whether root types stand for each other (existence and size): kinds, through pointers and arrays.
+
+    With ``forward`` a struct that is only declared stands for one that is defined, which libbpf refuses.
+    """
     if level <= 0:
-        raise CoreReloError(f"types nested more than {_MAX_LEVELS} deep cannot be compared")
+        raise CoreReloError(f"types nested more than {MAX_LEVELS} deep cannot be compared")
     if not same_kind(local[local_id], btf[id]):
         return False
-    for _ in range(_MAX_LEVELS):
+    for _ in range(MAX_LEVELS):
         ours, theirs = local[local.resolve(local_id)], btf[btf.resolve(id)]
         kind = ours[0]
+        if forward and t.FWD in (kind, theirs[0]) and {kind, theirs[0]} <= {t.FWD, t.STRUCT, t.UNION}:
+            return True
         if not same_kind(ours, theirs):
             return False
         if kind in (t.VOID, t.STRUCT, t.UNION, t.FWD) or kind in _ENUMS:
@@ -166,12 +173,13 @@ def _types_agree(local: Btf, local_id: int, btf: Btf, id: int, level: int) -> bo
             if len(ours.params) != len(theirs.params):
                 return False
             for one, other in zip(ours.params, theirs.params, strict=True):
-                if not _types_agree(local, local.resolve(one.type), btf, btf.resolve(other.type), level - 1):
+                mine, other_id = local.resolve(one.type), btf.resolve(other.type)
+                if not types_agree(local, mine, btf, other_id, level - 1, forward=forward):
                     return False
             local_id, id = ours.type, theirs.type
         else:
             return False
-    raise CoreReloError(f"types nested more than {_MAX_LEVELS} deep cannot be compared")
+    raise CoreReloError(f"types nested more than {MAX_LEVELS} deep cannot be compared")
 
 
 def _same_name(ours: str, theirs: str) -> bool:
@@ -186,8 +194,8 @@ def _types_match(local: Btf, local_id: int, btf: Btf, id: int, behind: bool, lev
     ``behind`` a pointer, names and kinds of structs suffice.
     """
     if level <= 0:
-        raise CoreReloError(f"types nested more than {_MAX_LEVELS} deep cannot be compared")
-    for _ in range(_MAX_LEVELS):
+        raise CoreReloError(f"types nested more than {MAX_LEVELS} deep cannot be compared")
+    for _ in range(MAX_LEVELS):
         ours, theirs = local[local.resolve(local_id)], btf[btf.resolve(id)]
         if not _same_name(ours.name, theirs.name):
             return False
@@ -224,7 +232,7 @@ def _types_match(local: Btf, local_id: int, btf: Btf, id: int, behind: bool, lev
             local_id, id = ours.type, theirs.type
         else:
             return False
-    raise CoreReloError(f"types nested more than {_MAX_LEVELS} deep cannot be compared")
+    raise CoreReloError(f"types nested more than {MAX_LEVELS} deep cannot be compared")
 
 
 def _enums_match(ours: t.Type, theirs: t.Type) -> bool:
