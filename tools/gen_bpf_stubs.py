@@ -23,6 +23,8 @@ from skep.lang.contexts_fields import BOUNDS, NAMES, ORDER, POINTERS, WRITABLE
 from skep.lang.helpers_call import _BASE, _CALLER_BUFFERS, prototype
 from skep.lang.kernel_types import BtfStruct, KArray, KernelType, KField, KInt, KPtr, KStruct, Types
 from skep.lang.kfuncs import _RETURN_NULL
+from skep.lang.kfuncs import _is_context as is_context
+from skep.lang.kfuncs import _is_number as is_number
 from skep.uapi import availability
 from skep.uapi.contexts import CONTEXTS
 from skep.uapi.enums import ProgType
@@ -364,11 +366,11 @@ def gen_events(names: Names, formats: dict[str, list[str]]) -> str:
                     lines.append(f"    {field.name}: {names.of(field.type)}")
             out += unshadowed(lines, aliases) or ["    pass"]
     for id in sorted(set(iterators(names.types.btf))):
-        kind = names.types.of(id)
-        assert isinstance(kind, BtfStruct)
-        target = kind.local.removeprefix("bpf_iter__")
-        out += ["", f"class Iter{camel(target)}(Context):", f'    """struct {kind.local}."""', ""]
-        for field in fields(kind):
+        context = names.types.of(id)
+        assert isinstance(context, BtfStruct)
+        target = context.local.removeprefix("bpf_iter__")
+        out += ["", f"class Iter{camel(target)}(Context):", f'    """struct {context.local}."""', ""]
+        for field in fields(context):
             if field.name == "meta":
                 out.append("    meta: bpf_iter_meta")
             else:
@@ -398,6 +400,7 @@ def helper_signature(number: int, name: str) -> tuple[str, str]:
         return "*args: Any, **kwargs: Any", "Any"
     params: list[str] = []
     outputs: list[str] = []
+    keyword_only: list[str] = []
     arguments = [x for x in found.args if x.kind & _BASE != a.ARG_DONTCARE]
     names = [p.name for p in c_proto.params] + [f"arg{i}" for i in range(5)]
     at, optional, sized_any = 0, False, False
@@ -430,11 +433,15 @@ def helper_signature(number: int, name: str) -> tuple[str, str]:
             continue
         if (
             kind == a.ARG_PTR_TO_MEM
-            and arg.kind & kinds.MEM_UNINIT
+            and (arg.kind & kinds.MEM_UNINIT or arg.kind & kinds.MEM_FIXED_SIZE)
             and param in [p.name for p in c_proto.params]
         ):
             record = next(p for p in c_proto.params if p.name == param)
             if not arg.btf and "bpf_" not in record.type:
+                if not arg.kind & kinds.MEM_UNINIT:
+                    keyword_only.append(f"{param}: int = 0")
+                    if not arg.kind & kinds.MEM_WRITE:
+                        continue
                 outputs.append("int")
                 continue
         if kind in (
@@ -453,7 +460,9 @@ def helper_signature(number: int, name: str) -> tuple[str, str]:
         optional = optional or (nullable and at == len(arguments))
         params.append(f"{param}: Any" + (" = None" if optional else ""))
     if sized_any:
-        params.append("size: int = ...")
+        keyword_only.append("size: int = ...")
+    if keyword_only:
+        params += ["*", *keyword_only]
     return ", ".join(params), helper_result(found, c_proto.result, outputs)
 
 
@@ -490,9 +499,9 @@ def gen_helpers(names: Names) -> str:
     for number, helper in helpers().items():
         if helper.name in SKIP:
             continue
-        params, result = helper_signature(number, helper.name)
+        signature, result = helper_signature(number, helper.name)
         out += [
-            f"def {helper.name}({params}) -> {result}:",
+            f"def {helper.name}({signature}) -> {result}:",
             f'    """bpf_{helper.name}, Linux {helper.since}: {helper.prototype}"""',
             "",
         ]
@@ -505,13 +514,20 @@ def gen_helpers(names: Names) -> str:
         if found is None or name in seen or not ok(name):
             continue
         seen.add(name)
-        params = []
+        params: list[str] = []
+        has_outputs = False
         for param, kind in found[0]:
             if param.endswith(("__prog", "__ign", "__sz", "__szk")):
                 continue
-            word = "int" if isinstance(kind, KInt) else "Any"
+            if is_context(kind):
+                continue
             if not ok(param):
                 param = f"arg{len(params)}"
+            if is_number(kind):
+                has_outputs = True
+                params.append(f"{param}: Any = ...")
+                continue
+            word = "int" if isinstance(kind, KInt) else "Any"
             params.append(f"{param}: {word}" + (" = None" if param.endswith(("__opt", "__nullable")) else ""))
         if any("=" in p for p in params):  # what follows a default has one
             first = next(i for i, p in enumerate(params) if "=" in p)
@@ -519,6 +535,8 @@ def gen_helpers(names: Names) -> str:
         result = names.of(found[1]) if isinstance(found[1], (KInt, KPtr)) else "None"
         if name in _RETURN_NULL and result != "Any":
             result += " | None"
+        if has_outputs:
+            result = "Any"
         out += [f"def {name}({', '.join(params)}) -> {result}:", f'    """kfunc {name}."""', ""]
     text = "\n".join(out)
     if "Pointer[" in text:

@@ -20,7 +20,7 @@ def map_update_elem(map: Any, key: Any, value: Any, flags: int = 0) -> int:
 def map_delete_elem(map: Any, key: Any) -> int:
     """bpf_map_delete_elem, Linux 3.19: long bpf_map_delete_elem(struct bpf_map *map, const void *key)"""
 
-def probe_read(dst: Any, unsafe_ptr: Any, size: int = ...) -> int:
+def probe_read(dst: Any, unsafe_ptr: Any, *, size: int = ...) -> int:
     """bpf_probe_read, Linux 4.1: long bpf_probe_read(void *dst, u32 size, const void *unsafe_ptr)"""
 
 def ktime_get_ns() -> int:
@@ -32,7 +32,7 @@ def get_prandom_u32() -> int:
 def get_smp_processor_id() -> int:
     """bpf_get_smp_processor_id, Linux 4.1: u32 bpf_get_smp_processor_id(void)"""
 
-def skb_store_bytes(offset: int, from_: Any, flags: int = 0, size: int = ...) -> int:
+def skb_store_bytes(offset: int, from_: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_skb_store_bytes, Linux 4.1: long bpf_skb_store_bytes(struct sk_buff *skb, u32 offset, const void *from, u32 len, u64 flags)"""
 
 def l3_csum_replace(offset: int, from_: int, to: int, size: int) -> int:
@@ -53,7 +53,7 @@ def get_current_pid_tgid() -> int:
 def get_current_uid_gid() -> int:
     """bpf_get_current_uid_gid, Linux 4.2: u64 bpf_get_current_uid_gid(void)"""
 
-def get_current_comm(buf: Any, size: int = ...) -> int:
+def get_current_comm(buf: Any, *, size: int = ...) -> int:
     """bpf_get_current_comm, Linux 4.2: long bpf_get_current_comm(void *buf, u32 size_of_buf)"""
 
 def get_cgroup_classid() -> int:
@@ -80,19 +80,19 @@ def redirect(ifindex: int, flags: int = 0) -> int:
 def get_route_realm() -> int:
     """bpf_get_route_realm, Linux 4.4: u32 bpf_get_route_realm(struct sk_buff *skb)"""
 
-def perf_event_output(map: Any, flags: int = 0, data: Any = None, size: int = ...) -> int:
+def perf_event_output(map: Any, flags: int = 0, data: Any = None, *, size: int = ...) -> int:
     """bpf_perf_event_output, Linux 4.4: long bpf_perf_event_output(void *ctx, struct bpf_map *map, u64 flags, void *data, u64 size)"""
 
-def skb_load_bytes(offset: int, to: Any, size: int = ...) -> int:
+def skb_load_bytes(offset: int, to: Any, *, size: int = ...) -> int:
     """bpf_skb_load_bytes, Linux 4.5: long bpf_skb_load_bytes(const void *skb, u32 offset, void *to, u32 len)"""
 
 def get_stackid(map: Any, flags: int = 0) -> int:
     """bpf_get_stackid, Linux 4.6: long bpf_get_stackid(void *ctx, struct bpf_map *map, u64 flags)"""
 
-def csum_diff(from_: Any = None, to: Any = None, seed: int = 0, size: int = ...) -> int:
+def csum_diff(from_: Any = None, to: Any = None, seed: int = 0, *, size: int = ...) -> int:
     """bpf_csum_diff, Linux 4.6: s64 bpf_csum_diff(__be32 *from, u32 from_size, __be32 *to, u32 to_size, __wsum seed)"""
 
-def skb_get_tunnel_opt(opt: Any, size: int = ...) -> int:
+def skb_get_tunnel_opt(opt: Any, *, size: int = ...) -> int:
     """bpf_skb_get_tunnel_opt, Linux 4.6: long bpf_skb_get_tunnel_opt(struct sk_buff *skb, void *opt, u32 size)"""
 
 def skb_set_tunnel_opt(skb: Any, opt: Any) -> int:
@@ -113,7 +113,7 @@ def get_hash_recalc() -> int:
 def get_current_task() -> int:
     """bpf_get_current_task, Linux 4.8: u64 bpf_get_current_task(void)"""
 
-def probe_write_user(dst: Any, src: Any, size: int = ...) -> int:
+def probe_write_user(dst: Any, src: Any, *, size: int = ...) -> int:
     """bpf_probe_write_user, Linux 4.8: long bpf_probe_write_user(void *dst, const void *src, u32 len)"""
 
 def current_task_under_cgroup(map: Any, index: int) -> int:
@@ -140,7 +140,7 @@ def skb_change_head(len: int, flags: int = 0) -> int:
 def xdp_adjust_head(delta: int) -> int:
     """bpf_xdp_adjust_head, Linux 4.10: long bpf_xdp_adjust_head(struct xdp_buff *xdp_md, int delta)"""
 
-def probe_read_str(dst: Any, unsafe_ptr: Any, size: int = ...) -> int:
+def probe_read_str(dst: Any, unsafe_ptr: Any, *, size: int = ...) -> int:
     """bpf_probe_read_str, Linux 4.11: long bpf_probe_read_str(void *dst, u32 size, const void *unsafe_ptr)"""
 
 def get_socket_cookie() -> int:
@@ -152,7 +152,7 @@ def get_socket_uid() -> int:
 def set_hash(hash: int) -> int:
     """bpf_set_hash, Linux 4.13: long bpf_set_hash(struct sk_buff *skb, u32 hash)"""
 
-def setsockopt(level: int, optname: int, optval: Any, size: int = ...) -> int:
+def setsockopt(level: int, optname: int, optval: Any, *, size: int = ...) -> int:
     """bpf_setsockopt, Linux 4.13: long bpf_setsockopt(void *bpf_socket, int level, int optname, void *optval, int optlen)"""
 
 def skb_adjust_room(len_diff: int, mode: int, flags: int = 0) -> int:
@@ -170,13 +170,13 @@ def sock_map_update(map: Any, key: Any, flags: int = 0) -> int:
 def xdp_adjust_meta(delta: int) -> int:
     """bpf_xdp_adjust_meta, Linux 4.15: long bpf_xdp_adjust_meta(struct xdp_buff *xdp_md, int delta)"""
 
-def perf_event_read_value(map: Any, flags: int = 0, buf: Any = None, size: int = ...) -> int:
+def perf_event_read_value(map: Any, flags: int = 0, buf: Any = None, *, size: int = ...) -> int:
     """bpf_perf_event_read_value, Linux 4.15: long bpf_perf_event_read_value(struct bpf_map *map, u64 flags, struct bpf_perf_event_value *buf, u32 buf_size)"""
 
-def perf_prog_read_value(buf: Any, size: int = ...) -> int:
+def perf_prog_read_value(buf: Any, *, size: int = ...) -> int:
     """bpf_perf_prog_read_value, Linux 4.15: long bpf_perf_prog_read_value(struct bpf_perf_event_data *ctx, struct bpf_perf_event_value *buf, u32 buf_size)"""
 
-def getsockopt(level: int, optname: int, optval: Any, size: int = ...) -> int:
+def getsockopt(level: int, optname: int, optval: Any, *, size: int = ...) -> int:
     """bpf_getsockopt, Linux 4.15: long bpf_getsockopt(void *bpf_socket, int level, int optname, void *optval, int optlen)"""
 
 def override_return(rc: int) -> int:
@@ -197,7 +197,7 @@ def msg_cork_bytes(bytes: int) -> int:
 def msg_pull_data(start: int, end: int, flags: int = 0) -> int:
     """bpf_msg_pull_data, Linux 4.17: long bpf_msg_pull_data(struct sk_msg_buff *msg, u32 start, u32 end, u64 flags)"""
 
-def bind(addr: Any, size: int = ...) -> int:
+def bind(addr: Any, *, size: int = ...) -> int:
     """bpf_bind, Linux 4.17: long bpf_bind(struct bpf_sock_addr *ctx, struct sockaddr *addr, int addr_len)"""
 
 def xdp_adjust_tail(delta: int) -> int:
@@ -206,13 +206,13 @@ def xdp_adjust_tail(delta: int) -> int:
 def skb_get_xfrm_state(index: int, flags: int = 0) -> tuple[int, Any]:
     """bpf_skb_get_xfrm_state, Linux 4.18: long bpf_skb_get_xfrm_state(struct sk_buff *skb, u32 index, struct bpf_xfrm_state *xfrm_state, u32 size, u64 flags)"""
 
-def get_stack(buf: Any, flags: int = 0, size: int = ...) -> int:
+def get_stack(buf: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_get_stack, Linux 4.18: long bpf_get_stack(void *ctx, void *buf, u32 size, u64 flags)"""
 
-def skb_load_bytes_relative(offset: int, to: Any, start_header: int, size: int = ...) -> int:
+def skb_load_bytes_relative(offset: int, to: Any, start_header: int, *, size: int = ...) -> int:
     """bpf_skb_load_bytes_relative, Linux 4.18: long bpf_skb_load_bytes_relative(const void *skb, u32 offset, void *to, u32 len, u32 start_header)"""
 
-def fib_lookup(params: Any, flags: int = 0, size: int = ...) -> int:
+def fib_lookup(params: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_fib_lookup, Linux 4.18: long bpf_fib_lookup(void *ctx, struct bpf_fib_lookup *params, int plen, u32 flags)"""
 
 def sock_hash_update(map: Any, key: Any, flags: int = 0) -> int:
@@ -224,16 +224,16 @@ def msg_redirect_hash(map: Any, key: Any, flags: int = 0) -> int:
 def sk_redirect_hash(map: Any, key: Any, flags: int = 0) -> int:
     """bpf_sk_redirect_hash, Linux 4.18: long bpf_sk_redirect_hash(struct sk_buff *skb, struct bpf_map *map, void *key, u64 flags)"""
 
-def lwt_push_encap(type: int, hdr: Any, size: int = ...) -> int:
+def lwt_push_encap(type: int, hdr: Any, *, size: int = ...) -> int:
     """bpf_lwt_push_encap, Linux 4.18: long bpf_lwt_push_encap(struct sk_buff *skb, u32 type, void *hdr, u32 len)"""
 
-def lwt_seg6_store_bytes(offset: int, from_: Any, size: int = ...) -> int:
+def lwt_seg6_store_bytes(offset: int, from_: Any, *, size: int = ...) -> int:
     """bpf_lwt_seg6_store_bytes, Linux 4.18: long bpf_lwt_seg6_store_bytes(struct sk_buff *skb, u32 offset, const void *from, u32 len)"""
 
 def lwt_seg6_adjust_srh(offset: int, delta: int) -> int:
     """bpf_lwt_seg6_adjust_srh, Linux 4.18: long bpf_lwt_seg6_adjust_srh(struct sk_buff *skb, u32 offset, s32 delta)"""
 
-def lwt_seg6_action(action: int, param: Any, size: int = ...) -> int:
+def lwt_seg6_action(action: int, param: Any, *, size: int = ...) -> int:
     """bpf_lwt_seg6_action, Linux 4.18: long bpf_lwt_seg6_action(struct sk_buff *skb, u32 action, void *param, u32 param_len)"""
 
 def rc_repeat() -> int:
@@ -257,10 +257,10 @@ def sk_select_reuseport(map: Any, key: Any, flags: int = 0) -> int:
 def skb_ancestor_cgroup_id(ancestor_level: int) -> int:
     """bpf_skb_ancestor_cgroup_id, Linux 4.19: u64 bpf_skb_ancestor_cgroup_id(struct sk_buff *skb, int ancestor_level)"""
 
-def sk_lookup_tcp(tuple: Any, netns: int, flags: int = 0, size: int = ...) -> Sock | None:
+def sk_lookup_tcp(tuple: Any, netns: int, flags: int = 0, *, size: int = ...) -> Sock | None:
     """bpf_sk_lookup_tcp, Linux 4.20: struct bpf_sock *bpf_sk_lookup_tcp(void *ctx, struct bpf_sock_tuple *tuple, u32 tuple_size, u64 netns, u64 flags)"""
 
-def sk_lookup_udp(tuple: Any, netns: int, flags: int = 0, size: int = ...) -> Sock | None:
+def sk_lookup_udp(tuple: Any, netns: int, flags: int = 0, *, size: int = ...) -> Sock | None:
     """bpf_sk_lookup_udp, Linux 4.20: struct bpf_sock *bpf_sk_lookup_udp(void *ctx, struct bpf_sock_tuple *tuple, u32 tuple_size, u64 netns, u64 flags)"""
 
 def sk_release(sock: Any) -> int:
@@ -302,28 +302,28 @@ def skb_ecn_set_ce() -> int:
 def get_listener_sock(sk: Any) -> Sock | None:
     """bpf_get_listener_sock, Linux 5.1: struct bpf_sock *bpf_get_listener_sock(struct bpf_sock *sk)"""
 
-def skc_lookup_tcp(tuple: Any, netns: int, flags: int = 0, size: int = ...) -> Sock | None:
+def skc_lookup_tcp(tuple: Any, netns: int, flags: int = 0, *, size: int = ...) -> Sock | None:
     """bpf_skc_lookup_tcp, Linux 5.2: struct bpf_sock *bpf_skc_lookup_tcp(void *ctx, struct bpf_sock_tuple *tuple, u32 tuple_size, u64 netns, u64 flags)"""
 
-def tcp_check_syncookie(sk: Any, iph: Any, th: Any, size: int = ...) -> int:
+def tcp_check_syncookie(sk: Any, iph: Any, th: Any, *, size: int = ...) -> int:
     """bpf_tcp_check_syncookie, Linux 5.2: long bpf_tcp_check_syncookie(void *sk, void *iph, u32 iph_len, struct tcphdr *th, u32 th_len)"""
 
-def sysctl_get_name(buf: Any, flags: int = 0, size: int = ...) -> int:
+def sysctl_get_name(buf: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_sysctl_get_name, Linux 5.2: long bpf_sysctl_get_name(struct bpf_sysctl *ctx, char *buf, size_t buf_len, u64 flags)"""
 
-def sysctl_get_current_value(buf: Any, size: int = ...) -> int:
+def sysctl_get_current_value(buf: Any, *, size: int = ...) -> int:
     """bpf_sysctl_get_current_value, Linux 5.2: long bpf_sysctl_get_current_value(struct bpf_sysctl *ctx, char *buf, size_t buf_len)"""
 
-def sysctl_get_new_value(buf: Any, size: int = ...) -> int:
+def sysctl_get_new_value(buf: Any, *, size: int = ...) -> int:
     """bpf_sysctl_get_new_value, Linux 5.2: long bpf_sysctl_get_new_value(struct bpf_sysctl *ctx, char *buf, size_t buf_len)"""
 
-def sysctl_set_new_value(buf: Any, size: int = ...) -> int:
+def sysctl_set_new_value(buf: Any, *, size: int = ...) -> int:
     """bpf_sysctl_set_new_value, Linux 5.2: long bpf_sysctl_set_new_value(struct bpf_sysctl *ctx, const char *buf, size_t buf_len)"""
 
-def strtol(buf: Any, flags: int = 0, size: int = ...) -> tuple[int, int]:
+def strtol(buf: Any, flags: int = 0, *, size: int = ...) -> tuple[int, int]:
     """bpf_strtol, Linux 5.2: long bpf_strtol(const char *buf, size_t buf_len, u64 flags, long *res)"""
 
-def strtoul(buf: Any, flags: int = 0, size: int = ...) -> tuple[int, int]:
+def strtoul(buf: Any, flags: int = 0, *, size: int = ...) -> tuple[int, int]:
     """bpf_strtoul, Linux 5.2: long bpf_strtoul(const char *buf, size_t buf_len, u64 flags, unsigned long *res)"""
 
 def sk_storage_get(map: Any, sk: Any, value: Any, flags: int = 0) -> Any:
@@ -335,22 +335,22 @@ def sk_storage_delete(map: Any, sk: Any) -> int:
 def send_signal(sig: int) -> int:
     """bpf_send_signal, Linux 5.3: long bpf_send_signal(u32 sig)"""
 
-def tcp_gen_syncookie(sk: Any, iph: Any, th: Any, size: int = ...) -> int:
+def tcp_gen_syncookie(sk: Any, iph: Any, th: Any, *, size: int = ...) -> int:
     """bpf_tcp_gen_syncookie, Linux 5.4: s64 bpf_tcp_gen_syncookie(void *sk, void *iph, u32 iph_len, struct tcphdr *th, u32 th_len)"""
 
-def skb_output(ctx: Any, map: Any, flags: int = 0, data: Any = None, size: int = ...) -> int:
+def skb_output(ctx: Any, map: Any, flags: int = 0, data: Any = None, *, size: int = ...) -> int:
     """bpf_skb_output, Linux 5.5: long bpf_skb_output(void *ctx, struct bpf_map *map, u64 flags, void *data, u64 size)"""
 
-def probe_read_user(dst: Any, unsafe_ptr: Any, size: int = ...) -> int:
+def probe_read_user(dst: Any, unsafe_ptr: Any, *, size: int = ...) -> int:
     """bpf_probe_read_user, Linux 5.5: long bpf_probe_read_user(void *dst, u32 size, const void *unsafe_ptr)"""
 
-def probe_read_kernel(dst: Any, unsafe_ptr: Any, size: int = ...) -> int:
+def probe_read_kernel(dst: Any, unsafe_ptr: Any, *, size: int = ...) -> int:
     """bpf_probe_read_kernel, Linux 5.5: long bpf_probe_read_kernel(void *dst, u32 size, const void *unsafe_ptr)"""
 
-def probe_read_user_str(dst: Any, unsafe_ptr: Any, size: int = ...) -> int:
+def probe_read_user_str(dst: Any, unsafe_ptr: Any, *, size: int = ...) -> int:
     """bpf_probe_read_user_str, Linux 5.5: long bpf_probe_read_user_str(void *dst, u32 size, const void *unsafe_ptr)"""
 
-def probe_read_kernel_str(dst: Any, unsafe_ptr: Any, size: int = ...) -> int:
+def probe_read_kernel_str(dst: Any, unsafe_ptr: Any, *, size: int = ...) -> int:
     """bpf_probe_read_kernel_str, Linux 5.5: long bpf_probe_read_kernel_str(void *dst, u32 size, const void *unsafe_ptr)"""
 
 def tcp_send_ack(tp: Any, rcv_nxt: int) -> int:
@@ -362,13 +362,13 @@ def send_signal_thread(sig: int) -> int:
 def jiffies64() -> int:
     """bpf_jiffies64, Linux 5.6: u64 bpf_jiffies64(void)"""
 
-def read_branch_records(buf: Any = None, flags: int = 0, size: int = ...) -> int:
+def read_branch_records(buf: Any = None, flags: int = 0, *, size: int = ...) -> int:
     """bpf_read_branch_records, Linux 5.7: long bpf_read_branch_records(struct bpf_perf_event_data *ctx, void *buf, u32 size, u64 flags)"""
 
 def get_ns_current_pid_tgid(dev: int, ino: int) -> tuple[int, Any]:
     """bpf_get_ns_current_pid_tgid, Linux 5.7: long bpf_get_ns_current_pid_tgid(u64 dev, u64 ino, struct bpf_pidns_info *nsdata, u32 size)"""
 
-def xdp_output(ctx: Any, map: Any, flags: int = 0, data: Any = None, size: int = ...) -> int:
+def xdp_output(ctx: Any, map: Any, flags: int = 0, data: Any = None, *, size: int = ...) -> int:
     """bpf_xdp_output, Linux 5.7: long bpf_xdp_output(void *ctx, struct bpf_map *map, u64 flags, void *data, u64 size)"""
 
 def get_netns_cookie() -> int:
@@ -383,7 +383,7 @@ def sk_assign(sk: Any, flags: int = 0) -> int:
 def ktime_get_boot_ns() -> int:
     """bpf_ktime_get_boot_ns, Linux 5.8: u64 bpf_ktime_get_boot_ns(void)"""
 
-def seq_write(m: Any, data: Any, size: int = ...) -> int:
+def seq_write(m: Any, data: Any, *, size: int = ...) -> int:
     """bpf_seq_write, Linux 5.8: long bpf_seq_write(struct seq_file *m, const void *data, u32 len)"""
 
 def sk_cgroup_id(sk: Any) -> int:
@@ -392,7 +392,7 @@ def sk_cgroup_id(sk: Any) -> int:
 def sk_ancestor_cgroup_id(sk: Any, ancestor_level: int) -> int:
     """bpf_sk_ancestor_cgroup_id, Linux 5.8: u64 bpf_sk_ancestor_cgroup_id(void *sk, int ancestor_level)"""
 
-def ringbuf_output(ringbuf: Any, data: Any, flags: int = 0, size: int = ...) -> int:
+def ringbuf_output(ringbuf: Any, data: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_ringbuf_output, Linux 5.8: long bpf_ringbuf_output(void *ringbuf, void *data, u64 size, u64 flags)"""
 
 def ringbuf_reserve(ringbuf: Any, size: int, flags: int = 0) -> Any:
@@ -425,13 +425,13 @@ def skc_to_tcp_request_sock(sk: Any) -> Any:
 def skc_to_udp6_sock(sk: Any) -> Any:
     """bpf_skc_to_udp6_sock, Linux 5.9: struct udp6_sock *bpf_skc_to_udp6_sock(void *sk)"""
 
-def get_task_stack(task: Any, buf: Any, flags: int = 0, size: int = ...) -> int:
+def get_task_stack(task: Any, buf: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_get_task_stack, Linux 5.9: long bpf_get_task_stack(struct task_struct *task, void *buf, u32 size, u64 flags)"""
 
-def load_hdr_opt(searchby_res: Any, flags: int = 0, size: int = ...) -> int:
+def load_hdr_opt(searchby_res: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_load_hdr_opt, Linux 5.10: long bpf_load_hdr_opt(struct bpf_sock_ops *skops, void *searchby_res, u32 len, u64 flags)"""
 
-def store_hdr_opt(from_: Any, flags: int = 0, size: int = ...) -> int:
+def store_hdr_opt(from_: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_store_hdr_opt, Linux 5.10: long bpf_store_hdr_opt(struct bpf_sock_ops *skops, const void *from, u32 len, u64 flags)"""
 
 def reserve_hdr_opt(len: int, flags: int = 0) -> int:
@@ -443,22 +443,22 @@ def inode_storage_get(map: Any, inode: Any, value: Any, flags: int = 0) -> Any:
 def inode_storage_delete(map: Any, inode: Any = None) -> int:
     """bpf_inode_storage_delete, Linux 5.10: int bpf_inode_storage_delete(struct bpf_map *map, void *inode)"""
 
-def d_path(path: Any, buf: Any, size: int = ...) -> int:
+def d_path(path: Any, buf: Any, *, size: int = ...) -> int:
     """bpf_d_path, Linux 5.10: long bpf_d_path(const struct path *path, char *buf, u32 sz)"""
 
-def copy_from_user(dst: Any, user_ptr: Any, size: int = ...) -> int:
+def copy_from_user(dst: Any, user_ptr: Any, *, size: int = ...) -> int:
     """bpf_copy_from_user, Linux 5.10: long bpf_copy_from_user(void *dst, u32 size, const void *user_ptr)"""
 
-def snprintf_btf(str: Any, ptr: Any, flags: int = 0, size: int = ...) -> int:
+def snprintf_btf(str: Any, ptr: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_snprintf_btf, Linux 5.10: long bpf_snprintf_btf(char *str, u32 str_size, struct btf_ptr *ptr, u32 btf_ptr_size, u64 flags)"""
 
-def seq_printf_btf(m: Any, ptr: Any, flags: int = 0, size: int = ...) -> int:
+def seq_printf_btf(m: Any, ptr: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_seq_printf_btf, Linux 5.10: long bpf_seq_printf_btf(struct seq_file *m, struct btf_ptr *ptr, u32 ptr_size, u64 flags)"""
 
 def skb_cgroup_classid() -> int:
     """bpf_skb_cgroup_classid, Linux 5.10: u64 bpf_skb_cgroup_classid(struct sk_buff *skb)"""
 
-def redirect_neigh(ifindex: int, params: Any = None, flags: int = 0, size: int = ...) -> int:
+def redirect_neigh(ifindex: int, params: Any = None, flags: int = 0, *, size: int = ...) -> int:
     """bpf_redirect_neigh, Linux 5.10: long bpf_redirect_neigh(u32 ifindex, struct bpf_redir_neigh *params, int plen, u64 flags)"""
 
 def per_cpu_ptr(percpu_ptr: Any, cpu: int) -> Any:
@@ -485,22 +485,22 @@ def bprm_opts_set(bprm: Any, flags: int = 0) -> int:
 def ktime_get_coarse_ns() -> int:
     """bpf_ktime_get_coarse_ns, Linux 5.11: u64 bpf_ktime_get_coarse_ns(void)"""
 
-def ima_inode_hash(inode: Any, dst: Any, size: int = ...) -> int:
+def ima_inode_hash(inode: Any, dst: Any, *, size: int = ...) -> int:
     """bpf_ima_inode_hash, Linux 5.11: long bpf_ima_inode_hash(struct inode *inode, void *dst, u32 size)"""
 
 def sock_from_file(file: Any) -> socket | None:
     """bpf_sock_from_file, Linux 5.11: struct socket *bpf_sock_from_file(struct file *file)"""
 
-def check_mtu(ifindex: int, mtu_len: Any, len_diff: int, flags: int = 0) -> int:
+def check_mtu(ifindex: int, len_diff: int, flags: int = 0, *, mtu_len: int = 0) -> tuple[int, int]:
     """bpf_check_mtu, Linux 5.12: long bpf_check_mtu(void *ctx, u32 ifindex, u32 *mtu_len, s32 len_diff, u64 flags)"""
 
 def for_each_map_elem(map: Any, callback_fn: Any, callback_ctx: Any, flags: int = 0) -> int:
     """bpf_for_each_map_elem, Linux 5.13: long bpf_for_each_map_elem(struct bpf_map *map, void *callback_fn, void *callback_ctx, u64 flags)"""
 
-def sys_bpf(cmd: int, attr: Any, size: int = ...) -> int:
+def sys_bpf(cmd: int, attr: Any, *, size: int = ...) -> int:
     """bpf_sys_bpf, Linux 5.14: long bpf_sys_bpf(u32 cmd, void *attr, u32 attr_size)"""
 
-def btf_find_by_name_kind(name: Any, kind: int, flags: int = 0, size: int = ...) -> int:
+def btf_find_by_name_kind(name: Any, kind: int, flags: int = 0, *, size: int = ...) -> int:
     """bpf_btf_find_by_name_kind, Linux 5.14: long bpf_btf_find_by_name_kind(char *name, int name_sz, u32 kind, int flags)"""
 
 def sys_close(fd: int) -> int:
@@ -527,16 +527,16 @@ def get_attach_cookie() -> int:
 def task_pt_regs(task: Any) -> pt_regs:
     """bpf_task_pt_regs, Linux 5.15: long bpf_task_pt_regs(struct task_struct *task)"""
 
-def get_branch_snapshot(entries: Any, size: int = ...) -> int:
+def get_branch_snapshot(entries: Any, *, size: int = ...) -> int:
     """bpf_get_branch_snapshot, Linux 5.16: long bpf_get_branch_snapshot(void *entries, u32 size, u64 flags)"""
 
-def trace_vprintk(fmt: Any, data: Any = None, size: int = ...) -> int:
+def trace_vprintk(fmt: Any, data: Any = None, *, size: int = ...) -> int:
     """bpf_trace_vprintk, Linux 5.16: long bpf_trace_vprintk(const char *fmt, u32 fmt_size, const void *data, u32 data_len)"""
 
 def skc_to_unix_sock(sk: Any) -> Any:
     """bpf_skc_to_unix_sock, Linux 5.16: struct unix_sock *bpf_skc_to_unix_sock(void *sk)"""
 
-def kallsyms_lookup_name(name: Any, flags: int = 0, size: int = ...) -> tuple[int, int]:
+def kallsyms_lookup_name(name: Any, flags: int = 0, *, size: int = ...) -> tuple[int, int]:
     """bpf_kallsyms_lookup_name, Linux 5.16: long bpf_kallsyms_lookup_name(const char *name, int name_sz, int flags, u64 *res)"""
 
 def find_vma(task: Any, addr: int, callback_fn: Any, callback_ctx: Any, flags: int = 0) -> int:
@@ -545,7 +545,7 @@ def find_vma(task: Any, addr: int, callback_fn: Any, callback_ctx: Any, flags: i
 def loop(nr_loops: int, callback_fn: Any, callback_ctx: Any, flags: int = 0) -> int:
     """bpf_loop, Linux 5.17: long bpf_loop(u32 nr_loops, void *callback_fn, void *callback_ctx, u64 flags)"""
 
-def strncmp(s1: Any, s2: Any, size: int = ...) -> int:
+def strncmp(s1: Any, s2: Any, *, size: int = ...) -> int:
     """bpf_strncmp, Linux 5.17: long bpf_strncmp(const char *s1, u32 s1_sz, const char *s2)"""
 
 def get_func_arg(n: int) -> tuple[int, int]:
@@ -566,19 +566,19 @@ def set_retval(retval: int) -> int:
 def xdp_get_buff_len() -> int:
     """bpf_xdp_get_buff_len, Linux 5.18: u64 bpf_xdp_get_buff_len(struct xdp_buff *xdp_md)"""
 
-def xdp_load_bytes(offset: int, buf: Any, size: int = ...) -> int:
+def xdp_load_bytes(offset: int, buf: Any, *, size: int = ...) -> int:
     """bpf_xdp_load_bytes, Linux 5.18: long bpf_xdp_load_bytes(struct xdp_buff *xdp_md, u32 offset, void *buf, u32 len)"""
 
-def xdp_store_bytes(offset: int, buf: Any, size: int = ...) -> int:
+def xdp_store_bytes(offset: int, buf: Any, *, size: int = ...) -> int:
     """bpf_xdp_store_bytes, Linux 5.18: long bpf_xdp_store_bytes(struct xdp_buff *xdp_md, u32 offset, void *buf, u32 len)"""
 
-def copy_from_user_task(dst: Any, user_ptr: Any, tsk: Any, flags: int = 0, size: int = ...) -> int:
+def copy_from_user_task(dst: Any, user_ptr: Any, tsk: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_copy_from_user_task, Linux 5.18: long bpf_copy_from_user_task(void *dst, u32 size, const void *user_ptr, struct task_struct *tsk, u64 flags)"""
 
 def skb_set_tstamp(tstamp: int, tstamp_type: int) -> int:
     """bpf_skb_set_tstamp, Linux 5.18: long bpf_skb_set_tstamp(struct sk_buff *skb, u64 tstamp, u32 tstamp_type)"""
 
-def ima_file_hash(file: Any, dst: Any, size: int = ...) -> int:
+def ima_file_hash(file: Any, dst: Any, *, size: int = ...) -> int:
     """bpf_ima_file_hash, Linux 5.18: long bpf_ima_file_hash(struct file *file, void *dst, u32 size)"""
 
 def kptr_xchg(dst: Any, ptr: Any = None) -> Any:
@@ -590,7 +590,7 @@ def map_lookup_percpu_elem(map: Any, key: Any, cpu: int) -> Any:
 def skc_to_mptcp_sock(sk: Any) -> Any:
     """bpf_skc_to_mptcp_sock, Linux 5.19: struct mptcp_sock *bpf_skc_to_mptcp_sock(void *sk)"""
 
-def dynptr_from_mem(data: Any, flags: int = 0, ptr: Any = None, size: int = ...) -> int:
+def dynptr_from_mem(data: Any, flags: int = 0, ptr: Any = None, *, size: int = ...) -> int:
     """bpf_dynptr_from_mem, Linux 5.19: long bpf_dynptr_from_mem(void *data, u64 size, u64 flags, struct bpf_dynptr *ptr)"""
 
 def ringbuf_reserve_dynptr(ringbuf: Any, size: int, flags: int = 0, ptr: Any = None) -> int:
@@ -602,25 +602,25 @@ def ringbuf_submit_dynptr(ptr: Any, flags: int = 0) -> None:
 def ringbuf_discard_dynptr(ptr: Any, flags: int = 0) -> None:
     """bpf_ringbuf_discard_dynptr, Linux 5.19: void bpf_ringbuf_discard_dynptr(struct bpf_dynptr *ptr, u64 flags)"""
 
-def dynptr_read(dst: Any, src: Any, offset: int, flags: int = 0, size: int = ...) -> int:
+def dynptr_read(dst: Any, src: Any, offset: int, flags: int = 0, *, size: int = ...) -> int:
     """bpf_dynptr_read, Linux 5.19: long bpf_dynptr_read(void *dst, u64 len, const struct bpf_dynptr *src, u64 offset, u64 flags)"""
 
-def dynptr_write(dst: Any, offset: int, src: Any, flags: int = 0, size: int = ...) -> int:
+def dynptr_write(dst: Any, offset: int, src: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_dynptr_write, Linux 5.19: long bpf_dynptr_write(const struct bpf_dynptr *dst, u64 offset, void *src, u64 len, u64 flags)"""
 
 def dynptr_data(ptr: Any, offset: int, len: int) -> Any:
     """bpf_dynptr_data, Linux 5.19: void *bpf_dynptr_data(const struct bpf_dynptr *ptr, u64 offset, u64 len)"""
 
-def tcp_raw_gen_syncookie_ipv4(iph: Any, th: Any, size: int = ...) -> int:
+def tcp_raw_gen_syncookie_ipv4(th: Any, *, iph: int = 0, size: int = ...) -> int:
     """bpf_tcp_raw_gen_syncookie_ipv4, Linux 6.0: s64 bpf_tcp_raw_gen_syncookie_ipv4(struct iphdr *iph, struct tcphdr *th, u32 th_len)"""
 
-def tcp_raw_gen_syncookie_ipv6(iph: Any, th: Any, size: int = ...) -> int:
+def tcp_raw_gen_syncookie_ipv6(th: Any, *, iph: int = 0, size: int = ...) -> int:
     """bpf_tcp_raw_gen_syncookie_ipv6, Linux 6.0: s64 bpf_tcp_raw_gen_syncookie_ipv6(struct ipv6hdr *iph, struct tcphdr *th, u32 th_len)"""
 
-def tcp_raw_check_syncookie_ipv4(iph: Any, th: Any) -> int:
+def tcp_raw_check_syncookie_ipv4(*, iph: int = 0, th: int = 0) -> int:
     """bpf_tcp_raw_check_syncookie_ipv4, Linux 6.0: long bpf_tcp_raw_check_syncookie_ipv4(struct iphdr *iph, struct tcphdr *th)"""
 
-def tcp_raw_check_syncookie_ipv6(iph: Any, th: Any) -> int:
+def tcp_raw_check_syncookie_ipv6(*, iph: int = 0, th: int = 0) -> int:
     """bpf_tcp_raw_check_syncookie_ipv6, Linux 6.0: long bpf_tcp_raw_check_syncookie_ipv6(struct ipv6hdr *iph, struct tcphdr *th)"""
 
 def ktime_get_tai_ns() -> int:
@@ -764,7 +764,7 @@ def bpf_cpumask_xor(dst: Any, src1: Any, src2: Any) -> None:
 def bpf_crypto_ctx_acquire(ctx: Any) -> Any:
     """kfunc bpf_crypto_ctx_acquire."""
 
-def bpf_crypto_ctx_create(params: Any, err: Any) -> Any:
+def bpf_crypto_ctx_create(params: Any, err: Any = ...) -> Any:
     """kfunc bpf_crypto_ctx_create."""
 
 def bpf_crypto_ctx_release(ctx: Any) -> None:
@@ -785,13 +785,13 @@ def bpf_dynptr_clone(p: Any, clone__uninit: Any) -> int:
 def bpf_dynptr_copy(dst_ptr: Any, dst_off: int, src_ptr: Any, src_off: int, size: int) -> int:
     """kfunc bpf_dynptr_copy."""
 
-def bpf_dynptr_from_skb(s: Any, flags: int, ptr__uninit: Any) -> int:
+def bpf_dynptr_from_skb(flags: int, ptr__uninit: Any) -> int:
     """kfunc bpf_dynptr_from_skb."""
 
-def bpf_dynptr_from_skb_meta(skb_: Any, flags: int, ptr__uninit: Any) -> int:
+def bpf_dynptr_from_skb_meta(flags: int, ptr__uninit: Any) -> int:
     """kfunc bpf_dynptr_from_skb_meta."""
 
-def bpf_dynptr_from_xdp(x: Any, flags: int, ptr__uninit: Any) -> int:
+def bpf_dynptr_from_xdp(flags: int, ptr__uninit: Any) -> int:
     """kfunc bpf_dynptr_from_xdp."""
 
 def bpf_dynptr_is_null(p: Any) -> bool:
@@ -941,10 +941,10 @@ def bpf_list_push_back_impl(head: Any, node: Any, off: int) -> int:
 def bpf_list_push_front_impl(head: Any, node: Any, off: int) -> int:
     """kfunc bpf_list_push_front_impl."""
 
-def bpf_local_irq_restore(flags__irq_flag: Any) -> None:
+def bpf_local_irq_restore(flags__irq_flag: Any = ...) -> Any:
     """kfunc bpf_local_irq_restore."""
 
-def bpf_local_irq_save(flags__irq_flag: Any) -> None:
+def bpf_local_irq_save(flags__irq_flag: Any = ...) -> Any:
     """kfunc bpf_local_irq_save."""
 
 def bpf_lookup_system_key(id: int) -> Any:
@@ -956,10 +956,12 @@ def bpf_lookup_user_key(serial: int, flags: int) -> Any:
 def bpf_map_sum_elem_count(map: Any) -> int:
     """kfunc bpf_map_sum_elem_count."""
 
-def bpf_modify_return_test(a: int, b: Any) -> int:
+def bpf_modify_return_test(a: int, b: Any = ...) -> Any:
     """kfunc bpf_modify_return_test."""
 
-def bpf_modify_return_test2(a: int, b: Any, c: int, d: int, e: Any, f: int, g: int) -> int:
+def bpf_modify_return_test2(
+    a: int, b: Any = ..., c: int = ..., d: int = ..., e: Any = ..., f: int = ..., g: int = ...
+) -> Any:
     """kfunc bpf_modify_return_test2."""
 
 def bpf_modify_return_test_tp(nonce: int) -> int:
@@ -1052,13 +1054,13 @@ def bpf_remove_dentry_xattr(dentry: Any, name__str: Any) -> int:
 def bpf_res_spin_lock(lock: Any) -> int:
     """kfunc bpf_res_spin_lock."""
 
-def bpf_res_spin_lock_irqsave(lock: Any, flags__irq_flag: Any) -> int:
+def bpf_res_spin_lock_irqsave(lock: Any, flags__irq_flag: Any = ...) -> Any:
     """kfunc bpf_res_spin_lock_irqsave."""
 
 def bpf_res_spin_unlock(lock: Any) -> None:
     """kfunc bpf_res_spin_unlock."""
 
-def bpf_res_spin_unlock_irqrestore(lock: Any, flags__irq_flag: Any) -> None:
+def bpf_res_spin_unlock_irqrestore(lock: Any, flags__irq_flag: Any = ...) -> Any:
     """kfunc bpf_res_spin_unlock_irqrestore."""
 
 def bpf_send_signal_task(task: Any, sig: int, type: int, value: int) -> int:
@@ -1073,7 +1075,7 @@ def bpf_session_is_return() -> bool:
 def bpf_set_dentry_xattr(dentry: Any, name__str: Any, value_p: Any, flags: int) -> int:
     """kfunc bpf_set_dentry_xattr."""
 
-def bpf_sk_assign_tcp_reqsk(s: Any, sk: Any, attrs: Any) -> int:
+def bpf_sk_assign_tcp_reqsk(sk: Any, attrs: Any) -> int:
     """kfunc bpf_sk_assign_tcp_reqsk."""
 
 def bpf_skb_get_hash(skb: Any) -> int:
@@ -1166,19 +1168,19 @@ def bpf_wq_set_callback_impl(wq: Any, callback_fn: Any, flags: int) -> int:
 def bpf_wq_start(wq: Any, flags: int) -> int:
     """kfunc bpf_wq_start."""
 
-def bpf_xdp_get_xfrm_state(ctx: Any, opts: Any) -> Any:
+def bpf_xdp_get_xfrm_state(opts: Any) -> Any:
     """kfunc bpf_xdp_get_xfrm_state."""
 
-def bpf_xdp_metadata_rx_hash(ctx: Any, hash: Any, rss_type: Any) -> int:
+def bpf_xdp_metadata_rx_hash(hash: Any = ..., rss_type: Any = ...) -> Any:
     """kfunc bpf_xdp_metadata_rx_hash."""
 
-def bpf_xdp_metadata_rx_timestamp(ctx: Any, timestamp: Any) -> int:
+def bpf_xdp_metadata_rx_timestamp(timestamp: Any = ...) -> Any:
     """kfunc bpf_xdp_metadata_rx_timestamp."""
 
-def bpf_xdp_metadata_rx_vlan_tag(ctx: Any, vlan_proto: Any, vlan_tci: Any) -> int:
+def bpf_xdp_metadata_rx_vlan_tag(vlan_proto: Any = ..., vlan_tci: Any = ...) -> Any:
     """kfunc bpf_xdp_metadata_rx_vlan_tag."""
 
-def bpf_xdp_pull_data(x: Any, len: int) -> int:
+def bpf_xdp_pull_data(len: int) -> int:
     """kfunc bpf_xdp_pull_data."""
 
 def bpf_xdp_xfrm_state_release(x: Any) -> None:
@@ -1265,16 +1267,16 @@ def scx_bpf_dsq_move_vtime(it__iter: Any, p: Any, dsq_id: int, enq_flags: int) -
 def scx_bpf_dsq_nr_queued(dsq_id: int) -> int:
     """kfunc scx_bpf_dsq_nr_queued."""
 
-def scx_bpf_dump_bstr(fmt: Any, data: Any) -> None:
+def scx_bpf_dump_bstr(fmt: Any, data: Any = ...) -> Any:
     """kfunc scx_bpf_dump_bstr."""
 
-def scx_bpf_error_bstr(fmt: Any, data: Any) -> None:
+def scx_bpf_error_bstr(fmt: Any, data: Any = ...) -> Any:
     """kfunc scx_bpf_error_bstr."""
 
 def scx_bpf_events(events: Any) -> None:
     """kfunc scx_bpf_events."""
 
-def scx_bpf_exit_bstr(exit_code: int, fmt: Any, data: Any) -> None:
+def scx_bpf_exit_bstr(exit_code: int, fmt: Any, data: Any = ...) -> Any:
     """kfunc scx_bpf_exit_bstr."""
 
 def scx_bpf_get_idle_cpumask() -> Any:

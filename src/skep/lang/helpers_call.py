@@ -6,16 +6,15 @@ import ast
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from skep.lang.aggregates import TextStorage
 from skep.lang.contexts import ContextRef, section_of
 from skep.lang.contexts_args import RawContext, Registers, TracepointRecord
 from skep.lang.contexts_fields import MOVES_PACKET
 from skep.lang.core_refs import KernelRef
 from skep.lang.helpers_read import address
+from skep.lang.helpers_structs import LayoutStorage, number_at
 from skep.lang.kernel_types import KernelType, types_of
-from skep.lang.layout import OpaqueStorage, Storage
 from skep.lang.maps import MapType
 from skep.lang.values import INT, S64_MAX, S64_MIN, TEXT, U64, PtrType, Value
 from skep.verifier import kinds
@@ -133,7 +132,14 @@ class _Call:
         found = protos.proto(kind or 2, self.number, attach, sleepable)
         if found is None:
             raise self.error("its prototype is not known")
-        return found
+        if self.name in ("skb_set_tunnel_key", "skb_set_tunnel_opt"):
+            # Made by a function in the kernel, so not in its tables.
+            memory = protos.Arg(a.ARG_PTR_TO_MEM | kinds.MEM_RDONLY)
+            found = found._replace(args=(protos.Arg(a.ARG_PTR_TO_CTX), memory, protos.Arg(a.ARG_CONST_SIZE)))
+        known = [arg for arg in found.args if arg.kind & _BASE != a.ARG_DONTCARE]
+        # What the kernel does not look at (flags that must be zero) is passed all the same.
+        missing = max(0, len(self.c_proto.params) - len(known))
+        return found._replace(args=(*known, *[protos.Arg(a.ARG_ANYTHING)] * missing))
 
     def error(self, reason: str, hint: str = "") -> Exception:
         return self.c.error(self.node, f"bpf.{self.name}(): {reason}", hint)
@@ -186,7 +192,7 @@ class _Call:
         if kind in (a.ARG_PTR_TO_MEM, a.ARG_PTR_TO_MAP_VALUE) and sized:
             self._buffer(arg, name)
             return 2
-        if kind == a.ARG_PTR_TO_MEM and not sized and arg.kind & kinds.MEM_UNINIT:
+        if kind == a.ARG_PTR_TO_MEM and not sized and arg.kind & (kinds.MEM_UNINIT | kinds.MEM_FIXED_SIZE):
             self._output(arg, name)
             return 1
         self.operands.append(self._one(arg, kind, name))
@@ -310,7 +316,8 @@ class _Call:
                     self.operands += [f"ptr {made.ir}", f"i64 {made.type.of.size}"]  # type: ignore[attr-defined]
                     self.outputs.append(made)
                     return
-            raise self.error(f"{name!r} is missing: a buffer" if writes else f"{name!r} is missing")
+            hint = "bpf.comm() gives the task's name" if self.name == "get_current_comm" else ""
+            raise self.error(f"{name!r} is missing: a buffer" if writes else f"{name!r} is missing", hint)
         if value.type is TEXT:
             if writes:
                 raise self.error(f"{name!r} is written: a constant cannot be")
@@ -354,6 +361,13 @@ class _Call:
         self.c.zero(room, 8, 8)
         self.operands.append(f"ptr {room}")
         size = arg.size or 8
+        if not arg.kind & kinds.MEM_UNINIT:  # read first: what the caller says, by name, or zero
+            given = self.kwargs.pop(name, None)
+            if given is not None:
+                number = self.c.as_int(given, self.node, name)
+                self.c.em.do(f"store i64 {number.ir}, ptr {room}, align 8")
+            if not arg.kind & kinds.MEM_WRITE:
+                return
         signed = "unsigned" not in record.type and "u64" not in record.type and "u32" not in record.type
         got = self.c.buffer(8, 8) if size not in (1, 2, 4, 8) else room
         self.outputs.append(_Later(size, signed, got))
@@ -397,7 +411,7 @@ class _Call:
             value = Value(KernelRef(KernelType(), "kernel", nullable=nullable), got)
         if not self.outputs:
             return value
-        made = [v.load(c, v.at) if isinstance(v, _Later) else v for v in self.outputs]
+        made = [number_at(c, v.at, v.size, v.signed) if isinstance(v, _Later) else v for v in self.outputs]
         return c.tuple([value, *made])
 
 
@@ -408,14 +422,6 @@ class _Later:
         self.size = size
         self.signed = signed
         self.at = at
-
-    def load(self, c: Walker, at: str) -> Value:
-        bits = 8 * self.size
-        got = c.em.op(f"load i{bits}, ptr {at}, align {self.size}")
-        if bits < 64:
-            got = c.em.op(f"{'sext' if self.signed else 'zext'} i{bits} {got} to i64")
-        lo = -(1 << bits - 1) if self.signed else 0
-        return Value(INT, got, lo, (1 << bits - int(self.signed)) - 1)
 
 
 def _integer(c: Walker, result: str, got: str) -> Value:
@@ -428,31 +434,3 @@ def _integer(c: Walker, result: str, got: str) -> Value:
     if words == "u64" or "*" in words:
         return Value(INT, got, 0, U64)
     return Value(INT, got, S64_MIN, S64_MAX)
-
-
-class LayoutStorage(Storage):
-    """A struct of <linux/bpf.h> that a helper fills, by its layout."""
-
-    def __init__(self, struct: str) -> None:
-        from skep.uapi.contexts import CONTEXTS
-
-        self.layout = CONTEXTS[struct]
-        self.name = f"struct {struct}"
-        self.size = self.layout.size
-        self.align = 8
-
-    def same(self, other: Storage) -> bool:
-        return isinstance(other, LayoutStorage) and other.name == self.name
-
-    def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
-        found = self.layout.fields.get(name)
-        if found is None:
-            raise c.error(node, f"{self.name} has no field {name!r}", c.nearest(name, self.layout.fields))
-        offset, size, count = found
-        at = c.offset(v.ir, offset)
-        if count:
-            return Value(PtrType(TextStorage(abs(size) * count, False), "stack"), at)
-        return _Later(abs(size), size < 0).load(c, at)
-
-
-__all__ = ["Any", "LayoutStorage", "OpaqueStorage", "caller", "prototype"]

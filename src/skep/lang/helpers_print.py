@@ -61,7 +61,7 @@ class SeqPrintf(Type):
 
 
 class Snprintf(Type):
-    """``bpf.snprintf(buffer, f"...")``: text into a field of bpf.char; gives its length with the zero byte."""
+    """``bpf.snprintf(buffer, f"...")``: text into a field of bpf.char; its length with the zero byte."""
 
     name = "bpf.snprintf"
 

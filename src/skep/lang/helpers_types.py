@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from skep.lang.arguments import positional
 from skep.lang.core_refs import KernelRef
-from skep.lang.kernel_types import DeclaredStruct, KernelType
+from skep.lang.kernel_types import DeclaredStruct, KernelType, KStruct
 from skep.lang.values import OBJECT, PtrType, Type, Value
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ class KernelName(Type):
         return isinstance(other, KernelName) and other.kind is self.kind
 
     def call(self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        if not args and isinstance(self.kind, KStruct):
+            from skep.lang.helpers_structs import construct
+            from skep.uapi.contexts import CONTEXTS
+
+            if self.kind.local in CONTEXTS:
+                return construct(c, self.kind.local, args, kwargs, node)
         value = positional(c, self.kind.name, args, kwargs, node, 1)[0]
         return cast(c, self.kind, value, node)
 

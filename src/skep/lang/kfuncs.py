@@ -7,8 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
+from skep.lang.contexts import ContextRef
+from skep.lang.contexts_args import RawContext
+from skep.lang.contexts_fields import OF_TYPE
 from skep.lang.core_refs import KernelRef, core_of
 from skep.lang.helpers_read import address
+from skep.lang.helpers_structs import number_at
 from skep.lang.kernel_types import KernelType, KInt, KPtr, KStruct, types_of
 from skep.lang.maps import MapType
 from skep.lang.values import BUILTIN, INT, TEXT, PtrType, Value
@@ -16,6 +20,7 @@ from skep.lang.values import BUILTIN, INT, TEXT, PtrType, Value
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
+_CONTEXTS: Final = frozenset(OF_TYPE.values()) - {"bpf_sock", "pt_regs"}
 #: what the kernel answers None for (KF_RET_NULL); the flags are not in its BTF
 _RETURN_NULL: Final = frozenset(
     [
@@ -114,6 +119,7 @@ def _call(
 ) -> Value:
     given, named = list(args), dict(kwargs)
     operands: list[str] = []
+    outputs: list[tuple[KernelType, str]] = []
     size: str = ""
     for param, kind in params:
         if param.endswith(("__prog", "__ign")):
@@ -123,7 +129,18 @@ def _call(
             operands.append(size)
             size = ""
             continue
+        if _is_context(kind) and not (given and isinstance(given[0].type, (ContextRef, RawContext))):
+            if not c.ctx:
+                raise c.error(node, f"bpf.{name}() needs the context, which only a program has")
+            operands.append(f"ptr {c.ctx}")
+            continue
         value = given.pop(0) if given else named.pop(param, None)
+        if value is None and _is_number(kind):
+            room = c.buffer(8, 8)
+            c.zero(room, 8, 8)
+            operands.append(f"ptr {room}")
+            outputs.append((kind, room))
+            continue
         if value is None:
             if param.endswith(("__opt", "__nullable")):
                 operands.append("ptr null")
@@ -141,9 +158,26 @@ def _call(
     _declare(c, name, params, result)
     if ret == "void":
         c.em.do(f"call void @{name}({', '.join(operands)})")
-        return c.none()
-    got = c.em.op(f"call {ret} @{name}({', '.join(operands)})")
-    return _result(c, name, result, got)
+        made = c.none()
+    else:
+        made = _result(c, name, result, c.em.op(f"call {ret} @{name}({', '.join(operands)})"))
+    if not outputs:
+        return made
+    numbers = []
+    for kind, room in outputs:
+        assert isinstance(kind, KPtr) and isinstance(kind.to, KInt)
+        numbers.append(number_at(c, room, kind.to.size, kind.to.signed))
+    return c.tuple([made, *numbers])
+
+
+def _is_number(kind: KernelType) -> bool:
+    """A pointer to a number: where a kfunc leaves one, unless the caller says what is there."""
+    return isinstance(kind, KPtr) and isinstance(kind.to, KInt) and not kind.to.char and kind.to.size > 1
+
+
+def _is_context(kind: KernelType) -> bool:
+    """A pointer to a context as programs see it."""
+    return isinstance(kind, KPtr) and isinstance(kind.to, KStruct) and kind.to.local in _CONTEXTS
 
 
 def _operand(
