@@ -79,6 +79,7 @@ class Sources:
         for name, struct in re.findall(r"BTF_TRACING_TYPE\((BTF_TRACING_TYPE_\w+),\s*(\w+)\)", header):
             out[f"btf_tracing_ids[{name}]"] = struct
         out.setdefault("btf_tracing_ids[BTF_TRACING_TYPE_TASK]", "task_struct")
+        out["tcp_sock_id"] = "tcp_sock"  # found at boot
         for text in self.files:
             for name, struct in re.findall(r"BTF_ID_LIST\w*_SINGLE\((\w+),\s*struct,\s*(\w+)\)", text):
                 out[f"{name}[0]"] = out[name] = struct
@@ -114,11 +115,11 @@ class Sources:
         """helper -> prototypes that a function returns for it, in the order of its text."""
         out: dict[str, list[str]] = {}
         waiting: list[str] = []
-        pattern = r"case BPF_FUNC_(\w+):|(default):|&(\w*proto\w*)|return (\w+_proto)\(\)|return (NULL);"
+        pattern = r"case BPF_FUNC_(\w+):|(default):|&(\w*proto\w*)|return (\w+_proto)\(\)|return (NULL);|return (bpf_get_\w+_proto)\(func_id\)"
         nested = 0
         text = self.function(function)
         for m in re.finditer(pattern + r"|(switch)|(\})", text):
-            helper, default, proto, getter, null, switch, close = m.groups()
+            helper, default, proto, getter, null, chosen, switch, close = m.groups()
             if switch:
                 nested += 1
             elif close:
@@ -130,6 +131,9 @@ class Sources:
                 out.setdefault(helper, [])
             elif (default or null) and nested <= 1:
                 waiting = []
+            elif chosen:  # a function that picks by the helper's number
+                for h in waiting:
+                    out[h] = [f"bpf_{h}_proto"]
             else:
                 found = proto or (getter and getter.replace("bpf_get_", "bpf_", 1))
                 if found and not null:

@@ -501,6 +501,13 @@ def _tree_node(env: Env, call: KfuncCall, index: int) -> None:
 def _map(env: Env, call: KfuncCall, index: int) -> None:
     reg = index + 1
     p = env.state.regs[reg]
+    if isinstance(p, Ptr) and p.type & k.BASE_MASK == k.PTR_TO_BTF_ID:
+        _trust(env, call, reg)  # a struct bpf_map that the program was handed
+        _offset(env, call, reg)
+        types = env.subject.types
+        found = types.find("bpf_map", t.STRUCT) if types is not None else None
+        _struct(env, call, index, found or 0)
+        return
     if not isinstance(p, Ptr) or not isinstance(p.obj, MapFacts):
         env.reject(f"pointer in R{reg} isn't map pointer")
     if call.map is not None and (call.map is not p.obj or call.map_uid != p.aux):

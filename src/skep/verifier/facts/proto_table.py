@@ -193,6 +193,8 @@ skb_load_bytes_relative any - INTEGER PTR_TO_CTX ANYTHING PTR_TO_MEM|MEM_UNINIT|
 skb_output gpl - INTEGER PTR_TO_BTF_ID:sk_buff CONST_MAP_PTR ANYTHING PTR_TO_MEM|MEM_RDONLY CONST_SIZE_OR_ZERO
 skb_pull_data any - INTEGER PTR_TO_CTX ANYTHING
 skb_set_tstamp any - INTEGER PTR_TO_CTX ANYTHING ANYTHING
+skb_set_tunnel_key any - INTEGER PTR_TO_CTX PTR_TO_MEM|MEM_RDONLY CONST_SIZE ANYTHING
+skb_set_tunnel_opt any - INTEGER PTR_TO_CTX PTR_TO_MEM|MEM_RDONLY CONST_SIZE
 skb_store_bytes any - INTEGER PTR_TO_CTX ANYTHING PTR_TO_MEM|MEM_RDONLY CONST_SIZE ANYTHING
 skb_under_cgroup any - INTEGER PTR_TO_CTX CONST_MAP_PTR ANYTHING
 skb_vlan_pop any - INTEGER PTR_TO_CTX
@@ -392,8 +394,6 @@ flow_dissector skb_load_bytes flow_dissector_load_bytes
 sk_reuseport skb_load_bytes sk_reuseport_load_bytes
 sk_reuseport skb_load_bytes_relative sk_reuseport_load_bytes_relative
 sk_skb skb_pull_data sk_skb_pull_data
-any skb_set_tunnel_key skb_get_tunnel_opt
-any skb_set_tunnel_opt redirect
 sched skc_lookup_tcp tc_skc_lookup_tcp
 xdp skc_lookup_tcp xdp_skc_lookup_tcp
 cgroup_sock_addr skc_lookup_tcp sock_addr_skc_lookup_tcp
