@@ -114,7 +114,7 @@ def hooks(folder: str) -> None:
     import skep
     from tests.lang.hooks import SINCE, SLOTS
 
-    path = f"/tmp/seen-{os.getpid()}"
+    path = f"/dev/shm/seen-{os.getpid()}"
     Path(path).touch()
     inode = os.stat(path).st_ino
     version = tuple(map(int, os.uname().release.split(".")[:2]))

@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 def _c_types(data: bytes) -> str:
     """The types that an object shares with user space, as C: of maps, records and global variables."""
     from skep.btf.cdump import c_dump
-    from skep.btf.types import Var
+    from skep.btf.types import Ptr, Var
     from skep.obj import read
 
     spec = read(data)
@@ -69,5 +69,7 @@ def _c_types(data: bytes) -> str:
     if btf is None:
         return ""
     roots = [id for one in spec.maps.values() for id in (one.key_type_id, one.value_type_id) if id]
-    roots += [one.type for one in btf if isinstance(one, Var)]
+    variables = [one.type for one in btf if isinstance(one, Var)]
+    # a record's type is told by a variable that points to it
+    roots += [target.type if isinstance(target := btf[id], Ptr) else id for id in variables]
     return c_dump(btf, roots)

@@ -184,12 +184,13 @@ class _Check:
             if self.options.verbose and row.get("log"):
                 print(row["log"], end="")
             return
-        print(f"{name}  refused by Linux {row['kernel']}: {error}")
-        if isinstance(error, VerifierError):
-            if self.options.verbose and error.log:
-                print(error.log, end="")
-            if error.explanation is not None:
-                print(error.explanation.on_terminal(sys.stdout))
+        explanation = error.explanation if isinstance(error, VerifierError) else None
+        shown = error if explanation is None else getattr(error, "reason", "")
+        print(f"{name}  refused by Linux {row['kernel']}: {shown}")
+        if isinstance(error, VerifierError) and self.options.verbose and error.log:
+            print(error.log, end="")
+        if explanation is not None:
+            print(explanation.on_terminal(sys.stdout))
 
 
 def _told(error: SkepError) -> dict[str, Any]:

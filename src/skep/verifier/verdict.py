@@ -13,6 +13,7 @@ from skep.verifier.decode import decode
 from skep.verifier.depth import check_depth
 from skep.verifier.env import Env
 from skep.verifier.live import Liveness
+from skep.verifier.refusal import WALK_AGAIN, explained
 from skep.verifier.state import Frame
 from skep.verifier.subject import Subject
 from skep.verifier.subprogs import find_subprogs
@@ -59,20 +60,37 @@ def check(
     instruction and its source line when the program is refused.
     """
     version = _version(kernel)
-    env = Env(subject, kernel=version, privileged=privileged, strict=strict, log_level=log_level)
-    env.max_insns = max_insns
+
+    def walk(level: int) -> Env | VerifierError:
+        env = Env(subject, kernel=version, privileged=privileged, strict=strict, log_level=level)
+        env.max_insns = max_insns
+        refused = _walk(env)
+        if refused is None:
+            return env
+        if not level and env.insn_processed <= WALK_AGAIN:
+            return walk(1)
+        return explained(subject, refused, refused.log if level else "")
+
+    answer = walk(log_level)
+    if isinstance(answer, VerifierError):
+        raise answer
+    return Verdict(answer)
+
+
+def _walk(env: Env) -> VerifierError | None:
+    """Check the program; why it is refused, or None."""
     collecting = gc.isenabled()
     gc.disable()  # states have no cycles; collecting while they are made costs a fifth
     try:
         _check(env)
     except VerifierError as error:
-        raise env.refused(error) from None
+        return env.refused(error)
     except RecursionError:
-        raise VerifierError("types nested too deep") from None
+        return VerifierError("types nested too deep")
     finally:
         if collecting:
             gc.enable()
-    return Verdict(env)
+    return None
 
 
 def _version(kernel: str | tuple[int, int]) -> tuple[int, int]:
