@@ -131,6 +131,24 @@ class Bounds:
         self.smax = min(self.smax, s64(v | m & S64_MAX))
         self.umin = max(self.umin, v)
         self.umax = min(self.umax, v | m)
+        if not m:
+            return
+        # The range and the tnum may have one number in common.
+        umin = self.umin
+        following = tnum.step(v, m, umin)
+        if umin & ~m == v:
+            if following > self.umax or following == umin:
+                self._only(umin)
+        elif following == v | m:
+            self._only(following)
+        elif following <= self.umax < tnum.step(v, m, following):
+            self._only(following)
+
+    def _only(self, value: int) -> None:
+        """This 64-bit number and no other; the 32-bit ranges follow later."""
+        self.tv = self.umin = self.umax = value
+        self.tm = 0
+        self.smin = self.smax = s64(value)
 
     # --- between ranges ------------------------------------------------------------------------
 

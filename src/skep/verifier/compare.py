@@ -143,13 +143,17 @@ class Outcome:
         self.false_b = false_b
 
 
-def refine(scalars: Scalars, a: Scalar, b: Scalar, operation: int, narrow: bool) -> Outcome:
-    """Both outcomes of ``a operation b``."""
-    x, y = Bounds(a), Bounds(b)
+def refine(
+    scalars: Scalars, a: Scalar, b: Scalar, operation: int, narrow: bool, same: bool = False
+) -> Outcome:
+    """Both outcomes of ``a operation b``; ``same``: of one register with itself."""
+    x = Bounds(a)
+    y = x if same else Bounds(b)
     _refine(x, y, reverse(operation), narrow)
     x.sync()
     y.sync()
-    v, w = Bounds(a), Bounds(b)
+    v = Bounds(a)
+    w = v if same else Bounds(b)
     _refine(v, w, operation, narrow)
     v.sync()
     w.sync()

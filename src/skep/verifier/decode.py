@@ -212,7 +212,8 @@ def _jump(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
     if by_register:
         if imm:
             return _bad(pc, insn, "BPF_JMP/JMP32 uses reserved fields")
-        return jump.JumpReg(pc, opcode, dst, src, off, memos.jump_reg.setdefault(opcode, {}))
+        group = opcode | 256 if dst == src else opcode
+        return jump.JumpReg(pc, opcode, dst, src, off, memos.jump_reg.setdefault(group, {}))
     if src:
         return _bad(pc, insn, "BPF_JMP/JMP32 uses reserved fields")
     memo = memos.jump_imm.setdefault((opcode, imm), {})

@@ -9,7 +9,7 @@ from skep.errors import VerifierError
 from skep.verifier import kinds as k
 from skep.verifier.printer import Printer
 from skep.verifier.ptr import Ptr, Ptrs
-from skep.verifier.scalar import Scalars
+from skep.verifier.scalar import Scalar, Scalars
 from skep.verifier.state import REF_PTR, Frame, Ref, Slot, State
 from skep.verifier.subject import Subject
 from skep.verifier.value import NotInit, Value
@@ -58,6 +58,7 @@ class Env:
         "max_insns",
         "max_pending",
         "more",
+        "narrow_memo",
         "notes",
         "nothing",
         "pc",
@@ -139,6 +140,7 @@ class Env:
         self.ctx_memo: dict[tuple[int, int, bool, bool], CtxField] = {}
         self.ctx_refs: dict[int, int] = {}
         self.walk_memo: dict[tuple[int, int, int, int, bool], Found] = {}
+        self.narrow_memo: dict[tuple[Scalar, int, bool], Scalar] = {}
         self.global_args: dict[int, list[ArgFacts]] = {}
         self.arg_tags: dict[int, dict[int, list[str]]] | None = None
         self.percpu: frozenset[int] | None = None
@@ -163,6 +165,8 @@ class Env:
         lines = [*self.notes, error.reason]
         if self.more:
             lines.append(self.more)
+        if self.log_level:
+            self.printer.refused()
         log = self.text() + "\n".join(lines) + "\n"
         if self.insn_processed:
             log += self.summary()
@@ -208,6 +212,8 @@ class Env:
 
     def _queue(self, branch: State, prev: int) -> None:
         self.pending.append((branch, prev))
+        if self.log_level:
+            self.printer.pushed(branch)
         if len(self.pending) > self.max_pending:
             self.reject(f"The sequence of {len(self.pending)} jumps is too complex.")
         parent = branch.parent

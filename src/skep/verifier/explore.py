@@ -51,6 +51,8 @@ def _follow(env: Env, pc: int) -> None:
             env.prev = prev
             st.last_insn = prev
             if insn.prune_point and visited(env, st, insn):
+                if env.log_level:
+                    env.printer.safe(pc)
                 if not end_path(env):
                     return
                 st = env.state

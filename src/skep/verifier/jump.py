@@ -39,13 +39,13 @@ _TAKEN: Final = Decision(1, None)
 _NOT_TAKEN: Final = Decision(0, None)
 
 
-def decide(env: Env, a: Scalar, b: Scalar, operation: int, narrow: bool) -> Decision:
+def decide(env: Env, a: Scalar, b: Scalar, operation: int, narrow: bool, same: bool = False) -> Decision:
     if a.const and b.const:
         return _TAKEN if compare.holds(a.tv, b.tv, operation, narrow) else _NOT_TAKEN
     taken = compare.taken(a, b, operation, narrow)
     if taken >= 0:
         return Decision(taken, None)
-    return Decision(-1, compare.refine(env.scalars, a, b, operation, narrow))
+    return Decision(-1, compare.refine(env.scalars, a, b, operation, narrow, same))
 
 
 class Goto(Insn):
@@ -177,7 +177,7 @@ class JumpReg(Insn):
         if decision is None:
             if not isinstance(a, Scalar) or not isinstance(b, Scalar):
                 return self.pointer(env, st, a, b)
-            decision = decide(env, a, b, self.operation, self.narrow)
+            decision = decide(env, a, b, self.operation, self.narrow, dst == src)
             if not (a.const and b.const):
                 self.memo[a, b] = decision
         if decision.taken >= 0:

@@ -100,7 +100,11 @@ def narrow(env: Env, reg: int, size: int, signed: bool) -> None:
         if value is env.scalars.unknown and not signed:
             env.state.regs[reg] = env.scalars.of_size(size)
         else:
-            env.state.regs[reg] = stack.narrow_value(env, value, size, signed)
+            key = (value, size, signed)
+            known = env.narrow_memo.get(key)
+            if known is None:
+                known = env.narrow_memo[key] = stack.narrow_value(env, value, size, signed)
+            env.state.regs[reg] = known
 
 
 _LEAKS: Final = {
@@ -385,7 +389,6 @@ def check_mem_region(
     if isinstance(value, Ptr):
         p = value
         base = p.type & k.BASE_MASK
-        name = k.kind_name(p.type)
         if base == k.PTR_TO_STACK:
             stack.check_initialized(env, reg, p, p.off, size, zero_ok, write, uninit)
             return
@@ -394,7 +397,7 @@ def check_mem_region(
             return
         if base == k.PTR_TO_MAP_KEY:
             if write:
-                env.reject(f"R{reg} cannot write into {name}")
+                env.reject(f"R{reg} cannot write into {k.kind_name(p.type)}")
             assert isinstance(p.obj, MapFacts)
             check_range(env, reg, p, p.off, size, p.obj.key_size, False)
             return
@@ -405,12 +408,12 @@ def check_mem_region(
             return
         if base == k.PTR_TO_MEM:
             if write and p.type & k.MEM_RDONLY:
-                env.reject(f"R{reg} cannot write into {name}")
+                env.reject(f"R{reg} cannot write into {k.kind_name(p.type)}")
             check_range(env, reg, p, p.off, size, p.aux, zero_ok)
             return
         if base == k.PTR_TO_BUF:
             if write and p.type & k.MEM_RDONLY:
-                env.reject(f"R{reg} cannot write into {name}")
+                env.reject(f"R{reg} cannot write into {k.kind_name(p.type)}")
             check_buffer(env, reg, p, p.off, size, "rdonly" if p.type & k.MEM_RDONLY else "rdwr")
             return
         if base == k.PTR_TO_BTF_ID:

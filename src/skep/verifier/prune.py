@@ -470,8 +470,9 @@ def _open(env: Env, saved: Saved, cur: State, insn: Insn) -> int:
 
 
 def _maybe_looping(old: State, cur: State) -> bool:
-    """The innermost registers are the same objects."""
-    return len(old.frames) == len(cur.frames) and old.frame.regs == cur.frame.regs
+    """The innermost registers are the same, ids too."""
+    a, b = old.frame, cur.frame
+    return len(old.frames) == len(cur.frames) and a.regs == b.regs and a.ids == b.ids
 
 
 def _iter_depths_differ(old: State, cur: State) -> bool:

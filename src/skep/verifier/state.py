@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from skep.verifier.value import NotInit, Value
 
@@ -55,13 +55,16 @@ class Slot:
         return f"Slot({self.types.hex()}, {self.value!r}, id={self.id})"
 
 
-class Ref(NamedTuple):
-    """Something held: a reference, a lock, disabled interrupts. ``insn`` is where it was taken."""
+class Ref:
+    """Something held: a reference, a lock, disabled interrupts. ``insn`` is where it was taken. Immutable."""
 
-    type: int
-    id: int
-    insn: int
-    ptr: object = None
+    __slots__ = ("id", "insn", "ptr", "type")
+
+    def __init__(self, type: int, id: int, insn: int, ptr: object = None) -> None:
+        self.type = type
+        self.id = id
+        self.insn = insn
+        self.ptr = ptr
 
 
 class Frame:

@@ -282,7 +282,8 @@ class Subject:
         target = types if types is not None else CoreTarget.kernel()
         linked = link_program(spec, program, target=target)
         kernel_types = _Types(target)
-        maps = _object_maps(spec)
+        btf = _loaded_btf(spec)
+        maps = [_map_facts(row, btf) for row in spec.maps.values()]
         order = {name: index for index, name in enumerate(spec.maps)}
         for ref in linked.map_refs:
             linked.set_map(ref, order[ref.map])
@@ -297,13 +298,15 @@ class Subject:
             license=spec.license,
             prog_flags=program_spec.flags | (BPF_F_SLEEPABLE if program_spec.sleepable else 0),
             maps=maps,
-            btf=spec.btf,
+            btf=btf,
             funcs=[FuncFacts(slot, names[slot], id) for slot, id in linked.func_infos],
             lines=_lines(spec, linked),
             types=kernel_types,
             attach_name=program_spec.attach_to,
         )
         _attach(self, program_spec)
+        if program_spec.type == ProgType.STRUCT_OPS:
+            self.struct_ops = _struct_ops_member(spec, program_spec.name, kernel_types)
         return self
 
 
@@ -317,11 +320,44 @@ class _Types:
         return self.target.btf
 
 
-def _object_maps(spec: ObjectSpec) -> list[MapFacts]:
-    return [_map_facts(spec, row) for row in spec.maps.values()]
+def _loaded_btf(spec: ObjectSpec) -> Btf | None:
+    """The object's types as a kernel gets them: with the sizes and offsets of variables, which compilers omit."""
+    if spec.btf is None:
+        return None
+    from skep.btf import Btf
+    from skep.obj.fixed_btf import kernel_btf
+
+    return Btf(kernel_btf(spec))
 
 
-def _map_facts(spec: ObjectSpec, row: MapSpec) -> MapFacts:
+def _struct_ops_member(spec: ObjectSpec, program: str, types: Callable[[], Btf]) -> tuple[str, int] | None:
+    """(the kernel's struct, the index of its member) that a program is of, None when no map uses it."""
+    local = spec.btf
+    if local is None:
+        return None
+    for row in spec.maps.values():
+        if row.type != MapType.STRUCT_OPS:
+            continue
+        offset = next((at for at, name in row.contents.items() if name == program), None)
+        if offset is None:
+            continue
+        value = local[local.resolve(row.value_type_id)]
+        struct_name = str(value[1]).split("___")[0]
+        member = next((m[0] for m in value[3] if m[2] == 8 * offset), "")
+        try:
+            kernel = types()
+        except BtfError:
+            return None
+        found = kernel.find(struct_name, 4)
+        if found is None:
+            return None
+        for index, row_member in enumerate(kernel[found][3]):
+            if row_member[0] == member:
+                return struct_name, index
+    return None
+
+
+def _map_facts(row: MapSpec, btf: Btf | None) -> MapFacts:
     constant = row.data is not None and (row.section.startswith(".rodata") or row.section == ".kconfig")
     typed = row.value_type_id if row.data is None or row.section != ".kconfig" else 0
     return MapFacts(
@@ -331,9 +367,9 @@ def _map_facts(spec: ObjectSpec, row: MapSpec) -> MapFacts:
         row.value_size,
         row.max_entries,
         row.flags,
-        inner=_map_facts(spec, row.inner) if row.inner is not None else None,
+        inner=_map_facts(row.inner, btf) if row.inner is not None else None,
         contents=bytes(row.data) if constant and row.data is not None else None,
-        btf=spec.btf if typed else None,
+        btf=btf if typed else None,
         key_type=row.key_type_id,
         value_type=typed,
         extra=row.extra,

@@ -85,6 +85,18 @@ def arshift(v: int, m: int, shift: int, bits: int) -> Tnum:
     return sv >> shift & all, sm >> shift & all
 
 
+def step(v: int, m: int, z: int) -> int:
+    """The smallest member above ``z``; the largest where there is none."""
+    top = v | m
+    if z >= top:
+        return top
+    if z < v:
+        return v
+    d = z - v
+    filled = d | ((1 << (d & ~m).bit_length()) - 1) | (~m & _U64)
+    return v | (filled + 1 & m)
+
+
 def contains(av: int, am: int, bv: int, bm: int) -> bool:
     """Every number of b is one of a."""
     return not bm & ~am and bv & ~am == av
