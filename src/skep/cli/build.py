@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         "--emit", default="obj", choices=_EMIT, help="what to write (obj); text goes to stdout"
     )
     parser.add_argument("--license", metavar="TEXT", help="instead of the module's `license`")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     if not options.file.endswith(".py"):
         raise SkepError(f"{options.file}: no Python file; objects need no building, C is clang's")
     from skep.cli.python import programs

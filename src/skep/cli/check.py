@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--btf", metavar="FILE", help="kernel types to relocate against")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="the log too (-vv: every state)")
     parser.add_argument("-j", "--json", action="store_true", help="everything, as JSON")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     versions = _versions(parser, options.kernel)
     from skep.obj import CoreTarget
 

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         "-p", "--program", metavar="NAME", help="the program of OBJECT (else the one that fits)"
     )
     parser.add_argument("-j", "--json", action="store_true", help="everything, as JSON")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     from skep.explain import explain, parse
 
     text = _read(options.log)
