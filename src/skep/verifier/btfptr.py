@@ -79,10 +79,14 @@ def check_access(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -
                 env.reject(found.reason)
             return None
     key = (id(types), p.aux, off, size, alloc)
-    found = env.walk_memo.get(key) or btfwalk.struct_access(types, p.aux, off, size, alloc=alloc)
+    found = env.walk_memo.get(key) or btfwalk.struct_access(
+        types, p.aux, off, size, alloc=alloc, kernel=env.kernel
+    )
     env.walk_memo[key] = found
     if found.what == btfwalk.ERROR:
         env.reject(found.reason)
+    if found.what == btfwalk.UNTRUSTED:
+        return env.ptrs.make(k.PTR_TO_MEM | k.MEM_RDONLY | k.PTR_UNTRUSTED)
     if found.what != btfwalk.POINTER:
         return None
     return loaded(env, p, found.btf_id, found.flags, found.field)

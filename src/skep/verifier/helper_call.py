@@ -14,7 +14,7 @@ from skep.verifier.callbacks import CHANGES_PACKET, push
 from skep.verifier.facts import args as a
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import is_struct, skip_modifiers
-from skep.verifier.facts.protos import Proto, proto
+from skep.verifier.facts.protos import Proto, named, proto
 from skep.verifier.helper_args import (
     Call,
     check_argument,
@@ -59,7 +59,9 @@ _ACQUIRES: Final = frozenset((84, 85, 99, 131, _KPTR_XCHG))
 _CASTS: Final = frozenset((95, 96, 136, 137, 138, 139, 140, 196))
 #: helpers that change a map
 _WRITES_MAP: Final = frozenset((2, 3, 87, 88))
-_D_PATH: Final = 147
+_SOCKOPTS: Final = (49, 57)
+_LOCKED_HOOKS: Final = ("bpf_lsm_sock_graft", "bpf_lsm_inet_csk_clone", "bpf_lsm_inet_conn_established")
+_UNLOCKED_HOOKS: Final = ("bpf_lsm_socket_post_create", "bpf_lsm_socket_socketpair")
 #: functions of which d_path may be called, beside LSM hooks (btf_allowlist_d_path)
 _D_PATH_FUNCTIONS: Final = frozenset(
     (
@@ -99,8 +101,12 @@ def find_proto(env: Env, number: int) -> Proto:
     if kind == ProgType.EXT and subject.attach_prog is not None:
         kind, attach = subject.attach_prog.prog_type, subject.attach_prog.attach_type
     found = None
-    if allowed(kind, number, attach, env.kernel):
+    if allowed(kind, number, attach, env.kernel) or number in _SOCKOPTS:
         found = proto(kind, number, attach, subject.sleepable)
+    if number in _SOCKOPTS and kind in (ProgType.LSM, ProgType.STRUCT_OPS):
+        found = _sockopt(env, number)
+    elif number in _SOCKOPTS and not allowed(kind, number, attach, env.kernel):
+        found = None
     if found is None or (not env.privileged and not unprivileged_helper(number)):
         text = f"program of this type cannot use helper {shown}"
         if env.kernel < (6, 10):
@@ -110,6 +116,27 @@ def find_proto(env: Env, number: int) -> Proto:
             text += f" (Linux {since[0]}.{since[1]} has it)"
         env.reject(text)
     return found
+
+
+def _sockopt(env: Env, number: int) -> Proto | None:
+    """setsockopt and getsockopt where the function that is attached to decides."""
+    subject = env.subject
+    short = "setsockopt" if number == _SOCKOPTS[0] else "getsockopt"
+    if subject.prog_type == ProgType.STRUCT_OPS:
+        from skep.verifier.facts.btf_context import attach_target
+
+        target = attach_target(subject)
+        tcp = subject.struct_ops is not None and subject.struct_ops[0] == "tcp_congestion_ops"
+        return named(f"sk_{short}") if tcp and target is not None and target.name != "release" else None
+    if subject.attach_type != AttachType.LSM_CGROUP:
+        return None
+    from skep.verifier.facts.btf_context import attach_target
+
+    target = attach_target(subject)
+    hook = target.name if target is not None else ""
+    if hook in _LOCKED_HOOKS:
+        return named(f"sk_{short}")
+    return named(f"unlocked_sk_{short}") if hook in _UNLOCKED_HOOKS else None
 
 
 #: what socket filters and programs for packets of a cgroup may call without CAP_BPF

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from skep.verifier import kinds as k
 from skep.verifier.facts import records as rec
-from skep.verifier.ptr import Ptr
+from skep.verifier.ptr import IterSlot, Ptr
 from skep.verifier.state import (
     REF_IRQ,
     REF_LOCK,
@@ -126,9 +126,14 @@ def leave_rcu(env: Env) -> None:
     """The last RCU section ended: what it kept can no longer be trusted."""
 
     def change(value: Value) -> Value:
-        if isinstance(value, Ptr) and value.type & k.MEM_RCU:
-            flags = value.type & ~(k.MEM_RCU | k.PTR_MAYBE_NULL) | k.PTR_UNTRUSTED
+        if not value.type & k.MEM_RCU:
+            return value
+        flags = value.type & ~(k.MEM_RCU | k.PTR_MAYBE_NULL) | k.PTR_UNTRUSTED
+        if isinstance(value, Ptr):
             return env.ptrs.retype(value, flags)
+        if isinstance(value, IterSlot):
+            more = flags & ~k.BASE_MASK
+            return IterSlot(value.btf, value.btf_id, value.state, value.depth, value.ref, more)
         return value
 
     env.replace(change)

@@ -321,7 +321,7 @@ class _Types:
 
 
 def _loaded_btf(spec: ObjectSpec) -> Btf | None:
-    """The object's types as a kernel gets them: with the sizes and offsets of variables, which compilers omit."""
+    """The object's types as a kernel gets them, with sizes and offsets of variables that compilers omit."""
     if spec.btf is None:
         return None
     from skep.btf import Btf

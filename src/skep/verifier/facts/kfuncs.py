@@ -111,7 +111,13 @@ def _firsts(since: str) -> dict[str, Version]:
 def first(name: str, prog_type: int) -> Version | None:
     """The first Linux that lets programs of this type call the function; None: none that was asked does."""
     row = _table().get(name)
-    return _firsts(row[2]).get(ProgType(prog_type).name) if row is not None else None
+    if row is None:
+        return None
+    kind = ProgType(prog_type)
+    found = _firsts(row[2]).get(kind.name)
+    if found is None and kind == ProgType.LSM:  # asked where LSM programs could not be loaded
+        found = _firsts(row[2]).get("TRACING")
+    return found
 
 
 def allowed(name: str, prog_type: int, kernel: Version = (6, 18)) -> bool:
