@@ -485,7 +485,7 @@ def helper_result(found: protos.Proto, result: str, outputs: list[str]) -> str:
     return f"tuple[{', '.join([made, *outputs])}]" if outputs else made
 
 
-SKIP = {"seq_printf", "snprintf", "trace_printk"}
+SKIP = {"loop", "seq_printf", "snprintf", "tail_call", "trace_printk"}
 
 
 def gen_helpers(names: Names) -> str:

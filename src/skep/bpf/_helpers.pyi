@@ -41,9 +41,6 @@ def l3_csum_replace(offset: int, from_: int, to: int, size: int) -> int:
 def l4_csum_replace(offset: int, from_: int, to: int, flags: int = 0) -> int:
     """bpf_l4_csum_replace, Linux 4.1: long bpf_l4_csum_replace(struct sk_buff *skb, u32 offset, u64 from, u64 to, u64 flags)"""
 
-def tail_call(prog_array_map: Any, index: int) -> None:
-    """bpf_tail_call, Linux 4.2: long bpf_tail_call(void *ctx, struct bpf_map *prog_array_map, u32 index)"""
-
 def clone_redirect(ifindex: int, flags: int = 0) -> int:
     """bpf_clone_redirect, Linux 4.2: long bpf_clone_redirect(struct sk_buff *skb, u32 ifindex, u64 flags)"""
 
@@ -68,7 +65,7 @@ def skb_vlan_pop() -> int:
 def skb_get_tunnel_key(flags: int = 0) -> tuple[int, Any]:
     """bpf_skb_get_tunnel_key, Linux 4.3: long bpf_skb_get_tunnel_key(struct sk_buff *skb, struct bpf_tunnel_key *key, u32 size, u64 flags)"""
 
-def skb_set_tunnel_key() -> tuple[int, Any]:
+def skb_set_tunnel_key(key: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_skb_set_tunnel_key, Linux 4.3: long bpf_skb_set_tunnel_key(struct sk_buff *skb, struct bpf_tunnel_key *key, u32 size, u64 flags)"""
 
 def perf_event_read(map: Any, flags: int = 0) -> int:
@@ -95,7 +92,7 @@ def csum_diff(from_: Any = None, to: Any = None, seed: int = 0, *, size: int = .
 def skb_get_tunnel_opt(opt: Any, *, size: int = ...) -> int:
     """bpf_skb_get_tunnel_opt, Linux 4.6: long bpf_skb_get_tunnel_opt(struct sk_buff *skb, void *opt, u32 size)"""
 
-def skb_set_tunnel_opt(skb: Any, opt: Any) -> int:
+def skb_set_tunnel_opt(opt: Any, *, size: int = ...) -> int:
     """bpf_skb_set_tunnel_opt, Linux 4.6: long bpf_skb_set_tunnel_opt(struct sk_buff *skb, void *opt, u32 size)"""
 
 def skb_change_proto(proto: int, flags: int = 0) -> int:
@@ -541,9 +538,6 @@ def kallsyms_lookup_name(name: Any, flags: int = 0, *, size: int = ...) -> tuple
 
 def find_vma(task: Any, addr: int, callback_fn: Any, callback_ctx: Any, flags: int = 0) -> int:
     """bpf_find_vma, Linux 5.17: long bpf_find_vma(struct task_struct *task, u64 addr, void *callback_fn, void *callback_ctx, u64 flags)"""
-
-def loop(nr_loops: int, callback_fn: Any, callback_ctx: Any, flags: int = 0) -> int:
-    """bpf_loop, Linux 5.17: long bpf_loop(u32 nr_loops, void *callback_fn, void *callback_ctx, u64 flags)"""
 
 def strncmp(s1: Any, s2: Any, *, size: int = ...) -> int:
     """bpf_strncmp, Linux 5.17: long bpf_strncmp(const char *s1, u32 s1_sz, const char *s2)"""

@@ -1,5 +1,6 @@
 """Maps: what a declaration takes, and what programs do with it."""
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 from skep.bpf._base import _Reserved, int_ref
@@ -36,6 +37,8 @@ class _Table(Map, Generic[_K, _V]):
         """Store unless the key is there."""
     def delete(self, key: _K) -> bool:
         """Delete; whether the key was there."""
+    def for_each(self, function: Callable[..., int], context: Any = None) -> int:
+        """Call ``function(map, key, value, context)`` for each element until it gives True; how many."""
     def lookup_percpu(self, key: _K, cpu: int) -> Any:
         """A reference to another processor's value."""
 
@@ -116,8 +119,11 @@ class _Slots(Map):
 class ProgArray(_Slots):
     def call(self, index: int) -> None:
         """Jump to a program; goes on here when there is none."""
-    def tail_call(self, ctx: Any, index: int) -> None:
-        """The same."""
+    @overload
+    def tail_call(self, index: int, /) -> int: ...
+    @overload
+    def tail_call(self, ctx: Any, index: int, /) -> int:
+        """Jump to a program; goes on here when there is none."""
 
 class CgroupArray(_Slots):
     def holds_current(self, index: int) -> bool: ...
