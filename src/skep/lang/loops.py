@@ -11,6 +11,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from skep.bpf.types import u64
 from skep.lang import tests
 from skep.lang.scope import Env, Loop, equal, join, widen
 from skep.lang.values import INT, PtrType, Value
@@ -247,7 +248,9 @@ def _unrolled(c: Walker, node: ast.For, items: list[Value]) -> None:
 def _iterated(c: Walker, node: ast.For, span: RangeValue) -> None:
     """An open-coded iterator (Linux 6.4): the verifier follows one turn, however many there are."""
     di = c.unit.di
-    number, of = di.base("int", 32, "signed"), di.pointer("null")
+    number = di.base("int", 32, "signed")
+    words = di.array(di.integer(u64), 64, 1)
+    of = di.pointer(di.struct("bpf_iter_num", 8, [("__opaque", words, 0, 64, -1)]))
     iterator = [("it", of)]
     c.unit.kfunc("i32", "bpf_iter_num_new", number, [*iterator, ("start", number), ("end", number)])
     c.unit.kfunc("ptr", "bpf_iter_num_next", di.pointer(number), iterator)

@@ -71,6 +71,8 @@ class Scope:
         #: how the function's result is returned when it is not inlined: "i32", "i64", "ptr", "void"
         self.result = ""
         self.result_storage: Storage | None = None
+        #: the numbers it may return, where they are restricted
+        self.verdicts: tuple[int, int] | None = None
         #: a function without a result returns 0
         self.optional_result = False
         self.sensitive = _sensitive(node)

@@ -85,7 +85,8 @@ class Unit:
         if name in self._symbols:
             return
         self._symbols.add(name)
-        types = ", ".join("i32" if "int" in self.di.nodes[int(kind[1:])] else "ptr" for _, kind in params)
+        pointers = ["pointer_type" in self.di.nodes[int(kind[1:])] for _, kind in params]
+        types = ", ".join("ptr" if pointer else "i32" for pointer in pointers)
         debug = self.di.extern(name, result, params)
         self.declare(f'declare !dbg {debug} {ret} @{name}({types}) section ".ksyms"')
 
@@ -233,6 +234,15 @@ class Unit:
                 node, f"{scope.fn.__name__}() may end without a value", "return a number on every path"
             )
         number = c.as_int(value, node, "as a result")
+        if (
+            scope.verdicts is not None
+            and not scope.verdicts[0] <= number.lo <= number.hi <= scope.verdicts[1]
+        ):
+            raise c.error(
+                node,
+                f"a function that the kernel calls gives {scope.verdicts[0]} or {scope.verdicts[1]} back",
+                "return True to stop, False to go on (-> bool)",
+            )
         if scope.result_storage is not None:
             number = self.convert(c, number, scope.result_storage, node)
             number = c.as_int(number, node)

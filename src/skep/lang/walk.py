@@ -371,7 +371,7 @@ class Walker:
             isinstance(kind, PtrType)
             and kind.of.same(of)
             and not of.scalar
-            and kind.space in ("stack", "map")
+            and kind.space in ("stack", "map", "percpu", "global", "ring")
         ):
             if kind.nullable:
                 self.refuse_none(value, node)
