@@ -1,4 +1,4 @@
-"""Programs that are nearly right are compiled or refused, never a crash; the verifier takes what is compiled."""
+"""Nearly right programs are compiled or refused, never a crash; the verifier takes what is compiled."""
 
 from __future__ import annotations
 
