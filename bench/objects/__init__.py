@@ -1,0 +1,1 @@
+"""Opening, relocating and loading objects, beside bpftool."""
