@@ -358,3 +358,17 @@ def test_kernel_functions_of_another_prototype() -> None:
         skep.load(path, programs=["typed"])
     if kernel.version >= (6, 3):  # a struct that is only declared will do
         skep.load(path, programs=["declared"]).close()
+
+
+def test_every_read_only_section_is_held_by_every_program(bpffs: str) -> None:
+    """As libbpf binds them: the kernel reports the same number of maps for each program."""
+    path = build("strings")
+    bpftool = oracles.tool("bpftool")
+    with skep.load(path) as obj:
+        ours = {name: program.info["nr_map_ids"] for name, program in obj.programs.items()}
+        assert len(obj.maps) == 1
+    subprocess.run([bpftool, "prog", "loadall", path, f"{bpffs}/theirs"], check=True)
+    for name, count in ours.items():
+        command = [bpftool, "-j", "prog", "show", "pinned", f"{bpffs}/theirs/{name}"]
+        shown = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        assert len(shown.get("map_ids", [])) == count == 1

@@ -309,7 +309,7 @@ class Loader:
             for table in tables:  # the program holds them
                 self.kernel.close(table)
         for name, map in made.maps.items():
-            if name == ".rodata":
+            if name.startswith(".rodata"):
                 # Held by the program whether it reads it or not: its metadata lies there (Linux 5.10).
                 try:  # noqa: SIM105
                     self.kernel.prog_bind_map(fd, map.fd)
