@@ -12,6 +12,7 @@ from skep.uapi.enums import ProgType as P
 from skep.verifier.facts import lsm_hooks
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import skip_modifiers
+from skep.verifier.features import check_features
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -54,6 +55,22 @@ _ATTACH: Final[dict[int, tuple[int, ...]]] = {
     P.SYSCALL: (0,),
     P.EXT: (0,),
 }
+#: loaders leave the attach type of these out where the kernel does not know it
+_OPTIONAL_ATTACH: Final = (
+    P.XDP,
+    P.CGROUP_SKB,
+    P.CGROUP_SOCK,
+    P.CGROUP_DEVICE,
+    P.CGROUP_SYSCTL,
+    P.SOCK_OPS,
+    P.SK_SKB,
+    P.SK_MSG,
+    P.SK_REUSEPORT,
+    P.FLOW_DISSECTOR,
+    P.LIRC_MODE2,
+    P.PERF_EVENT,
+    P.SCHED_CLS,
+)
 _SLEEPABLE_MAPS: Final = frozenset(
     (
         M.HASH,
@@ -102,7 +119,7 @@ def check_program(env: Env) -> None:
     if first > env.kernel:
         env.reject(f"programs of type {prog.name.lower()} are unknown (Linux {first[0]}.{first[1]} has them)")
     name = _attach_name(attach)
-    if attach and prog != P.STRUCT_OPS:
+    if attach and prog != P.STRUCT_OPS and prog not in _OPTIONAL_ATTACH:
         first = _since(f"BPF_{name.upper()}")
         if first > env.kernel:
             env.reject(f"attach type {name} is unknown (Linux {first[0]}.{first[1]} has it)")
@@ -111,6 +128,7 @@ def check_program(env: Env) -> None:
         env.reject(f"programs of type {prog.name.lower()} cannot have attach type {name}")
     if not env.privileged and kind not in (P.SOCKET_FILTER, P.CGROUP_SKB):
         env.reject(f"programs of type {prog.name.lower()} need CAP_BPF and more")
+    check_features(env)
     _check_sleepable(env)
     if kind in (P.TRACING, P.LSM):
         _check_target(env)

@@ -48,6 +48,7 @@ FEATURES: Final[dict[str, Version]] = {
     "atomic fetch, exchange and compare": (5, 12),
     "atomic and, or, xor": (5, 12),
     "callbacks": (5, 13),
+    "kernel variables by BTF id": (5, 10),
     "calls of kernel functions": (5, 13),
     "dynptrs": (5, 19),
     "open-coded iterators": (6, 4),

@@ -72,7 +72,10 @@ _NAMES: Final = {
     KPTR_PERCPU: "percpu_kptr",
     UPTR: "uptr",
 }
-_DEPTH: Final = 4
+_DEPTH: Final = 31
+#: a type with more fields, or with two of a kind that there can only be one of, counts as one without
+_MAX_FIELDS: Final = 11
+_UNIQUE: Final = (SPIN_LOCK, RES_SPIN_LOCK, TIMER, WORKQUEUE, REFCOUNT, TASK_WORK)
 
 
 class Field:
@@ -145,6 +148,9 @@ def record_of(btf: Btf, id: int) -> Record:
     try:
         _collect(btf, id, 0, 0, fields)
     except (BtfError, IndexError):
+        return _EMPTY
+    kinds = [field.kind for field in fields]
+    if len(fields) > _MAX_FIELDS or any(kinds.count(kind) > 1 for kind in _UNIQUE):
         return _EMPTY
     return Record(fields)
 
