@@ -118,6 +118,10 @@ class AluReg(Insn):
         regs = st.regs
         a = regs[dst]
         b = regs[self.src]
+        if not env.privileged and self.operation in _LINKING and a.type == b.type == k.SCALAR_VALUE:
+            from skep.verifier.speculation import sanitize_value
+
+            sanitize_value(env)
         new = self.memo.get((a, b))
         if new is None:
             if not isinstance(a, Scalar) or not isinstance(b, Scalar):

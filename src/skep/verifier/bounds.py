@@ -139,9 +139,7 @@ class Bounds:
         if umin & ~m == v:
             if following > self.umax or following == umin:
                 self._only(umin)
-        elif following == v | m:
-            self._only(following)
-        elif following <= self.umax < tnum.step(v, m, following):
+        elif following == v | m or following <= self.umax < tnum.step(v, m, following):
             self._only(following)
 
     def _only(self, value: int) -> None:

@@ -17,6 +17,7 @@ from skep.verifier.value import NotInit, Value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skep.verifier.annotate import Recorder
     from skep.verifier.facts.btfwalk import Found
     from skep.verifier.facts.context import CtxField
     from skep.verifier.globals import ArgFacts
@@ -39,6 +40,7 @@ class Env:
     """
 
     __slots__ = (
+        "alu_states",
         "arg_tags",
         "code",
         "cpus",
@@ -71,6 +73,7 @@ class Env:
         "printer",
         "privileged",
         "ptrs",
+        "recorder",
         "scalars",
         "sccs",
         "start",
@@ -82,7 +85,6 @@ class Env:
         "subject",
         "subprogs",
         "total_states",
-        "tracing",
         "walk_memo",
     )
 
@@ -110,6 +112,7 @@ class Env:
         self.notes: list[str] = []
         self.more = ""
         self.printer = Printer(self)
+        self.recorder: Recorder | None = None
         self.scalars = Scalars()
         self.ptrs = Ptrs(self.scalars.zero)
         self.nothing = NotInit()
@@ -127,7 +130,6 @@ class Env:
         self.live: Liveness = None  # type: ignore[assignment]
         self.sccs: Loops = None  # type: ignore[assignment]
         self.start: Callable[[Env, Frame, int], None] | None = None
-        self.tracing = False
         self.max_insns = MAX_INSNS
         self.max_pending = MAX_PENDING
         self.insn_processed = 0
@@ -139,6 +141,8 @@ class Env:
         self.total_states = 0
         self.ctx_memo: dict[tuple[int, int, bool, bool], CtxField] = {}
         self.ctx_refs: dict[int, int] = {}
+        #: without privileges: how an instruction that adds registers is masked
+        self.alu_states: dict[int, tuple[int, int]] = {}
         self.walk_memo: dict[tuple[int, int, int, int, bool], Found] = {}
         self.narrow_memo: dict[tuple[Scalar, int, bool], Scalar] = {}
         self.global_args: dict[int, list[ArgFacts]] = {}

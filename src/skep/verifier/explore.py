@@ -38,6 +38,7 @@ def _follow(env: Env, pc: int) -> None:
     st = env.state
     env.live.enter(st)
     limit = env.max_insns
+    watched = env.log_level > 0 or env.recorder is not None
     prev = -1
     processed = env.insn_processed
     while True:
@@ -53,6 +54,8 @@ def _follow(env: Env, pc: int) -> None:
             if insn.prune_point and visited(env, st, insn):
                 if env.log_level:
                     env.printer.safe(pc)
+                if env.recorder is not None:
+                    env.recorder.edge(prev, pc)
                 if not end_path(env):
                     return
                 st = env.state
@@ -61,11 +64,12 @@ def _follow(env: Env, pc: int) -> None:
                 continue
             if insn.jmp_point:
                 push_note(env, st, 0)
-        elif env.tracing:
-            st.last_insn = prev
         env.prev = prev
-        if env.log_level:
-            env.printer.before(insn, prev)
+        if watched:
+            if env.log_level:
+                env.printer.before(insn, prev)
+            if env.recorder is not None:
+                env.recorder.note(insn, st, prev)
         prev = pc
         pc = insn.step(env, st)
         if pc < 0:

@@ -252,11 +252,15 @@ class JumpReg(Insn):
         operation = self.operation
         if not self.narrow and isinstance(a, Ptr) and isinstance(b, Ptr):
             self.equal(env, st, branch, a, b)
-        if not (packets and isinstance(a, Ptr) and isinstance(b, Ptr)) or not self.packets(
-            env, st, branch, a, b, operation
+        if (
+            (
+                not (packets and isinstance(a, Ptr) and isinstance(b, Ptr))
+                or not self.packets(env, st, branch, a, b, operation)
+            )
+            and a.type != k.SCALAR_VALUE
+            and not env.privileged
         ):
-            if a.type != k.SCALAR_VALUE and not env.privileged:
-                env.reject(f"R{dst} pointer comparison prohibited")
+            env.reject(f"R{dst} pointer comparison prohibited")
         return self.next
 
     def predict(self, env: Env, a: Value, b: Value) -> int:

@@ -1,9 +1,9 @@
 """Which stack slots may still be read: what decides whether two states must agree on them.
 
-While paths are followed, every access marks the slots that an instruction may read or must write, for the chain
-of calls that led to it. When a path ends the marks are carried backward over the control flow, as live variables
-are. A slot that is not live before a checkpoint's instruction is left out of the comparison. The method is that
-of Linux 6.18 (kernel/bpf/liveness.c).
+While paths are followed, every access marks the slots that an instruction may read or must write, for the
+chain of calls that led to it. When a path ends the marks are carried backward over the control flow, as
+live variables are. A slot that is not live before a checkpoint's instruction is left out of the comparison.
+The method is that of Linux 6.18 (kernel/bpf/liveness.c).
 """
 
 from __future__ import annotations

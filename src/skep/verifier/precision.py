@@ -1,8 +1,9 @@
 """Which numbers mattered: backward from where an exact value decided something to where it came from.
 
-A checkpoint's number that no later decision used need not be compared. So when a number is used as an offset, a
-size, or in a branch that it decides, the path is walked back, through the checkpoints that it passed, and whatever
-the number was made of is marked. The method is that of Linux (backtracking over the jump history).
+A checkpoint's number that no later decision used need not be compared. So when a number is used as an
+offset, a size, or in a branch that it decides, the path is walked back, through the checkpoints that it
+passed, and whatever the number was made of is marked. The method is that of Linux (backtracking over the
+jump history).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ARGS: Final = 0b111110
 
 
 class Backtrack:
-    """What must be precise: a mask of registers and of stack slots for each frame; ``frame`` is the current."""
+    """What must be precise: registers and stack slots, a mask for each frame; ``frame`` is the current."""
 
     __slots__ = ("frame", "regs", "slots")
 
@@ -68,7 +69,7 @@ def mark_precise(env: Env, reg: int) -> None:
 
 
 def mark_state(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
-    """The same for registers and slots of ``st``, which is about to run slot ``pc``; True: marks were made."""
+    """The same for registers and slots of ``st``, about to run slot ``pc``; True: marks were made."""
     if bt.empty():
         return False
     return _walk(env, st, bt, pc)

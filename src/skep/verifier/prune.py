@@ -37,6 +37,8 @@ EXACT: Final = 1
 RANGE_WITHIN: Final = 2
 
 _MAX_BACKEDGE_ROUNDS: Final = 64
+#: checkpoints of one instruction, without privileges
+_MAX_STATES: Final = 64
 _ID: Final = BASE_ID | ADD_CONST
 _BY_RANGE: Final = (
     k.PTR_TO_MAP_KEY,
@@ -414,7 +416,7 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
         if evicted:
             insn.saved[callsite] = rows = [row for row in rows if not row.gone]
             env.states -= evicted
-    if not add_new:
+    if not add_new or (not env.privileged and rows is not None and len(rows) > _MAX_STATES):
         return False
     env.total_states += 1
     env.states += 1

@@ -181,7 +181,7 @@ def write_fixed(
 
 def _misc(env: Env, byte: int) -> int:
     """A byte beside a narrow spill: data, but zero stays zero and nothing stays nothing if that matters."""
-    if byte == ZERO or byte == SPILL:
+    if byte in (ZERO, SPILL):
         return byte if byte == ZERO else MISC
     if byte == INVALID:
         return INVALID if env.privileged else MISC
@@ -289,7 +289,7 @@ def read_fixed(env: Env, frame: Frame, off: int, size: int, dst: int) -> None:
     types = ALL_INVALID if slot is None else slot.types
     for i in range(size):
         kind = types[(at - i) & 7]
-        if kind == MISC or kind == ZERO or (kind == INVALID and env.privileged):
+        if kind in (MISC, ZERO) or (kind == INVALID and env.privileged):
             continue
         env.reject(f"invalid read from stack off {off}+{i} size {size}")
     if dst >= 0:

@@ -82,6 +82,11 @@ def find_subprogs(env: Env) -> None:
                 env.pc = pc
                 env.reject("call to invalid destination")
             starts.add(target)
+            if not env.privileged:
+                env.pc = pc
+                env.reject(
+                    "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN"
+                )
             if len(starts) > _MAX_SUBPROGS:
                 env.pc = pc
                 env.reject("too many subprograms")
@@ -139,11 +144,10 @@ def _names(env: Env) -> None:
             if sub.has_tail_call:
                 env.pc = sub.start
                 env.reject("tail_call is not allowed in subprogs without BTF")
-        elif sub.has_ld_abs or sub.has_tail_call:
-            if not _returns_int(env, row.btf_id):
-                what = "LD_ABS" if sub.has_ld_abs else "tail_call"
-                env.pc = sub.start
-                env.reject(f"{what} is only allowed in functions that return 'int'.")
+        elif (sub.has_ld_abs or sub.has_tail_call) and not _returns_int(env, row.btf_id):
+            what = "LD_ABS" if sub.has_ld_abs else "tail_call"
+            env.pc = sub.start
+            env.reject(f"{what} is only allowed in functions that return 'int'.")
 
 
 def _returns_int(env: Env, func_id: int) -> bool:

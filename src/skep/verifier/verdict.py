@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from skep.errors import VerifierError
 from skep.verifier import explore
 from skep.verifier.admission import check_program
+from skep.verifier.annotate import Annotation, Recorder
 from skep.verifier.cfg import analyse, check_cfg
 from skep.verifier.decode import decode
 from skep.verifier.depth import check_depth
@@ -28,10 +29,11 @@ class Verdict:
     """A program that Linux would load: how much was simulated to know it.
 
     ``processed`` instructions, ``states`` checkpoints made, ``peak_states`` held at once; ``log`` is the
-    kernel-style log asked for.
+    kernel-style log asked for. ``annotations`` has, if asked for, an `Annotation` for every slot that some
+    path reaches (None for others), ``stack_depths`` the bytes of stack of each function.
     """
 
-    __slots__ = ("log", "peak_states", "processed", "stack_depths", "states")
+    __slots__ = ("annotations", "log", "peak_states", "processed", "stack_depths", "states")
 
     def __init__(self, env: Env) -> None:
         self.processed = env.insn_processed
@@ -39,6 +41,7 @@ class Verdict:
         self.peak_states = env.peak_states
         self.stack_depths = tuple(sub.stack_depth for sub in env.subprogs)
         self.log = env.text()
+        self.annotations: list[Annotation | None] = env.recorder.slots if env.recorder is not None else []
 
     def __repr__(self) -> str:
         return f"Verdict(processed={self.processed}, states={self.states}, peak_states={self.peak_states})"
@@ -52,6 +55,7 @@ def check(
     strict: bool = False,
     log_level: int = 0,
     max_insns: int = 1_000_000,
+    annotate: bool = False,
 ) -> Verdict:
     """What Linux ``kernel`` says of a program.
 
@@ -64,6 +68,8 @@ def check(
     def walk(level: int) -> Env | VerifierError:
         env = Env(subject, kernel=version, privileged=privileged, strict=strict, log_level=level)
         env.max_insns = max_insns
+        if annotate:
+            env.recorder = Recorder(len(subject.insns))
         refused = _walk(env)
         if refused is None:
             return env
