@@ -80,6 +80,10 @@ def takes(e: Entry) -> u64:
 @bpf.subprog
 def escapes() -> Entry:
     return Entry()
+
+@bpf.subprog
+def passes(e: Entry) -> Entry:
+    return e
 """
 
 
@@ -91,6 +95,12 @@ class Case(NamedTuple):
 
 
 CASES = [
+    Case(
+        "x = passes(Entry())",
+        "return e",
+        "this may lie on the stack of the caller, and the verifier lets no such reference back",
+        "return its fields, or inline: leave @bpf.subprog out",
+    ),
     Case(
         "x = [i for i in range(3)]",
         "[i for i in range(3)]",
@@ -772,7 +782,7 @@ CASES = [
     ),
     Case(
         "x = bpf.get_socket_cookie()",
-        "bpf.get_socket_cookie",
+        "bpf.get_socket_cookie()",
         "xdp programs cannot call bpf_get_socket_cookie",
         "Linux 4.12 and later: socket_filter, sched_cls, sched_act, cgroup_skb, cgroup_sock, sock_ops, sk_skb, cgroup_sock_addr, sk_reuseport, tracing, lsm, syscall programs can",
     ),

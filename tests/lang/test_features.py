@@ -16,10 +16,11 @@ from tests.support.oracles import bpf, tool
 pytestmark = pytest.mark.live
 
 
-def run(folder: Path, text: str, *programs: str, **variables: int) -> Any:
-    """The loaded object after one run of each program on 64 zero bytes."""
+def run(folder: Path, text: str, *programs: str, plain: bool = False, **variables: int) -> Any:
+    """The loaded object after one run of each program on 64 zero bytes; ``plain`` text imports itself."""
     bpf()
-    obj = skep.load(module(folder, HEADER + text), variables=variables)
+    made = module(folder, text if plain else HEADER + text)
+    obj = skep.load(made.main if plain else made, variables=variables)
     for name in programs or obj.programs:
         result = obj.programs[name].run(bytes(64))
         assert result.retval == 2, f"{name} gave {result.retval}"
@@ -516,3 +517,88 @@ def tc(skb: bpf.SkBuff) -> int:
     path.write_bytes(build(module(tmp_path, HEADER + text), cache=False))
     listing = subprocess.run([tool("llvm-objdump-19"), "-h", str(path)], capture_output=True, text=True)
     assert " xdp " in listing.stdout and "~" not in listing.stdout.replace(".rel~", "")
+
+
+def test_annotations_as_text_and_closures(tmp_path: Path) -> None:
+    text = """
+@bpf.struct
+class Pair:
+    a: u32
+    b: be16
+
+seen: u64 = bpf.var(3)
+pairs = bpf.Hash(u32, Pair)
+
+def positive(n: s64) -> bool:
+    if n:
+        return n > 0
+    return False
+
+def make(limit: int):
+    inside = bpf.Array(u64, 2)
+
+    def clamp(n: u64) -> u64:
+        return min(n, limit)
+
+    @bpf.xdp
+    def main(ctx: "bpf.Xdp") -> "int":
+        x: u8 = 300
+        pairs[1] = Pair(x, seen)
+        inside[1] = clamp(1000)
+        both = positive(limit) and positive(x)
+        return bpf.XDP_PASS if both else bpf.XDP_DROP
+
+    return main
+
+main = make(40)
+other = make(50)
+"""
+    with run(tmp_path, "from __future__ import annotations\n" + HEADER + text, "main", plain=True) as obj:
+        assert obj.pairs[1].a == 44 and obj.pairs[1].b == 3
+        assert obj.inside[1] == 40
+
+
+def test_contexts_and_references_in_subprograms(tmp_path: Path) -> None:
+    text = """
+from skep.net import ethhdr
+
+@bpf.struct
+class State:
+    n: u64
+    deep: list[u32] = bpf.array(u32, 4)
+
+out = bpf.Array(u64, 4)
+
+@bpf.subprog
+def kind(ctx: bpf.Xdp, s: State) -> u32:
+    eth = ctx.packet().take(ethhdr)
+    s.n += 5
+    s.deep[3] = 9
+    return 0 if eth is None else eth.proto + 7
+
+states = bpf.Array(State, 4)
+spare: State = bpf.var(State(n=70))
+
+@bpf.subprog
+def bigger(a: State, at: u32) -> State | None:
+    b = states.get(at)
+    if b is None:
+        return spare
+    return b if b.n > a.n else None
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    s = State(n=1)
+    out[0] = kind(ctx, s)
+    out[1] = s.n + s.deep[3]
+    states[2].n = 100
+    best = bigger(s, 2)
+    if best is not None:
+        out[2] = best.n
+    other = bigger(s, 4)
+    if other is not None:
+        out[3] = other.n
+    return bpf.XDP_PASS
+"""
+    with run(tmp_path, text) as obj:
+        assert [obj.out[i] for i in range(4)] == [7, 15, 100, 70]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skep.bpf.globals import Global
 from skep.bpf.struct import annotations_of
-from skep.bpf.types import ArrayType, BytesType, CharType
+from skep.bpf.types import ArrayType, BytesType, CharType, array
 from skep.errors import SkepError
 from skep.lang.aggregates import ArrayStorage, StructStorage, TextStorage
 from skep.lang.debug import quote
@@ -70,7 +70,11 @@ class GlobalVars:
                 return self.unit.namespace.storage(bool)
             raise SkepError(f"global {name}: annotate it with its type ({name}: u64 = ...)")
         if isinstance(obj.value, bytes) and record is bytes:
-            return TextStorage(len(obj.value) + 1, True)
+            return TextStorage(len(obj.value), False)  # addresses and the like: exactly these bytes
+        if isinstance(obj.value, str) and (record is bytes or record is str):
+            return TextStorage(len(obj.value.encode()) + 1, True)
+        if isinstance(obj.value, (list, tuple)) and getattr(record, "__origin__", None) in (list, tuple):
+            return self.unit.namespace.storage(array(record.__args__[0], len(obj.value)))
         return self.unit.namespace.storage(record)
 
     def read(self, c: Walker, obj: Global, name: str, node: ast.AST) -> Value:

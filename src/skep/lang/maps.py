@@ -9,7 +9,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from skep.bpf.maps import Map
+from skep.bpf.maps import Map, StructOps
 from skep.errors import SkepError
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import named
@@ -54,6 +54,11 @@ class Maps:
         return self.unit.namespace.storage(map.value)
 
     def _define(self, map: Map, symbol: str) -> None:
+        if isinstance(map, StructOps):
+            from skep.lang.contexts_struct_ops import define
+
+            define(self.unit, map, symbol)
+            return
         di = self.unit.di
         fields, size = self._fields(map, symbol)
         initial = self._initial(map, symbol)

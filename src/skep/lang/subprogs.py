@@ -194,4 +194,10 @@ def pointer_result(c: Walker, value: Value, node: ast.AST) -> str:
         raise c.error(
             node, "this lives on the stack of the function and ends with it", "return its fields, or inline"
         )
+    if kind.space not in ("map", "global", "percpu"):
+        raise c.error(
+            node,
+            "this may lie on the stack of the caller, and the verifier lets no such reference back",
+            "return its fields, or inline: leave @bpf.subprog out",
+        )
     return f"ptr {value.ir}"

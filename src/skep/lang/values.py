@@ -298,6 +298,10 @@ class OptionalType(Type):
         return found
 
 
+#: where references into maps point, global variables among them
+_MAPPED = frozenset(("map", "global", "percpu"))
+
+
 class PtrType(Type):
     """A reference to memory laid out as ``of``, safe to read and write by plain loads and stores.
 
@@ -322,7 +326,9 @@ class PtrType(Type):
             return self.optional(True)
         if not isinstance(other, PtrType) or not self.of.same(other.of):
             return None
-        space = self.space if self.space == other.space else "mem"
+        space = self.space
+        if other.space != space:  # what may be shared is shared
+            space = "map" if {space, other.space} <= _MAPPED else "mem"
         return PtrType(
             self.of,
             space,
