@@ -125,7 +125,7 @@ def h_x(ctx: bpf.Xdp) -> int:
 @bpf.sockops
 def h_so(ctx: bpf.SockOps) -> int:
     r = m[0]
-    bpf.setsockopt(1, 8, r.a)
+    bpf.setsockopt(1, 8, r.raw, size=4)
     bpf.getsockopt(1, 8, r.raw, size=4)
     sk = ctx.sk
     if sk is not None:

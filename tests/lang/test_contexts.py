@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,64 @@ def add(args: Args) -> int:
     assert result.retval == 3 and int.from_bytes(result.ctx[8:16], "little") == 2**32 + 6
 
 
-# ruff: noqa: E501
+CONGESTION = """
+count: u64 = bpf.var(0)
+acks: u64 = bpf.var(0)
+
+@bpf.struct_ops("tcp_congestion_ops:init")
+def init(sk: bpf.sock) -> int:
+    global count
+    count += 1
+    return 0
+
+@bpf.struct_ops("tcp_congestion_ops:ssthresh")
+def ssthresh(sk: bpf.sock) -> int:
+    return 2
+
+@bpf.struct_ops("tcp_congestion_ops:cong_avoid")
+def avoid(sk: bpf.sock, ack: u32, acked: u32) -> int:
+    global acks
+    acks += acked
+    return 0
+
+@bpf.struct_ops("tcp_congestion_ops:undo_cwnd")
+def undo(sk: bpf.sock) -> int:
+    return bpf.cast(bpf.tcp_sock, sk).snd_cwnd
+
+cc = bpf.StructOps("tcp_congestion_ops", init=init, ssthresh=ssthresh, cong_avoid=avoid, undo_cwnd=undo,
+                   name=b"skep_test")
+"""
+
+
+@pytest.mark.live
+def test_struct_ops(tmp_path: Path) -> None:
+    """A congestion control of four programs, chosen by a socket of this process."""
+    bpf()
+    program = module(tmp_path, HEADER + CONGESTION)
+    with skep.load(program) as obj:
+        server = socket.create_server(("127.0.0.1", 0))
+        with obj.attach_struct_ops("cc"), server, socket.socket() as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"skep_test")
+            client.connect(server.getsockname())
+            with server.accept()[0] as peer:
+                for _ in range(4):
+                    client.send(b"skep" * 500)
+                    peer.recv(1 << 16)
+        assert obj.bss.count == 1 and obj.bss.acks >= 1
+    for wrong, reason in (
+        ("ssthresh=init, nothing=1", "no member 'nothing'"),
+        ("name=init", "is no function"),
+        ("name=b'a name longer than it may be'", "room for 15 bytes"),
+        ("flags=-1", "does not fit"),
+    ):
+        source = (
+            CONGESTION[: CONGESTION.index("cc =")] + f"cc = bpf.StructOps('tcp_congestion_ops', {wrong})\n"
+        )
+        with pytest.raises(CompileError, match=reason):
+            made = module(tmp_path, HEADER + source)
+            to_ir([made.init])
+
+
 REFUSED = [
     ("@bpf.xdp\ndef f(ctx: bpf.SkBuff) -> int:\n    return 1", "ctx is no bpf.SkBuff here"),
     ("@bpf.xdp\ndef f(ctx: bpf.Xdp, n: u32) -> int:\n    return 1", "one parameter, its context"),

@@ -315,7 +315,19 @@ class CgrpStorage(_Storage):
 
 
 class StructOps(Map):
-    """Not declared by hand: a class decorated with `bpf.struct_ops` makes one."""
+    """A struct of the kernel's whose functions are programs: ``obj.NAME`` registers it.
 
-    __slots__ = ()
+        reno = bpf.StructOps("tcp_congestion_ops", ssthresh=ssthresh, cong_avoid=avoid, name=b"skep_reno")
+
+    Members are programs decorated with ``@bpf.struct_ops("tcp_congestion_ops:ssthresh")``, numbers and texts.
+    ``linked=False`` is for kernels before 6.4, without links.
+    """
+
+    __slots__ = ("linked", "members", "struct")
     kind = "struct_ops"
+
+    def __init__(self, struct: str, *, linked: bool = True, **members: Any) -> None:
+        super().__init__()
+        self.struct = struct
+        self.linked = linked
+        self.members = members

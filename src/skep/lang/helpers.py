@@ -13,9 +13,9 @@ from skep.lang import core as co
 from skep.lang import helpers_print, helpers_read, helpers_say
 from skep.lang.contexts import section_of
 from skep.lang.core_refs import core_of
-from skep.lang.helpers_types import KernelName
+from skep.lang.helpers_types import FunctionName, KernelName
 from skep.lang.kernel_types import KInt, types_of
-from skep.lang.values import BUILTIN, INT, Value
+from skep.lang.values import INT, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -25,7 +25,7 @@ def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
     """What ``bpf.name`` means in a program; None when nothing is called so."""
     own = helpers_say.FUNCTIONS.get(name) or helpers_read.FUNCTIONS.get(name)
     if own is not None:
-        return Value(BUILTIN, obj=own)
+        return Value(FunctionName(name, own))
     special = helpers_read.SPECIAL.get(name) or helpers_print.SPECIAL.get(name)
     if special is not None:
         return Value(special)
@@ -33,8 +33,7 @@ def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
     if number is not None:
         from skep.lang.helpers_call import caller
 
-        check(c, number, name, node)
-        return Value(BUILTIN, obj=caller(number, name))
+        return Value(FunctionName(name, caller(number, name)))
     if name.isupper():
         return enumerator(c, name, node)
     kind = types_of(c, node).by_name(name)

@@ -63,6 +63,9 @@ def caller(number: int, name: str) -> Callable[..., Value]:
     """``bpf.NAME``: a function that compiles the call."""
 
     def call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        from skep.lang.helpers import check
+
+        check(c, number, name, node)
         return _Call(c, number, name, args, kwargs, node).emit()
 
     return call
@@ -328,8 +331,11 @@ class _Call:
             if writes and not value.type.writable:
                 raise self.error(f"{name!r} is written, and {value.type.name} is read-only here")
             at, size = value.ir, value.type.of.size
-        elif c.is_number(value) and not writes:
-            at, size = self._spilled(value), 8
+        elif c.is_number(value):
+            raise self.error(
+                f"{name!r} is memory, and a number has neither a size nor a byte order",
+                "b = bpf.array(be32, 1); b[0] = number",
+            )
         else:
             made = value.type.materialise(c, value, node)
             if not isinstance(made.type, PtrType):

@@ -134,7 +134,7 @@ class _Question(Type):
 
     def call(self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         value = positional(c, self.name[:-2], args, kwargs, node, 1)[0]
-        kind = value.type.kind if isinstance(value.type, (KernelName, KernelRef)) else None
+        kind = value.type.kind if isinstance(value.type, KernelRef) else kind_argument(c, value, node)
         if kind is None or self.what != "sizeof":
             raise c.error(node, f"{self.name} takes a type of the kernel's")
         return self._size(c, kind)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from skep.lang.arguments import positional
 from skep.lang.core_refs import KernelRef
-from skep.lang.kernel_types import DeclaredStruct, KernelType, KStruct
+from skep.lang.kernel_types import DeclaredStruct, KernelType, KStruct, types_of
 from skep.lang.values import OBJECT, PtrType, Type, Value
 
 if TYPE_CHECKING:
@@ -35,10 +36,27 @@ class KernelName(Type):
         return cast(c, self.kind, value, node)
 
 
+class FunctionName(Type):
+    """A function of `skep.bpf`. Some of the kernel's structs are called like one (``tcp_sock``)."""
+
+    def __init__(self, name: str, call: Callable[..., Value]) -> None:
+        self.called = name
+        self.name = f"bpf.{name}"
+        self._call = call
+
+    def same(self, other: Type) -> bool:
+        return isinstance(other, FunctionName) and other.called == self.called
+
+    def call(self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        return self._call(c, args, kwargs, node)
+
+
 def kind_argument(c: Walker, value: Value, node: ast.AST) -> KernelType | None:
     """The kernel's type that an argument names; None when it is not one."""
     if isinstance(value.type, KernelName):
         return value.type.kind
+    if isinstance(value.type, FunctionName):
+        return types_of(c, node).by_name(value.type.called)
     if value.type is OBJECT:
         info = getattr(value.obj, "__bpf__", None)
         if info is not None and info.kernel:
