@@ -1,7 +1,8 @@
-"""`python -m bench.events.start [RUNS]`: from exec to the first event, and peak memory, of a 10-line script.
+"""`python -m bench.events.start [RUNS]`: from exec to the first event, and peak memory.
 
-The object is built beforehand, the module files are compiled. Python itself is measured beside it, since
-machines differ.
+Twice: a 10-line script, and `skep run FILE -- CMD`. The object is built beforehand, the module files are
+compiled. Python itself is measured beside it, since machines differ; processor time is that of the whole
+process, end included. Medians and best: a shared machine only ever adds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "bench" / "out"
@@ -26,21 +28,40 @@ with skep.load(sys.argv[1], variables={"only_pid": os.getpid()}) as obj:
     for event in events:
         print(event.pid, event.path, flush=True)
         break
-    print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
 
 
-def timed(*words: str) -> tuple[float, str]:
-    """Milliseconds to the first line, and the last line."""
+class Run(NamedTuple):
+    """Milliseconds to the first line, of processor time; MiB at the peak, seen after the first line."""
+
+    first: float
+    cpu: float
+    memory: float
+
+
+def peak(pid: int) -> float:
+    """A process's largest memory so far in MiB (wait4 would count ours at the fork); 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def timed(*words: str) -> Run:
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
-    process.stdout.readline()
+    line = process.stdout.readline()
     taken = time.perf_counter() - start
-    rest = process.stdout.read()
-    if process.wait():
-        sys.exit("a run failed")
-    return 1000 * taken, rest.strip()
+    memory = peak(process.pid)
+    process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if status or not line:
+        sys.exit(f"a run failed: {words}")
+    return Run(1e3 * taken, 1e3 * (used.ru_utime + used.ru_stime), memory)
 
 
 def main() -> int:
@@ -52,12 +73,23 @@ def main() -> int:
     source = str(ROOT / "tests" / "kernel" / "c" / "opened.c")
     subprocess.run([clang, "-target", "bpf", "-g", "-O2", include, "-c", source, "-o", path], check=True)
     compileall.compile_dir(str(ROOT / "src" / "skep"), quiet=1)
-    rows = [(timed("-c", SCRIPT, path), timed("-c", "print(1, flush=True)")) for _ in range(runs)]
-    ours, bare = [row[0][0] for row in rows], [row[1][0] for row in rows]
-    memory = max(int(row[0][1]) for row in rows) / 1024
-    print(f"exec to first event: median {statistics.median(ours):.0f} ms, best {min(ours):.0f} (budget 60)")
-    print(f"Python alone:        median {statistics.median(bare):.0f} ms, best {min(bare):.0f}")
-    print(f"peak memory:         {memory:.1f} MiB (budget 15)")
+    kinds = (
+        ("Python alone", ("-c", "print(1, flush=True)"), 0, 0),
+        ("a script", ("-c", SCRIPT, path), 60, 15),
+        ("skep run", ("-m", "skep", "run", path, "--no-printk", "--", "/bin/cat", "/dev/null"), 80, 20),
+    )
+    found: list[list[Run]] = [[] for _ in kinds]
+    for _ in range(runs):
+        for rows, (_, words, _, _) in zip(found, kinds, strict=True):
+            rows.append(timed(*words))
+    for rows, (name, _, budget, room) in zip(found, kinds, strict=True):
+        first, cpu = [row.first for row in rows], [row.cpu for row in rows]
+        memory = max(row.memory for row in rows)
+        limits = f"   (budget {budget} ms, {room} MiB)" if budget else ""
+        print(
+            f"{name:13} first line: median {statistics.median(first):4.0f} ms, best {min(first):3.0f}; "
+            f"processor time: best {min(cpu):3.0f} ms; peak {memory:4.1f} MiB{limits}"
+        )
     return 0
 
 
