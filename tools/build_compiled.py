@@ -2,9 +2,9 @@
 
     python -m tools.build_compiled OUT [--jobs N]
 
-puts a copy of the package into folder OUT/skep with an extension module beside each module that is compiled: use
-it with PYTHONPATH=OUT, or build a wheel from it. Needs mypy (which brings mypyc), setuptools and a C compiler.
-Takes about two minutes of processor time.
+puts a copy of the package into folder OUT/skep with an extension module beside each module that is compiled:
+use it with PYTHONPATH=OUT, or build a wheel from it. Needs mypy (which brings mypyc), setuptools and a C
+compiler. Takes about two minutes of processor time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,35 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 #: modules of skep.verifier whose work is per instruction; the rest stays as it is
-MODULES = ["value", "scalar", "tnum", "bounds", "arith", "compare", "ptr", "state", "insn", "alu", "jump", "pointers", "nullness", "precision", "prune", "live", "stack", "mem", "memory_insns", "explore", "widen", "calls", "callbacks", "env", "btfptr", "kinds", "subprogs"]
+MODULES = [
+    "value",
+    "scalar",
+    "tnum",
+    "bounds",
+    "arith",
+    "compare",
+    "ptr",
+    "state",
+    "insn",
+    "alu",
+    "jump",
+    "pointers",
+    "nullness",
+    "precision",
+    "prune",
+    "live",
+    "stack",
+    "mem",
+    "memory_insns",
+    "explore",
+    "widen",
+    "calls",
+    "callbacks",
+    "env",
+    "btfptr",
+    "kinds",
+    "subprogs",
+]
 _SETUP = """
 from setuptools import setup
 from mypyc.build import mypycify

@@ -242,7 +242,7 @@ def named(value: Value) -> str:
             "ctx": "the context",
         }
         if kind == "fp":
-            return f"a stack address (r10 {int(value.fields.get('off') or 0):+d})"
+            return f"a stack address (r10 {int(value.fields.get('off') or '0', 0):+d})"
         if kind == "map_ptr":
             return f"the map {value.fields.get('map', '')}".rstrip()
         return words[kind]

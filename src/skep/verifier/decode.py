@@ -36,6 +36,7 @@ _ALU_OPS: Final = frozenset(
         op.BPF_ARSH,
     )
 )
+_SHIFTS: Final = (op.BPF_LSH, op.BPF_RSH, op.BPF_ARSH)
 _RMW: Final = frozenset(
     a | f for a in (op.BPF_ADD, op.BPF_AND, op.BPF_OR, op.BPF_XOR) for f in (0, op.BPF_FETCH)
 ) | {op.BPF_XCHG, op.BPF_CMPXCHG}
@@ -113,8 +114,10 @@ def _one(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
     return _memory(env, pc, insn)
 
 
-def _bad(pc: int, insn: RawInsn, reason: str) -> Insn:
-    return Bad(pc, *insn, reason)
+def _bad(pc: int, insn: RawInsn, reason: str, *reads: int) -> Insn:
+    bad = Bad(pc, *insn, reason)
+    bad.reads = reads
+    return bad
 
 
 def _alu(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
@@ -140,10 +143,9 @@ def _alu(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
         if (by_register and imm) or (not by_register and src) or off not in (0, 1) or (off and not signed):
             return _bad(pc, insn, "BPF_ALU uses reserved fields")
         if signed and not by_register and not imm:
-            return _bad(pc, insn, "div by zero")
-        if operation in (op.BPF_LSH, op.BPF_RSH, op.BPF_ARSH) and not by_register:
-            if not 0 <= imm < (64 if wide else 32):
-                return _bad(pc, insn, f"invalid shift {imm}")
+            return _bad(pc, insn, "div by zero", dst)
+        if operation in _SHIFTS and not by_register and not 0 <= imm < (64 if wide else 32):
+            return _bad(pc, insn, f"invalid shift {imm}", dst)
     if dst == 10:
         return _bad(pc, insn, "frame pointer is read only")
     if operation == op.BPF_MOV:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from skep.isa import opcodes as op
 from skep.uapi.enums import ProgType as P
+from skep.verifier.exceptions import throws
 from skep.verifier.subprogs import is_pseudo_call, is_pseudo_func, subprog_at
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class _Chain:
             called = -1
             while at < end:
                 raw = insns[at]
+                if raw.opcode == op.CALL and raw.src == 2 and throws(env, raw.imm, raw.off):
+                    self.check_throw(current, at, chain)
                 if is_pseudo_call(raw) or is_pseudo_func(raw):
                     number = subprog_at(env, at + raw.imm + 1)
                     if not (subs[number].is_async and not is_pseudo_call(raw)):
@@ -85,6 +89,13 @@ class _Chain:
             if not stack:
                 return
             current, at, added = stack.pop()
+
+    def check_throw(self, current: int, at: int, chain: list[int]) -> None:
+        """A callback cannot throw, nor what it calls."""
+        subs = self.env.subprogs
+        if any(subs[row].is_callback for row in chain):
+            self.env.pc = at
+            self.env.reject(f"bpf_throw kfunc (insn {at}) cannot be called from callback subprog {current}")
 
     def enter(self, number: int, depth: int, frames: int, chain: list[int]) -> int:
         env = self.env

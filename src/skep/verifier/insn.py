@@ -92,11 +92,15 @@ class Tail(Insn):
 class Bad(Insn):
     """An instruction that is refused when it is reached."""
 
-    __slots__ = ("reason",)
+    __slots__ = ("reads", "reason")
 
     def __init__(self, pc: int, opcode: int, dst: int, src: int, off: int, imm: int, reason: str) -> None:
         super().__init__(pc, opcode, dst, src, off, imm)
         self.reason = reason
+        #: registers that are looked at before
+        self.reads: tuple[int, ...] = ()
 
     def step(self, env: Env, st: State) -> int:
+        for register in self.reads:
+            env.use(register)
         env.reject(self.reason)

@@ -38,9 +38,12 @@ class Backtrack:
         self.slots = [0] * 9
 
     def empty(self) -> bool:
-        for i in range(self.frame + 1):
-            if self.regs[i] or self.slots[i]:
+        i = self.frame
+        regs, slots = self.regs, self.slots
+        while i >= 0:
+            if regs[i] or slots[i]:
                 return False
+            i -= 1
         return True
 
 

@@ -455,9 +455,9 @@ def _open(env: Env, saved: Saved, cur: State, insn: Insn) -> int:
                 if slot is not None and isinstance(slot.value, IterSlot) and slot.value.state == 1:
                     return 1
         return 0
-    if insn.is_may_goto and old.may_goto_depth != cur.may_goto_depth:
-        if states_equal(env, saved, cur, insn, RANGE_WITHIN):
-            return 1
+    new_turn = insn.is_may_goto and old.may_goto_depth != cur.may_goto_depth
+    if new_turn and states_equal(env, saved, cur, insn, RANGE_WITHIN):
+        return 1
     if insn.calls_callback:
         return 1 if states_equal(env, saved, cur, insn, RANGE_WITHIN) else 0
     if (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from skep.btf.types import Func
 from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn as Slot
+from skep.verifier.exceptions import callback_start
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -90,14 +91,20 @@ def find_subprogs(env: Env) -> None:
             if len(starts) > _MAX_SUBPROGS:
                 env.pc = pc
                 env.reject("too many subprograms")
-    for pc, insn in enumerate(insns):
-        if is_pseudo_call(insn) or is_pseudo_func(insn):
-            env.has_calls = True
+    env.has_calls = len(starts) > 1
+    thrown = callback_start(env)
+    if thrown:
+        starts.add(thrown)
     order = sorted(starts)
     env.subprogs = [Subprog(start) for start in order]
     env.starts = order
     for sub, end in zip(env.subprogs, (*order[1:], count), strict=True):
         sub.end = end
+    if thrown:
+        env.exception_subprog = order.index(thrown)
+        handler = env.subprogs[env.exception_subprog]
+        handler.is_exception = handler.is_callback = handler.is_async = True
+        handler.called = True
     _check_jumps(env, insns)
     _names(env)
 

@@ -1,7 +1,7 @@
 """Tristate numbers: bits that are known to be one (value) and bits that are unknown (mask), both u64.
 
-After Vishwanathan et al., "Sound, precise, and fast abstract interpretation with tristate numbers" (CGO 2022),
-as Linux 6.18 computes them.
+After Vishwanathan et al., "Sound, precise, and fast abstract interpretation with tristate numbers" (CGO
+2022), as Linux 6.18 computes them.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from skep.verifier.cfg import analyse, check_cfg
 from skep.verifier.decode import decode
 from skep.verifier.depth import check_depth
 from skep.verifier.env import Env
+from skep.verifier.facts.args import ARG_ANYTHING
 from skep.verifier.live import Liveness
 from skep.verifier.refusal import WALK_AGAIN, explained
 from skep.verifier.state import Frame
@@ -141,7 +142,12 @@ def _start(env: Env, frame: Frame, subprog: int) -> None:
     if subprog or env.subject.prog_type == ProgType.EXT:
         from skep.verifier.globals import enter_arguments, prepare
 
-        enter_arguments(env, frame, prepare(env, subprog))
+        args = prepare(env, subprog)
+        if subprog and env.subprogs[subprog].is_exception:
+            frame.in_exception = True
+            if len(args) != 1 or args[0].kind != ARG_ANYTHING:
+                env.reject("exception cb only supports single integer argument")
+        enter_arguments(env, frame, args)
         return
     frame.regs[1] = env.ptrs.make(2)
     env.hold_ctx_refs()

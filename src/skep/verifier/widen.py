@@ -40,15 +40,17 @@ def widen_imprecise(env: Env, saved: Saved, cur: State) -> None:
         precise = saved.prec_regs[number]
         for r in range(10):
             a, b = old.regs[r], new.regs[r]
-            if isinstance(a, Scalar) and isinstance(b, Scalar) and not precise >> r & 1:
-                if a is not b or bool(old.ids[r]) != bool(new.ids[r]):
-                    new.regs[r] = unknown
-                    new.ids[r] = 0
+            if not isinstance(a, Scalar) or not isinstance(b, Scalar) or precise >> r & 1:
+                continue
+            if a is not b or bool(old.ids[r]) != bool(new.ids[r]):
+                new.regs[r] = unknown
+                new.ids[r] = 0
         precise = saved.prec_slots[number]
         for spi in range(min(len(old.slots), len(new.slots))):
             x, y = old.slots[spi], new.slots[spi]
             if x is None or y is None or precise >> spi & 1:
                 continue
-            if isinstance(x.value, Scalar) and isinstance(y.value, Scalar):
-                if x.value is not y.value or bool(x.id) != bool(y.id):
-                    new.slots[spi] = Slot(y.types, unknown, 0)
+            if not isinstance(x.value, Scalar) or not isinstance(y.value, Scalar):
+                continue
+            if x.value is not y.value or bool(x.id) != bool(y.id):
+                new.slots[spi] = Slot(y.types, unknown, 0)
