@@ -207,15 +207,7 @@ def _compared(theirs: dict[str, Any], mine: dict[str, Any], differ: Any, answer:
     our = answer(mine["verdict"] == "accept", mine["reason"], 0, mine.get("processed", 0))
     if mine["verdict"] in ("broken", "none"):
         return differ.Compared(differ.BROKEN, kernel, our, mine["reason"])
-    if our.accepted and not kernel.accepted:
-        kind = differ.UNSAFE
-    elif kernel.accepted and not our.accepted:
-        kind = differ.STRICT
-    elif not kernel.accepted and kernel.first != our.first:
-        kind = differ.WORDS
-    else:
-        kind = differ.SAME
-    return differ.Compared(kind, kernel, our)
+    return differ.judged(kernel, our)
 
 
 def main() -> None:

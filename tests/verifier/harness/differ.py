@@ -40,6 +40,11 @@ def compare(lab: Lab, question: Question) -> Compared:
         return Compared(BROKEN, theirs, Answer(False), "RecursionError")
     except Exception as error:
         return Compared(BROKEN, theirs, Answer(False), f"{type(error).__name__}: {error}")
+    return judged(theirs, ours)
+
+
+def judged(theirs: Answer, ours: Answer) -> Compared:
+    """Two verdicts side by side."""
     if ours.accepted and not theirs.accepted:
         kind = UNSAFE
     elif theirs.accepted and not ours.accepted:

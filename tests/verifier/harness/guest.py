@@ -1,9 +1,10 @@
-"""What runs inside an emulated kernel: cases and generated programs, a line of JSON for each answer.
+"""What runs inside an emulated kernel: questions written down outside, a line of JSON for each answer.
 
-    python -m tests.verifier.harness.guest [--unprivileged] [--generated FIRST COUNT] [--cases]
+    python -m tests.verifier.harness.guest FILE [--unprivileged]
 
-``--unprivileged`` allows programs without privileges (it is the guest's own setting), makes the maps as root
-and asks from a process without any capability.
+FILE is what `write` made: parsing cases and compiling their types is too slow in there. ``--unprivileged``
+allows programs without privileges (it is the guest's own setting), makes the maps as root and asks from a
+process without any capability.
 """
 
 from __future__ import annotations
@@ -11,34 +12,33 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from skep.errors import KernelError, SkepError
-from tests.verifier import generate
-from tests.verifier.harness.cases import read_file
 from tests.verifier.harness.kernel import Lab, lab
-from tests.verifier.harness.question import Question
+from tests.verifier.harness.question import Answer, Question
 
 MARK = "@@"
-CASES = Path(__file__).resolve().parents[1] / "cases"
 _NO_NEW_PRIVS = 38
 
 
-def questions(words: list[str]) -> Iterator[tuple[str, Question]]:
-    """(name, question) of what the words ask for."""
-    if "--cases" in words:
-        for file in sorted(CASES.glob("*.txt")):
-            for case in read_file(file):
-                yield f"{case.file}: {case.name}", case.question
-    if "--generated" in words:
-        at = words.index("--generated")
-        first, count = int(words[at + 1]), int(words[at + 2])
-        for seed in range(first, first + count):
-            made = generate.question(seed)
-            if made is not None:
-                yield f"seed {seed}", made
+def write(path: Path, asked: Iterable[tuple[str, Question]]) -> None:
+    """Put questions into a file for `main`."""
+    path.write_bytes(pickle.dumps(list(asked)))
+
+
+def answers(output: str) -> dict[str, Answer | None]:
+    """What the guest printed: name -> answer, None where nothing could be asked (a map it does not know)."""
+    found: dict[str, Answer | None] = {}
+    for line in output.splitlines():
+        if MARK in line:
+            name, accepted, reason, processed, errno = json.loads(line.partition(MARK)[2])
+            found[name] = Answer(accepted, reason, errno, processed) if accepted is not None else None
+    return found
 
 
 def drop_everything() -> None:
@@ -51,6 +51,7 @@ def drop_everything() -> None:
 
 
 def tell(live: Lab, name: str, question: Question) -> None:
+    row: list[Any]
     try:
         answer = live.ask(question)
         row = [name, answer.accepted, answer.reason, answer.processed, answer.errno]
@@ -61,8 +62,8 @@ def tell(live: Lab, name: str, question: Question) -> None:
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    asked = list(questions(words))
+    file, *words = sys.argv[1:]
+    asked: list[tuple[str, Question]] = pickle.loads(Path(file).read_bytes())
     with lab() as live:
         if "--unprivileged" in words:
             Path("/proc/sys/kernel/unprivileged_bpf_disabled").write_text("0\n")
@@ -70,9 +71,9 @@ def main() -> None:
             for name, question in asked:
                 try:
                     live.code(question)  # makes the maps
-                    ready.append((name, question))
                 except (KernelError, SkepError, ValueError):
                     continue
+                ready.append((name, question))
             asked = ready
             drop_everything()
         for name, question in asked:
