@@ -22,6 +22,8 @@ SLOTS = {
     "on_registers": 8,
     "on_kretsyscall": 9,
 }
+#: what needs a newer kernel than the matrix's oldest
+SINCE = {"on_kprobe_multi": "5.18"}
 
 
 @bpf.struct
