@@ -62,7 +62,7 @@ def guests(prefix: str, *words: str) -> tuple[tuple[int, int], dict[str, Answer 
         except images.Missing as reason:
             absent(str(reason))
     assert answer.status == 0, f"{answer.status}: {answer.output[-2000:]}{answer.console[-1000:]}"
-    return image.version(), guest.answers(answer.output)
+    return image.version, guest.answers(answer.output)
 
 
 def compared(found: dict[str, Answer | None], version: tuple[int, int], privileged: bool) -> differ.Tally:

@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import pickle
+import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,6 +65,7 @@ def tell(live: Lab, name: str, question: Question) -> None:
 def main() -> None:
     file, *words = sys.argv[1:]
     asked: list[tuple[str, Question]] = pickle.loads(Path(file).read_bytes())
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # 5.10
     with lab() as live:
         if "--unprivileged" in words:
             Path("/proc/sys/kernel/unprivileged_bpf_disabled").write_text("0\n")
