@@ -602,3 +602,47 @@ def main(ctx: bpf.Xdp) -> int:
 """
     with run(tmp_path, text) as obj:
         assert [obj.out[i] for i in range(4)] == [7, 15, 100, 70]
+
+
+def test_texts_are_values(tmp_path: Path) -> None:
+    text = """
+from skep.net import ethhdr
+
+@bpf.struct
+class Names:
+    a: bytes = bpf.char(8)
+    b: bytes = bpf.char(8)
+
+MAC: bytes = bpf.const(b"\\x02\\x00\\x00\\x00\\x00\\x09")
+names = bpf.Array(Names, 2)
+counts = bpf.Hash(u32, bpf.array(u32, 6))
+out = bpf.Array(u64, 4)
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    eth = ctx.packet().take(ethhdr)
+    if eth is None:
+        return bpf.XDP_DROP
+    eth.source = MAC
+    eth.dest[5] = 7
+    source = eth.source
+    eth.source = eth.dest
+    eth.dest = source
+    n = names[0]
+    n.a = "left"
+    n.b = "right"
+    n.a, n.b = n.b, n.a
+    old = n.a
+    n.a = "new"
+    out[0] = 1 if old == "right" and n.b == "left" and n.a == "new" else 0
+    counts.insert(1, bpf.array(u32, 6))
+    c = counts.get(1)
+    if c is not None:
+        c[3] += 4
+        out[1] = c[3]
+    return bpf.XDP_PASS
+"""
+    with run(tmp_path, text) as obj:
+        assert [obj.out[i] for i in range(2)] == [1, 4]
+        sent = obj.main.run(bytes(64), data_out=64).data
+    assert sent[:14] == bytes([2, 0, 0, 0, 0, 9]) + bytes([0, 0, 0, 0, 0, 7]) + bytes(2)

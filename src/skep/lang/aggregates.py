@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class TextStorage(Storage):
     """``size`` bytes: text up to its first zero byte (``text``), or exactly that many bytes."""
 
+    is_text = True
+
     def __init__(self, size: int, text: bool) -> None:
         self.size = size
         self.text = text

@@ -71,7 +71,7 @@ def _compile(caller: Walker, fn: Any, kinds: tuple[str, ...], node: ast.AST) -> 
             f"{fn.__name__}() is called with {len(kinds)} arguments",
             "leave the others out",
         )
-    symbol = unit.symbol(fn.__name__)
+    symbol = unit.function_symbol(fn.__name__, file, tree)
     probe = Scope(fn, tree, file, "", "")
     di = unit.di
     opaque = di.pointer("null")

@@ -8,7 +8,7 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf.programs import Program, Subprog
-from skep.bpf.types import ArrayType, IntType, LpmType
+from skep.bpf.types import ArrayType, IntType, KernelStruct, LpmType
 from skep.errors import SkepError
 from skep.lang.arguments import positional
 from skep.lang.scope import Scope, join
@@ -37,8 +37,6 @@ def call(c: Walker, node: ast.Call) -> Value:
             if items is None:
                 raise c.error(arg, "only a tuple can be unpacked into arguments", "write the arguments")
             args += items
-        elif isinstance(arg, ast.JoinedStr) and getattr(target.obj, "takes_format", False):
-            args.append(target.obj.takes_format(c, arg))
         else:
             args.append(expr(c, arg))
     kwargs: dict[str, Value] = {}
@@ -68,6 +66,11 @@ def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value]
             return c.as_int(positional(c, obj.__name__, args, kwargs, node, 1)[0], node)
     if isinstance(obj, LpmType):
         return construct(c, obj, args, kwargs, node)
+    if isinstance(obj, KernelStruct):
+        positional(c, f"bpf.{obj.name}", args, kwargs, node, 0)
+        address = c.buffer(obj.size, 8, ("object", c.scope.prefix, id(node)))
+        c.zero(address, obj.size, 8)
+        return Value(PtrType(c.unit.storage(obj, c, node), "stack"), address)
     if isinstance(obj, Program):
         raise c.error(
             node, f"{obj.__name__} is a program: programs are not called", "bpf.tail_call jumps to one"

@@ -116,7 +116,8 @@ def _tuple(c: Walker, node: ast.Tuple | ast.List) -> Value:
     for item in node.elts:
         if isinstance(item, ast.Starred):
             raise c.error(item, "unpacking inside a tuple is not compiled", "write the items")
-        items.append(expr(c, item))
+        value = expr(c, item)
+        items.append(value.type.materialise(c, value, item))  # a swap takes all values first
     return c.tuple(items)
 
 

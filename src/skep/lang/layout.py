@@ -26,6 +26,8 @@ class Storage:
     align: int = 1
     #: a bare load gives a value, not a reference
     scalar: bool = False
+    #: bytes, which are copied when a name is given to them
+    is_text: bool = False
 
     def same(self, other: Storage) -> bool:
         """Whether both are laid out alike and mean the same."""

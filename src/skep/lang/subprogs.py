@@ -89,7 +89,7 @@ def compile_subprog(
     fn: Any = obj.fn
     file = unit.source(fn)
     tree = file.function(fn)
-    symbol = unit.symbol(fn.__name__)
+    symbol = unit.function_symbol(fn.__name__, file, tree)
     c = Walker(unit, caller.program if caller is not None else None)
     probe = Scope(fn, tree, file, "", "")
     params: list[tuple[str, Storage | None, bool]] = []

@@ -76,6 +76,13 @@ class Unit:
         self._symbols.add(name)
         return name
 
+    def function_symbol(self, name: str, file: SourceFile, tree: ast.AST) -> str:
+        """`symbol` of a function; refuses at its definition."""
+        try:
+            return self.symbol(name)
+        except SkepError:
+            raise file.error(tree, f"two things are called {name!r} in one object", "rename one") from None
+
     def declare(self, line: str) -> None:
         """A line of IR at the top, once."""
         self._declared[line] = None
@@ -157,6 +164,10 @@ class Unit:
             raise c.error(
                 node, text, hint or "u8 to u64, bpf.char(n), bpf.array(T, n) and structs are"
             ) from None
+
+    def is_type(self, obj: Any) -> bool:
+        """Whether ``obj`` is a type record that makes memory: an array, a text, a kernel's object."""
+        return isinstance(obj, (t.ArrayType, t.CharType, t.BytesType, t.KernelStruct))
 
     def annotation(self, scope: Scope, name: str) -> Any:
         return ns.annotation(scope, name)
@@ -259,7 +270,7 @@ class Unit:
         fn = program.fn
         file = self.source(fn)
         tree = file.function(fn)
-        name = self.symbol(fn.__name__)
+        name = self.function_symbol(fn.__name__, file, tree)
         c = Walker(self, program)
         result = self.di.base("int", 32, "signed")
         ctx = self.di.pointer("null")

@@ -253,6 +253,13 @@ class ObjectType(Type):
     def call(self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         return c.object_call(v, args, kwargs, node)
 
+    def write(self, c: Walker, v: Value, address: str, into: Storage, node: ast.AST) -> bool:
+        # bpf.array(u32, 8) as a value is eight zeros
+        if not c.unit.is_type(v.obj) or not c.unit.storage(v.obj, c, node).same(into):
+            return False
+        c.zero(address, into.size, into.align)
+        return True
+
 
 class BuiltinType(Type):
     """A function of the language: ``obj`` is called as ``obj(c, args, kwargs, node) -> Value``."""
@@ -403,6 +410,15 @@ class PtrType(Type):
 
     def exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
         self.of.ref_exit(c, v, entered, node)
+
+    def materialise(self, c: Walker, v: Value, node: ast.AST) -> Value:
+        # Texts are values: a name given to a field of bytes keeps what it held then. Structs are objects.
+        if v.obj is None or not self.of.is_text:
+            return v
+        c.fits(self.of.size, node)
+        address = c.buffer(self.of.size, 8, ("text", c.scope.prefix, id(node), v.ir))
+        c.copy(address, v.ir, self.of.size, 1)
+        return Value(PtrType(self.of, "stack"), address)
 
     def write(self, c: Walker, v: Value, address: str, into: Storage, node: ast.AST) -> bool:
         self._tested(c, v, node)

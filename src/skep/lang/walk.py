@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from skep.obj.sections import Section
 
 _STACK = 512
+#: in a reference's ``obj``: it refers to a part of a struct or array (see `PtrType.materialise`)
+PART = "part"
 #: memory larger than this is set and copied in pieces: LLVM would call a function for it
 _PIECE = 1024
 
@@ -322,7 +324,7 @@ class Walker:
         kind = base.type
         if of.scalar or not isinstance(kind, PtrType):
             return of.load(self, address, node, align=align)
-        return Value(PtrType(of, kind.space, writable=kind.writable), address)
+        return Value(PtrType(of, kind.space, writable=kind.writable), address, obj=PART)
 
     def swap(self, operand: str, bits: builtins.int) -> str:
         """Bytes of an i16, i32 or i64 reversed."""
