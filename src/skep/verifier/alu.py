@@ -72,7 +72,10 @@ class AluImm(Insn):
         st.regs[dst] = new
         id = st.ids[dst]
         if id:
-            st.ids[dst] = _linked(self.operation, self.wide, id, value, self.const) if self.links else 0
+            if self.links and env.privileged:
+                st.ids[dst] = _linked(self.operation, self.wide, id, value, self.const)
+            else:
+                st.ids[dst] = 0
         return self.next
 
     def other(self, env: Env, st: State, value: Value) -> int:
@@ -139,7 +142,7 @@ class AluReg(Insn):
         regs[dst] = new
         id = st.ids[dst]
         if id:
-            if self.links and isinstance(b, Scalar):
+            if self.links and env.privileged and isinstance(b, Scalar):
                 st.ids[dst] = _linked(self.operation, self.wide, id, a, b)
             else:
                 st.ids[dst] = 0

@@ -249,6 +249,16 @@ def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exac
                 return False
         elif a is b and exact != EXACT and value.type == 1 and not a.id:
             continue
+        elif b is not None and a.types == ALL_SPILL == b.types:
+            other = b.value
+            assert other is not None
+            if isinstance(value, Scalar):
+                mattered = always or bool(precise >> spi & 1)
+                if not scalar_safe(value, a.id, other, b.id, mattered, ids, exact):
+                    return False
+            elif other.type == 1 or not pointer_safe(value, other, ids, exact):
+                return False
+            continue
         if not _slot_safe(env, a, b, always or bool(precise >> spi & 1), ids, exact, spi >= limit):
             return False
     return True

@@ -12,6 +12,7 @@ from skep.verifier.scalar import Scalar
 from skep.verifier.state import (
     ADD_CONST,
     ALL_INVALID,
+    ALL_MISC,
     ALL_SPILL,
     DYNPTR,
     INVALID,
@@ -361,11 +362,22 @@ def check_initialized(
         uninit.reg = reg
         uninit.size = size
         return
-    for i in range(low, high + size):
+    i = low - 1
+    while i < high + size - 1:
+        i += 1
         at = -i - 1
         spi = at >> 3
         slot = slots[spi]
-        kind = INVALID if slot is None else slot.types[at & 7]
+        if slot is None:
+            kind = INVALID
+            if not write and env.privileged:
+                i += at & 7  # to the slot's end
+                continue
+        elif slot.types == ALL_MISC or (slot.types == ALL_SPILL and not write and env.privileged):
+            i += at & 7
+            continue
+        else:
+            kind = slot.types[at & 7]
         if kind == MISC:
             continue
         if kind == ZERO or (kind == INVALID and env.privileged):
@@ -401,12 +413,21 @@ def write_uninit(env: Env, uninit: Uninit) -> None:
         return
     frame = env.state.frames[p.aux]
     low = p.off + p.var.smin
-    for i in range(uninit.size):
-        write_byte(env, frame, low + i)
+    high = low + uninit.size
     full = 0
-    for spi in range((-(low + uninit.size)) >> 3, (-low - 1 >> 3) + 1):
-        if low <= -8 * (spi + 1) and -8 * spi <= low + uninit.size:
+    slots = frame.slots
+    misc: Slot | None = None
+    for spi in range(-high >> 3, (-low - 1 >> 3) + 1):
+        top = -8 * spi
+        if low <= top - 8 and top <= high:
             full |= 1 << spi
+            destroy_special(env, frame, spi)
+            if misc is None:
+                misc = Slot(ALL_MISC)
+            slots[spi] = misc
+        else:
+            for i in range(max(low, top - 8), min(high, top)):
+                write_byte(env, frame, i)
     env.live.current.write(p.aux, env.pc, full)
 
 

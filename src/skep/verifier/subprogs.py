@@ -78,16 +78,15 @@ def find_subprogs(env: Env) -> None:
     starts = {0}
     for pc, insn in enumerate(insns):
         if is_pseudo_call(insn) or is_pseudo_func(insn):
-            target = pc + insn.imm + 1
-            if not 0 <= target < count:
-                env.pc = pc
-                env.reject("call to invalid destination")
-            starts.add(target)
+            env.pc = pc
             if not env.privileged:
-                env.pc = pc
                 env.reject(
                     "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN"
                 )
+            target = pc + insn.imm + 1
+            if not 0 <= target < count:
+                env.reject("call to invalid destination")
+            starts.add(target)
             if len(starts) > _MAX_SUBPROGS:
                 env.pc = pc
                 env.reject("too many subprograms")
