@@ -252,7 +252,7 @@ class KernelRef(Type):
         """How printk shows it: (conversion, operand)."""
         at = self.address(c, v, node)
         if self.is_text:
-            return ("%pus" if self.mode == "user" else "%pks"), f"ptr {at}"
+            return ("%pus" if self.mode == "user" else "%s"), f"ptr {at}"
         return "%px", f"ptr {at}"
 
 
