@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import linecache
 from typing import Any
 
 from skep.errors import CompileError
@@ -21,8 +20,14 @@ class SourceFile:
     @classmethod
     def read(cls, path: str) -> SourceFile:
         """The file at ``path``, or what a shell or notebook keeps under that name."""
-        linecache.checkcache(path)
-        text = "".join(linecache.getlines(path))
+        try:
+            with open(path, "rb") as file:
+                text = file.read().decode("utf-8-sig").replace("\r\n", "\n")
+        except (OSError, UnicodeDecodeError):
+            import linecache  # knows other encodings, and what shells and notebooks keep under a made-up name
+
+            linecache.checkcache(path)
+            text = "".join(linecache.getlines(path))
         if not text:
             raise CompileError(
                 "the source of the program cannot be read", file=path, hint="write the program in a file"
