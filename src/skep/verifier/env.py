@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from skep.verifier.annotate import Recorder
     from skep.verifier.facts.btfwalk import Found
     from skep.verifier.facts.context import CtxField
+    from skep.verifier.facts.protos import Proto
     from skep.verifier.globals import ArgFacts
     from skep.verifier.insn import Insn
     from skep.verifier.live import Liveness
@@ -72,6 +73,7 @@ class Env:
         "prev_jmps_processed",
         "printer",
         "privileged",
+        "protos",
         "ptrs",
         "recorder",
         "scalars",
@@ -141,6 +143,8 @@ class Env:
         self.total_states = 0
         self.ctx_memo: dict[tuple[int, int, bool, bool], CtxField] = {}
         self.ctx_refs: dict[int, int] = {}
+        #: helpers that the program may call
+        self.protos: dict[int, Proto] = {}
         #: without privileges: how an instruction that adds registers is masked
         self.alu_states: dict[int, tuple[int, int]] = {}
         self.walk_memo: dict[tuple[int, int, int, int, bool], Found] = {}

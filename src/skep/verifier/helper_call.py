@@ -153,13 +153,16 @@ def unprivileged_helper(number: int) -> bool:
 
 def check_helper_call(env: Env, insn: Insn, number: int) -> None:
     """Simulate the call of helper ``number`` at the current instruction."""
-    fn = find_proto(env, number)
-    shown = f"{helper_name(number)}#{number}"
-    if fn.gpl_only and not env.subject.gpl_compatible:
-        env.reject("cannot call GPL-restricted function from non-GPL compatible program")
-    if fn.allowed and not _attachment_allows(env, fn.allowed):
-        env.reject("helper call is not allowed in probe")
+    fn = env.protos.get(number)
+    if fn is None:
+        fn = find_proto(env, number)
+        if fn.gpl_only and not env.subject.gpl_compatible:
+            env.reject("cannot call GPL-restricted function from non-GPL compatible program")
+        if fn.allowed and not _attachment_allows(env, fn.allowed):
+            env.reject("helper call is not allowed in probe")
+        env.protos[number] = fn
     st = env.state
+    shown = f"{helper_name(number)}#{number}"
     if fn.might_sleep:
         if not env.in_sleepable():
             env.reject("helper call might sleep in a non-sleepable prog")
