@@ -15,8 +15,8 @@ from skep.kernel.ringbuf import page_size
 from skep.kernel.typed import Codecs
 from skep.obj.linked import FUNC_INFO_BYTES, LINE_INFO_BYTES
 from skep.obj.spec import PIN_BY_NAME
+from skep.uapi.enums import AttachType, ProgType
 from skep.uapi.enums import MapType as T
-from skep.uapi.enums import ProgType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -296,11 +296,12 @@ class Loader:
             kconfig = made.maps.get(_KCONFIG)
             fd_array = self.externs.fill(linked, kconfig.fd if kconfig is not None else -1)
         attr = self._attr(spec)
+        attach_type = self._attach_type(spec)
         tables: list[int] = []
         try:
             if linked.jump_refs:
                 mapload.jump_tables(self.kernel, linked, tables)
-            fd, log = self._prog_load(spec, linked, attr, fd_array)
+            fd, log = self._prog_load(spec, linked, attr, fd_array, attach_type)
         except KernelError as error:
             from skep.kernel.refusal import of_program
 
@@ -315,7 +316,7 @@ class Loader:
                     self.kernel.prog_bind_map(fd, map.fd)
                 except KernelError:
                     pass
-        return Program(self.kernel, fd, spec, log=log)
+        return Program(self.kernel, fd, spec, log=log, attach_type=attach_type)
 
     def _needs_types(self) -> bool:
         return self._types is not None or any(f.core_relos for f in self.spec.functions.values())
@@ -335,13 +336,26 @@ class Loader:
             attr |= member_of(self.spec, spec, self.types)
         return attr
 
+    def _attach_type(self, spec: ProgramSpec) -> int:
+        if spec.hook.removesuffix(".s") == "usdt" and spec.attach_type is None:
+            from skep.kernel.probes import uprobe_multi
+
+            # One link for all sites, where the kernel has it and tells processes apart (6.10).
+            if self.kernel.version >= (6, 6) and uprobe_multi(self.kernel):
+                return int(AttachType.TRACE_UPROBE_MULTI)
+        return int(spec.attach_type) if spec.attach_type is not None else 0
+
     def _prog_load(
-        self, spec: ProgramSpec, linked: LinkedProgram, attr: dict[str, Any], fd_array: tuple[int, ...]
+        self,
+        spec: ProgramSpec,
+        linked: LinkedProgram,
+        attr: dict[str, Any],
+        fd_array: tuple[int, ...],
+        attach_type: int,
     ) -> tuple[int, str]:
         flags = spec.flags
         if spec.sleepable:
             flags |= _SLEEPABLE
-        attach_type = int(spec.attach_type) if spec.attach_type is not None else 0
         info: dict[str, Any] = {}
         if self._btf_fd >= 0 and linked.func_infos:
             info = {

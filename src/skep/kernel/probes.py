@@ -143,6 +143,39 @@ def helper(kernel: Kernel, kind: int, number: int) -> bool:
     return True
 
 
+def uprobe_multi(kernel: Kernel) -> bool:
+    """Whether many uprobes make one link, and ``pid`` means a process there and not one thread (6.10).
+
+    The root folder is no binary (EBADF), and a kernel that minds processes minds negative ones (EINVAL).
+    """
+    kind = AttachType.TRACE_UPROBE_MULTI
+    try:
+        fd, _ = kernel.prog_load(ProgType.KPROBE, _RETURN_0, "GPL", expected_attach_type=kind)
+    except KernelError:
+        return False
+    try:
+        return [_uprobe_errno(kernel, fd, pid) for pid in (0, 0xFFFFFFFF)] == [errno.EBADF, errno.EINVAL]
+    finally:
+        kernel.close(fd)
+
+
+def _uprobe_errno(kernel: Kernel, fd: int, pid: int) -> int:
+    fields = {"uprobe_multi__cnt": 1, "uprobe_multi__pid": pid}
+    try:
+        made = kernel.link_create(
+            fd,
+            0,
+            AttachType.TRACE_UPROBE_MULTI,
+            uprobe_multi__path=b"/\0",
+            uprobe_multi__offsets=bytes(8),
+            **fields,
+        )
+    except KernelError as error:
+        return error.errno or 0
+    kernel.close(made)
+    return 0
+
+
 def far_offsets(kernel: Kernel) -> bool:
     """Whether a program may name a byte of a map's value past 2**29 (its verifier then looks at the map's
     size; before, no offset so large was allowed at all). The last pages of large arenas need it.

@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 class Program(Handle):
     """A verified program in a kernel. ``spec`` says how it is meant to be attached."""
 
-    __slots__ = ("log", "name", "spec")
+    __slots__ = ("attach_type", "log", "name", "spec")
 
-    def __init__(self, kernel: Kernel, fd: int, spec: ProgramSpec, *, log: str = "") -> None:
+    def __init__(
+        self, kernel: Kernel, fd: int, spec: ProgramSpec, *, log: str = "", attach_type: int = 0
+    ) -> None:
         super().__init__(kernel, fd)
         self.spec = spec
         self.name = spec.name
         #: what the verifier wrote, "" unless asked for
         self.log = log
+        #: the attach type that it was loaded for, as far as known
+        self.attach_type = attach_type
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self._fd}"

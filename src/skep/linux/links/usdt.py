@@ -20,6 +20,7 @@ from skep.linux.links.probe import attach_probe
 from skep.linux.links.usdt_args import Arg, pack_spec, parse
 from skep.plain import NamedTuple
 from skep.uapi.attr import INFO
+from skep.uapi.enums import AttachType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def _attach_sites(
 ) -> Link:
     links: list[Link] = []
     target = f"usdt {path}:{what}"
+    if program.attach_type == AttachType.TRACE_UPROBE_MULTI:
+        return _attach_at_once(kernel, program, path, target, found, pid, cookie, table)
     try:
         for site in found:
             mark = cookie
@@ -172,6 +175,43 @@ def _attach_sites(
         return UsdtLink(links, table, target=target)
     except BaseException:
         close_all(links)
+        if table is not None:
+            table.release()
+        raise
+
+
+def _attach_at_once(
+    kernel: Kernel,
+    program: Program,
+    path: str,
+    target: str,
+    found: list[Site],
+    pid: int,
+    cookie: int,
+    table: _Specs | None,
+) -> Link:
+    """All sites by one link, for a program that was loaded for it."""
+    from skep.linux.links.uprobe_multi import attach_offsets
+
+    try:
+        marks = [cookie if table is None else table.add(pack_spec(site.args, cookie)) for site in found]
+        semaphores = [site.semaphore for site in found]
+        link = attach_offsets(
+            kernel,
+            program,
+            path,
+            [site.offset for site in found],
+            pid=pid,
+            ret=False,
+            cookies=marks if any(marks) else (),
+            ref_ctr_offsets=semaphores if any(semaphores) else (),
+        )
+        try:
+            return UsdtLink([link], table, target=target)
+        except BaseException:
+            link.close()
+            raise
+    except BaseException:
         if table is not None:
             table.release()
         raise
