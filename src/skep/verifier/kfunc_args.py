@@ -486,13 +486,10 @@ def _node(env: Env, call: KfuncCall, index: int, kind: int) -> None:
 def _tree_node(env: Env, call: KfuncCall, index: int) -> None:
     p = env.state.regs[index + 1]
     if call.name in _TREE_NODES:
-        if not isinstance(p, Ptr) or not p.type & k.NON_OWN_REF or p.ref:
-            if call.name == "bpf_rbtree_remove":
-                env.reject("rbtree_remove node input must be non-owning ref")
-            env.reject(f"arg#{index} node input must be non-owning ref")
+        if not isinstance(p, Ptr) or not (p.type & k.NON_OWN_REF or p.ref):
+            env.reject(f"{call.name} can only take non-owning or refcounted bpf_rb_node pointer")
         if in_tree_callback(env):
-            short = call.name.removeprefix("bpf_")
-            env.reject(f"{short} not allowed in rbtree cb")
+            env.reject(f"{call.name} not allowed in rbtree cb")
     else:
         _owned_object(env, index)
     _node(env, call, index, rec.RB_NODE)

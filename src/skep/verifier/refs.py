@@ -193,6 +193,8 @@ _UNDER_LOCK: Final = frozenset(
         "bpf_rbtree_root",
         "bpf_rbtree_left",
         "bpf_rbtree_right",
+        "bpf_refcount_acquire_impl",
+        "bpf_refcount_acquire",
         "bpf_iter_num_new",
         "bpf_iter_num_next",
         "bpf_iter_num_destroy",

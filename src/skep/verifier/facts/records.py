@@ -195,7 +195,7 @@ def _member(btf: Btf, type_id: int, off: int, depth: int, owner: int, index: int
     known = _STRUCTS.get(value[1]) if value[0] == t.STRUCT else None
     if known is not None:
         kind = known
-        target, node_off = _contains(btf, owner, index) if kind & GRAPH_ROOT else (0, 0)
+        target, node_off = _contains(btf, owner, index, kind) if kind & GRAPH_ROOT else (0, 0)
         step = btf.size_of(plain)
         out.extend(Field(kind, off + step * i, step, btf, target, node_off) for i in range(count))
         return
@@ -224,7 +224,7 @@ def _pointer(btf: Btf, target: int) -> tuple[int, int]:
     return kind, target
 
 
-def _contains(btf: Btf, owner: int, index: int) -> tuple[int, int]:
+def _contains(btf: Btf, owner: int, index: int, kind: int) -> tuple[int, int]:
     """(struct, offset of its node) that the tag ``contains:struct:node`` of a list or tree names."""
     for row in btf:
         if row[0] != t.DECL_TAG or row[2] != owner or row[3] != index:
@@ -234,11 +234,12 @@ def _contains(btf: Btf, owner: int, index: int) -> tuple[int, int]:
         _, struct, node = [*row[1].split(":"), "", ""][:3]
         found = btf.find(struct, t.STRUCT)
         if found is None:
-            return 0, 0
-        for name, _, bits, _ in btf[found][3]:
-            if name == node:
+            break
+        for name, type_id, bits, _ in btf[found][3]:
+            if name == node and _STRUCTS.get(btf[btf.resolve(type_id)][1]) == kind << 1:  # its node
                 return found, bits // 8
-    return 0, 0
+        break
+    raise BtfError("a list or tree of nothing")  # the whole type then counts as plain
 
 
 # --- of values and pointers ---------------------------------------------------------------------
