@@ -356,10 +356,16 @@ def main(ctx: bpf.Xdp) -> int:
 def test_rings(tmp_path: Path) -> None:
     text = """
 @bpf.struct
+class Inner:
+    a: u8
+    b: u64
+
+@bpf.struct
 class Event:
     number: u32
     kind: u8
     text: bytes = bpf.char(12)
+    inner: Inner
 
 events = bpf.RingBuf(Event, size=4096)
 tiny = bpf.RingBuf(Event, size=4096)
@@ -371,7 +377,9 @@ def send(n: u32) -> bool:
         e.number = n
         if n == 1:
             return True
+        e.text = "overwritten"
         e.text = "late"
+        e.inner = (7, 8)
     return True
 
 @bpf.xdp
@@ -387,8 +395,8 @@ def main(ctx: bpf.Xdp) -> int:
     return bpf.XDP_PASS if events.query(bpf.BPF_RB_AVAIL_DATA) > 0 else bpf.XDP_DROP
 """
     with run(tmp_path, text) as obj:
-        got = [(e.number, e.kind, e.text) for e in obj.reader("events").read()]
-        assert got == [(1, 0, b""), (2, 0, b"late"), (0, 0, b""), (9, 0, b"copied")]
+        got = [(e.number, e.kind, e.text, e.inner.a, e.inner.b) for e in obj.reader("events").read()]
+        assert got == [(1, 0, b"", 0, 0), (2, 0, b"late", 7, 8), (0, 0, b"", 0, 0), (9, 0, b"copied", 0, 0)]
         ring = obj.reader("tiny")
         assert len(ring.read()) + ring.lost == 300 and ring.lost > 0
 

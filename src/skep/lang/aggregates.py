@@ -238,7 +238,8 @@ class StructStorage(Storage):
 
     def ref_set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         field = self.field(c, name, node)
-        address = c.offset(v.ir, field.offset)
+        known = isinstance(v.obj, str) and v.obj.startswith("%")  # the field's address, see mapkinds.Entered
+        address = v.obj if known else c.offset(v.ir, field.offset)
         if field.width:
             self._store_bits(c, address, field, new, node)
         else:

@@ -59,7 +59,17 @@ def constant(c: Walker, value: Any, node: ast.AST) -> Value:
 
 
 def _name(c: Walker, node: ast.Name) -> Value:
-    return name(c, node.id, node)
+    value = name(c, node.id, node)
+    value.type.escapes()
+    return value
+
+
+def owner(c: Walker, node: ast.expr) -> Value:
+    """The value whose attribute is taken or set."""
+    if isinstance(node, ast.Name):
+        c.at(node)
+        return name(c, node.id, node)
+    return expr(c, node)
 
 
 def name(c: Walker, id: str, node: ast.AST) -> Value:
@@ -94,7 +104,7 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
 
 
 def _attribute(c: Walker, node: ast.Attribute) -> Value:
-    value = expr(c, node.value)
+    value = owner(c, node.value)
     c.at(node)
     return value.type.attr(c, value, node.attr, node)
 

@@ -87,7 +87,7 @@ class Reservation(Type):
 
     def enter(self, c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value | None]:
         there = c.boolean(c.em.op(f"icmp ne ptr {v.ir}, null"))
-        return Value(Entered(self.of, "ring"), v.ir), there
+        return Value(Entered(self.of, c.depth()), v.ir), there
 
     def begin(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
         c.zero(entered.ir, self.of.size, 8)
@@ -113,6 +113,30 @@ class Reservation(Type):
 
 class Entered(PtrType):
     """A record in the ring: zero where nothing is stored."""
+
+    def __init__(self, of: Storage, depth: int) -> None:
+        super().__init__(of, "ring")
+        #: fields that still are zero, as long as no loop inside the block is entered
+        self.untouched = set(of.fields) if isinstance(of, StructStorage) else set()
+        self.depth = depth
+
+    def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
+        if name in self.untouched and c.depth() == self.depth and isinstance(self.of, StructStorage):
+            self.untouched.discard(name)
+            address = c.offset(v.ir, self.of.field(c, name, node).offset)
+            c.zeroed = address
+            self.of.ref_set_attr(c, Value(self, v.ir, obj=address), name, new, node)
+            c.zeroed = ""
+            return
+        self.untouched.discard(name)
+        super().set_attr(c, v, name, new, node)
+
+    def escapes(self) -> None:
+        self.untouched.clear()
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        self.untouched.discard(name)  # what is inside may be written through the reference
+        return super().attr(c, v, name, node)
 
 
 class RingType(MapType):

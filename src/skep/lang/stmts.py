@@ -10,6 +10,7 @@ from skep.bpf.globals import Global
 from skep.bpf.types import ArrayType, BytesType, CharType
 from skep.lang import loops, tests
 from skep.lang.exprs import expr
+from skep.lang.exprs import owner as owner_of
 from skep.lang.scope import join
 from skep.lang.values import NONE, OBJECT, TEXT, TUPLE, PtrType, Type, Value
 
@@ -63,7 +64,7 @@ def assign(c: Walker, target: ast.expr, value: Value, node: ast.AST) -> None:
         else:
             c.unit.set_global(c, name, value, node)
     elif isinstance(target, ast.Attribute):
-        owner = expr(c, target.value)
+        owner = owner_of(c, target.value)
         c.at(target)
         owner.type.set_attr(c, owner, target.attr, value, target)
     elif isinstance(target, ast.Subscript):

@@ -124,6 +124,9 @@ class Type:
     def begin(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
         """The block of a ``with`` that may be skipped begins."""
 
+    def escapes(self) -> None:
+        """A value of the type is used as a whole: somebody may write to it."""
+
     def skipped(self, c: Walker, v: Value, node: ast.AST) -> None:
         """The block is skipped."""
 

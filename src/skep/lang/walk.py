@@ -50,6 +50,8 @@ class Walker:
         #: inside an `and`/`or` whose value is used
         self.only_bools = False
         self._inlined = 0
+        #: an address whose memory is known to be zero still
+        self.zeroed = ""
         #: inside a `with lock:` block
         self.locked = False
         self._line = (-1, "")
@@ -345,6 +347,8 @@ class Walker:
 
     def zero(self, to: str, size: builtins.int, align: builtins.int = 1) -> None:
         """Zero constant-size memory."""
+        if to == self.zeroed:
+            return
         self.unit.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)")
         for at in range(0, size, _PIECE):
             part = min(_PIECE, size - at)
@@ -458,6 +462,10 @@ class Walker:
 
     def label(self, hint: str = "b") -> str:
         return self.em.label(hint)
+
+    def depth(self) -> builtins.int:
+        """How many loops there are around this place."""
+        return sum(len(scope.loops) for scope in self.scopes)
 
     def fresh(self) -> builtins.int:
         """A number for what must not be confused with anything else of this function."""
