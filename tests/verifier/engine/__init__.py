@@ -1,0 +1,1 @@
+"""The verifier's engine by itself: numbers, pruning, annotations, damaged programs."""
