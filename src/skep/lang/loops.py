@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from math import prod
 from typing import TYPE_CHECKING
 
 from skep.bpf.types import u64
@@ -19,8 +20,8 @@ from skep.lang.values import INT, PtrType, Value
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
-#: the verifier gives up at a million instructions: a longer loop has no chance
-MOST = 1 << 20
+#: the verifier gives up at a million instructions, and a turn takes four at least
+MOST = 1 << 18
 _PASSES = 24
 
 
@@ -233,7 +234,7 @@ def _unrolled(c: Walker, node: ast.For, items: list[Value]) -> None:
     loop = Loop(out, "", len(c.scope.withs))
     ended = False
     for item in items:
-        turn = Loop(out, c.label("next"), loop.withs)
+        turn = Loop(out, c.label("next"), loop.withs)  # one turn: each is walked by itself
         turn.breaks = loop.breaks
         assign(c, node.target, item, node)
         ends = _body(c, turn, node.body)
@@ -292,10 +293,12 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
     start, stop, step = span.start, span.stop, span.step
     lo, hi = (start.lo, stop.hi - 1) if step > 0 else (stop.lo + 1, start.hi)
     turns = (hi - lo) // abs(step) + 1 if hi >= lo else 0
-    if turns > MOST:
+    around = prod(loop.turns for scope in c.scopes for loop in scope.loops)
+    if turns * around > MOST and c.unit.target == "bpf":
         raise c.error(
             node.iter,
-            f"this loop may turn {turns:,} times: the verifier follows at most about a million instructions",
+            f"this loop may turn {turns * around:,} times{', with those around it' if around > 1 else ''}: "
+            "the verifier follows at most about a million instructions",
             "bound it: range(min(n, 256)), or use bpf.loop(n, function)",
         )
     counter = c.em.slot("i64", ("counter", c.scope.prefix, id(node)))
@@ -318,8 +321,9 @@ def _for_once(
 ) -> tuple[list[Env], Env | None, Loop, str, str]:
     em = c.em
     test, inside, onward, no_break, out = (c.label(x) for x in ("for", "do", "next", "od", "out"))
-    loop = Loop(out, onward, len(c.scope.withs))
     lo, hi = bounds
+    turns = (hi - lo) // abs(span.step) + 1 if hi >= lo else 0
+    loop = Loop(out, onward, len(c.scope.withs), turns=turns)
     if hi < lo:
         em.br(no_break)
         return [], dict(c.env), loop, no_break, out

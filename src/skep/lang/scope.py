@@ -27,14 +27,18 @@ Env = dict[str, Value]
 class Loop:
     """A loop being walked: where ``break`` and ``continue`` go, and the variables they arrive with."""
 
-    __slots__ = ("breaks", "continues", "on_break", "on_continue", "turn_withs", "withs")
+    __slots__ = ("breaks", "continues", "on_break", "on_continue", "turn_withs", "turns", "withs")
 
-    def __init__(self, on_break: str, on_continue: str, withs: int, turn_withs: int = -1) -> None:
+    def __init__(
+        self, on_break: str, on_continue: str, withs: int, turn_withs: int = -1, turns: int = 1
+    ) -> None:
         self.on_break = on_break
         self.on_continue = on_continue
         #: how many with blocks are open outside the loop, and inside it around its body
         self.withs = withs
         self.turn_withs = withs if turn_withs < 0 else turn_withs
+        #: how often the verifier may follow the body
+        self.turns = turns
         self.breaks: list[Env] = []
         self.continues: list[Env] = []
 
