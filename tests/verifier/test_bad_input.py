@@ -84,9 +84,9 @@ def test_no_instructions() -> None:
 def test_a_single_slot_of_each_opcode() -> None:
     """Nothing but a VerifierError, whatever the opcode and its fields."""
     for opcode in range(256):
-        for fields in ((0, 0, 0, 0), (11, 15, -1, -1), (10, 10, 1, 1), (0, 2, 0, 5), (1, 1, 32767, 0)):
+        for fields in ((0, 0, 0, 0), (11, 15, -1, -1), (1, 2, 1, 5)):
             first = Insn(opcode, *fields)
-            for insns in ([first], [first, Insn(op.EXIT)], [first, Insn(0), Insn(op.EXIT)]):
+            for insns in ([first], [first, Insn(0), Insn(op.EXIT)]):
                 judge(Question(insns))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.verifier.harness.question import Answer
 
 FILES = sorted(Path(__file__).with_name("cases").glob("*.txt"))
 LEAST = 500
+#: a million instructions take our verifier long: `SKEP_LONG=1`
+LONG = bool(os.environ.get("SKEP_LONG"))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,8 @@ def test_the_kernel_agrees_with_the_cases(file: Path, live: Lab) -> None:
 def test_our_verifier_agrees_with_the_cases(file: Path) -> None:
     failures = []
     for case in read_file(file):
+        if "million" in case.name and not LONG:
+            continue
         try:
             text = wrong(case, judge(case.question))
         except Exception as error:

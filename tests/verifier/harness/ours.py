@@ -63,26 +63,26 @@ def subject_of(question: Question) -> Subject:
 
 
 class TookTooLong(Exception):
-    """No verdict in the time that any program may take."""
+    """No verdict in the processor time that any program may take."""
 
 
 @contextlib.contextmanager
-def at_most(seconds: int) -> Iterator[None]:
-    """Raise TookTooLong in the body after so many seconds (main thread)."""
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise TookTooLong in the body after so many seconds of processor time (main thread)."""
 
     def late(*_: object) -> None:
-        raise TookTooLong(f"no verdict after {seconds} s")
+        raise TookTooLong(f"no verdict after {seconds} s of processor time")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
-def judge(question: Question, *, log_level: int = 0, seconds: int = 30, **options: Any) -> Answer:
+def judge(question: Question, *, log_level: int = 0, seconds: float = 30, **options: Any) -> Answer:
     """The verdict of `skep.verifier.check`; anything but a VerifierError comes out as it is."""
     from skep.verifier import check
 
