@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from skep.explain import Location, explain
+from skep.isa.opcodes import LD_IMM64
 
 if TYPE_CHECKING:
     from skep.errors import VerifierError
@@ -18,7 +19,7 @@ WALK_AGAIN: Final = 50_000
 
 def explained(subject: Subject, error: VerifierError, log: str) -> VerifierError:
     """The same error with what its log explains: hint, explanation, source line."""
-    found = explain(log or _short(error), locator(subject))
+    found = explain(log or _short(subject, error), locator(subject))
     if found is not None:
         found.function = found.function or subject.name
     made = type(error)(
@@ -47,7 +48,15 @@ def locator(subject: Subject) -> Callable[[int], Location | None]:
     return locate
 
 
-def _short(error: VerifierError) -> str:
+def _short(subject: Subject, error: VerifierError) -> str:
     """A log of nothing but the reason and the place, for a walk too long to repeat."""
-    where = f"{error.insn}: (00) ...\n" if error.insn is not None else ""
+    where = ""
+    if error.insn is not None and error.insn < len(subject.insns):
+        from skep.asm import disassemble
+
+        at = subject.insns[error.insn]
+        wide = subject.insns[error.insn : error.insn + 2] if at.opcode == LD_IMM64 else [at]
+        line = disassemble(wide)[0].strip()
+        text = line.partition(") ")[2] if line.partition(": (")[1] else line
+        where = f"{error.insn}: ({at.opcode:02x}) {text}\n"
     return f"{where}{error.reason}\nprocessed 0 insns\n"
