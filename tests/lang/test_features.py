@@ -654,3 +654,65 @@ def main(ctx: bpf.Xdp) -> int:
         assert [obj.out[i] for i in range(2)] == [1, 4]
         sent = obj.main.run(bytes(64), data_out=64).data
     assert sent[:14] == bytes([2, 0, 0, 0, 0, 9]) + bytes([0, 0, 0, 0, 0, 7]) + bytes(2)
+
+
+def test_numbers_or_none_texts_and_match(tmp_path: Path) -> None:
+    text = """
+from enum import IntEnum
+
+class Color(IntEnum):
+    RED = 1
+    BLUE = 2
+
+@bpf.struct
+class Named:
+    name: bytes = bpf.char(16)
+
+table = bpf.Hash(u32, u64)
+names = bpf.Array(Named, 1)
+out = bpf.Array(s64, 16)
+
+def find(x: u32) -> int | None:
+    if x == 0:
+        return None
+    if x < 5:
+        return x * 10
+    return table.get(x)
+
+def color(x: u32) -> int:
+    match x:
+        case Color.RED:
+            return 100
+        case Color.BLUE | 7 if out[0] == 0:
+            return 200
+        case 3 | 4:
+            return 300
+        case _:
+            return -1
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    table[9] = 99
+    for at, x in enumerate((0, 3, 9, 10)):
+        n = find(x)
+        out[at] = -1 if n is None else n
+    best = None
+    for i in range(5):
+        if i * i % 5 == 4 and (best is None or i > best):
+            best = i
+    if best is not None:
+        out[4] = best
+    out[5] = color(1) + color(2) + color(7) + color(4) + color(50)
+    n = names[0]
+    n.name = "skepper"
+    out[6] = len(n.name)
+    out[7] = 1 if n.name.startswith("skep") and not n.name.startswith(b"skeps") else 0
+    for b in n.name:
+        out[8] += b
+    n.name = "0123456789abcdef"
+    out[9] = len(n.name)
+    return bpf.XDP_PASS
+"""
+    with run(tmp_path, text) as obj:
+        got = [obj.out[i] for i in range(10)]
+    assert got == [-1, 30, 99, -1, 3, 100 - 1 - 1 + 300 - 1, 7, 1, sum(b"skepper"), 16]

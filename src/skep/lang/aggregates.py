@@ -7,7 +7,7 @@ from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
 from skep.lang.layout import BoolStorage, IntStorage, Storage, atomic
-from skep.lang.values import INT, TEXT, BytesType, IntType, PtrType, TupleType, Value
+from skep.lang.values import BUILTIN, INT, TEXT, BytesType, IntType, PtrType, TupleType, Value
 
 if TYPE_CHECKING:
     from skep.lang.debug import Debug
@@ -69,7 +69,23 @@ class TextStorage(Storage):
         c.em.do(f"store i8 {byte}, ptr {c.element(v.ir, at, 1)}, align 1")
 
     def ref_length(self, c: Walker, v: Value, node: ast.AST) -> Value:
-        return c.int_const(self.size)
+        return c.text_length(v.ir, self.size) if self.text else c.int_const(self.size)
+
+    def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        if name != "startswith":
+            raise c.error(node, f"{self.name} has no {name!r}", "texts have startswith, len, == and indices")
+
+        def starts(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+            from skep.lang.arguments import positional
+
+            start = positional(c, "startswith", args, kwargs, node, 1)[0]
+            if not isinstance(start.type, BytesType):
+                raise c.error(node, "startswith() takes a constant text", "compare byte by byte in a loop")
+            if len(start.obj) > self.size:
+                return c.bool_const(False)
+            return c.equal_bytes(v.ir, start.obj)
+
+        return Value(BUILTIN, obj=starts)
 
     def ref_compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         if not isinstance(op, (ast.Eq, ast.NotEq)):

@@ -14,7 +14,7 @@ from skep.errors import SkepError
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import named
 from skep.lang.layout import Storage, atomic
-from skep.lang.values import BUILTIN, OPTIONAL, PtrType, Type, Value
+from skep.lang.values import BUILTIN, OPTIONAL, TUPLE, PtrType, Type, Value
 from skep.uapi.enums import MapType as Kind
 
 if TYPE_CHECKING:
@@ -242,9 +242,11 @@ class Table(MapType):
     def key_address(self, c: Walker, key: Value, node: ast.AST) -> str:
         of = c.unit.maps.key(self.map)
         if self.map.kind == "lpm_trie" and isinstance(of, StructStorage):
-            whole = isinstance(key.type, PtrType) and key.type.of.same(of)
+            data = of.fields["data"].of
+            pair = key.type is TUPLE and len(key.obj) == 2 and data.scalar  # (bits, address)
+            whole = pair or (isinstance(key.type, PtrType) and key.type.of.same(of))
             if not whole:  # a bare address: the longest prefix
-                bits = of.fields["data"].of.size * 8
+                bits = data.size * 8
                 key = c.tuple([c.int_const(bits), key])
         return c.spill(key, of, node)
 

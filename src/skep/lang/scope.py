@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from skep.lang.values import (
     INT,
+    NONE,
+    OPTIONAL,
     S64_MAX,
     S64_MIN,
     U64,
@@ -80,6 +82,28 @@ class Scope:
         #: a function without a result returns 0
         self.optional_result = False
         self.sensitive = _sensitive(node)
+        #: variables (and "$ret") that are None on some path: numbers in them carry a flag
+        self.noneable = _noneable(node)
+
+
+def _noneable(node: ast.FunctionDef) -> frozenset[str]:
+    names = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Assign) and _is_none(part.value):
+            names |= {target.id for target in part.targets if isinstance(target, ast.Name)}
+        elif isinstance(part, (ast.AnnAssign, ast.NamedExpr)) and part.value is not None:
+            if _is_none(part.value) and isinstance(part.target, ast.Name):
+                names.add(part.target.id)
+        elif isinstance(part, ast.Return) and (part.value is None or _is_none(part.value)):
+            names.add("$ret")
+    return frozenset(names)
+
+
+def _is_none(node: ast.expr) -> bool:
+    """Whether the value may be a plain None."""
+    if isinstance(node, ast.IfExp):
+        return _is_none(node.body) or _is_none(node.orelse)
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _sensitive(node: ast.FunctionDef) -> frozenset[str]:
@@ -100,6 +124,17 @@ def join_values(a: Value, b: Value) -> Value | None:
     """What a variable is that is ``a`` on one path and ``b`` on another; None when nothing is both."""
     if a is b:
         return a
+    if INT in (a.type, b.type) and NONE in (a.type, b.type):
+        number = a if a.type is INT else b
+        if number.obj is None:
+            return None
+        return Value(OPTIONAL, obj=(number.obj, Value(INT, "", number.lo, number.hi, place=number.place)))
+    if INT in (a.type, b.type) and OPTIONAL in (a.type, b.type):
+        number, other = (a, b) if a.type is INT else (b, a)
+        if number.obj is None:
+            return None
+        flagged = Value(INT, "", number.lo, number.hi, place=number.place)
+        return _join_optional(OPTIONAL, Value(OPTIONAL, obj=(number.obj, flagged)), other)
     kind = a.type.join(b.type) or b.type.join(a.type)
     if kind is None:
         return None
@@ -110,7 +145,8 @@ def join_values(a: Value, b: Value) -> Value | None:
         return None if None in items else Value(kind, obj=items)
     place = a.place or b.place
     if isinstance(kind, (IntType, BoolType)):
-        return Value(kind, "", min(a.lo, b.lo), max(a.hi, b.hi), place=place)
+        flag = a.obj if a.obj == b.obj else None
+        return Value(kind, "", min(a.lo, b.lo), max(a.hi, b.hi), obj=flag, place=place)
     if isinstance(kind, OptionalType):
         return _join_optional(kind, a, b)
     if kind.llvm:
@@ -206,4 +242,4 @@ def _widen(old: Value, new: Value, last: bool) -> Value:
             hi = S64_MAX
         else:
             hi = U64 if hi > S64_MAX else S64_MAX if last else next(s for s in _STEPS if s >= hi)
-    return Value(INT, "", lo, hi, place=new.place)
+    return Value(INT, "", lo, hi, obj=new.obj, place=new.place)

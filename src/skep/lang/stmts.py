@@ -296,6 +296,42 @@ def _with_items(c: Walker, node: ast.With, at: int) -> None:
             c.lost[key] = "no longer there: its block has ended"
 
 
+def _match(c: Walker, node: ast.Match) -> None:
+    """``match`` on values: an if for each case."""
+    name = f"$match{id(node)}"
+    subject = ast.copy_location(ast.Name(name, ast.Load()), node.subject)
+    c.bind(c.scope.prefix + name, expr(c, node.subject), node)
+    orelse: list[ast.stmt] = []
+    for case in reversed(node.cases):
+        test = _pattern(c, case.pattern, subject)
+        if case.guard is not None:
+            test = case.guard if test is None else ast.BoolOp(ast.And(), [test, case.guard])
+        if test is None:
+            orelse = case.body
+            continue
+        ast.copy_location(test, case.pattern)
+        orelse = [ast.copy_location(ast.If(test, case.body, orelse), case.pattern)]
+    block(c, [ast.fix_missing_locations(one) for one in orelse])
+    c.env.pop(c.scope.prefix + name, None)
+
+
+def _pattern(c: Walker, pattern: ast.pattern, subject: ast.expr) -> ast.expr | None:
+    """The condition under which a pattern matches; None when it always does."""
+    if isinstance(pattern, ast.MatchValue):
+        return ast.copy_location(ast.Compare(subject, [ast.Eq()], [pattern.value]), pattern)
+    if isinstance(pattern, ast.MatchSingleton):
+        constant = ast.copy_location(ast.Constant(pattern.value), pattern)
+        return ast.copy_location(ast.Compare(subject, [ast.Is()], [constant]), pattern)
+    if isinstance(pattern, ast.MatchAs) and pattern.pattern is None and pattern.name is None:
+        return None
+    if isinstance(pattern, ast.MatchOr):
+        tests_of = [_pattern(c, part, subject) for part in pattern.patterns]
+        if None in tests_of:
+            return None
+        return ast.copy_location(ast.BoolOp(ast.Or(), [test for test in tests_of if test]), pattern)
+    raise c.error(pattern, "match compares values only", "case 1 | 2:, case Color.RED:, case None:, case _:")
+
+
 # --- refusals -----------------------------------------------------------------------------------------
 
 _REASONS: dict[type[ast.AST], tuple[str, str]] = {
@@ -314,7 +350,6 @@ _REASONS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Nonlocal: ("variables of an enclosing function cannot be set", "use a global: x: u64 = bpf.var(0)"),
     ast.AsyncFor: ("programs run to their end: async means nothing here", "write for"),
     ast.AsyncWith: ("programs run to their end: async means nothing here", "write with"),
-    ast.Match: ("match is not compiled", "write if and elif"),
 }
 
 
@@ -338,6 +373,7 @@ _TABLE: dict[type[ast.stmt], Callable[[Walker, Any], None]] = {
     ast.Break: _break,
     ast.Continue: _continue,
     ast.With: _with,
+    ast.Match: _match,
 }
 
 __all__ = ["Type", "assign", "block", "give_back", "leave"]

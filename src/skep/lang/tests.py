@@ -141,7 +141,8 @@ def _interval_facts(c: Walker, key: str, op: ast.cmpop, a: Value, b: Value) -> F
     sides: list[list[tuple[str, Value]] | None] = []
     for true in (True, False):
         found = arith.narrowed(op, a, b, true)
-        sides.append(None if found is None else [(key, Value(INT, "", *found, place=bound.place))])
+        narrow = None if found is None else Value(INT, "", *found, obj=bound.obj, place=bound.place)
+        sides.append(None if narrow is None else [(key, narrow)])
     return sides[0], sides[1]
 
 

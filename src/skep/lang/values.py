@@ -305,7 +305,7 @@ class OptionalType(Type):
 
     def narrowed(self, v: Value) -> Value:
         found: Value = v.obj[1]
-        return found
+        return Value(found.type, found.ir, found.lo, found.hi, obj=v.obj[0], place=found.place)
 
 
 #: where references into maps point, global variables among them

@@ -250,7 +250,13 @@ class Walker:
             return kind.bound(self, key, value, node)
         place = self.em.slot(kind.llvm, key)
         self.em.do(f"store {kind.llvm} {value.ir}, ptr {place}")
-        return Value(kind, "", value.lo, value.hi, obj=value.obj, place=place)
+        flag = value.obj
+        if kind is INT:
+            flag = None
+            if key.startswith("$") or key[len(self.scope.prefix) :] in self.scope.noneable:
+                flag = self.em.slot("i1", key + "?")
+                self.em.do(f"store i1 true, ptr {flag}")
+        return Value(kind, "", value.lo, value.hi, obj=flag, place=place)
 
     def read(self, bound: Value) -> Value:
         """The present value of a variable's binding."""
@@ -419,6 +425,24 @@ class Walker:
             )
             at += step
         return same
+
+    def text_length(self, address: str, size: builtins.int) -> Value:
+        """Bytes before the first zero byte, at most ``size``."""
+        em = self.em
+        counter = em.slot("i64", ("length", self.fresh()))
+        em.do(f"store i64 0, ptr {counter}")
+        head, look, onward, done = (self.label(x) for x in ("len", "look", "onward", "len_done"))
+        em.place(head)
+        at = em.op(f"load i64, ptr {counter}")
+        em.cond(em.op(f"icmp ult i64 {at}, {size}"), look, done)
+        em.place(look)
+        byte = em.op(f"load i8, ptr {em.op(f'getelementptr inbounds i8, ptr {address}, i64 {at}')}, align 1")
+        em.cond(em.op(f"icmp eq i8 {byte}, 0"), done, onward)
+        em.place(onward)
+        em.do(f"store i64 {em.op(f'add i64 {at}, 1')}, ptr {counter}")
+        em.br(head)
+        em.place(done)
+        return Value(INT, em.op(f"load i64, ptr {counter}"), 0, size)
 
     # --- calls ------------------------------------------------------------------------------------
 
