@@ -101,6 +101,24 @@ def taken(a: Scalar, b: Scalar, operation: int, narrow: bool) -> int:
     return -1
 
 
+def taken_by_constant(a: Scalar, b: Scalar, operation: int, narrow: bool, ranges: bool) -> int:
+    """`taken` as before Linux 6.8, where ``b`` is a constant; ``ranges``: they decide equality too (6.4)."""
+    if operation in (op.BPF_JEQ, op.BPF_JNE):
+        yes = 1 if operation == op.BPF_JEQ else 0
+        mask = U32 if narrow else U64
+        if not a.tm & mask:
+            return yes if a.tv & mask == b.tv & mask else 1 - yes
+        if not ranges:
+            return -1
+        value = b.tv & mask
+        if narrow:
+            out = not a.u32min <= value <= a.u32max or not a.s32min <= s32(value) <= a.s32max
+        else:
+            out = not a.umin <= value <= a.umax or not a.smin <= s64(value) <= a.smax
+        return 1 - yes if out else -1
+    return taken(a, b, operation, narrow)
+
+
 def holds(a: int, b: int, operation: int, narrow: bool) -> bool:
     """``a operation b`` for known numbers (u64)."""
     if narrow:
@@ -144,17 +162,29 @@ class Outcome:
 
 
 def refine(
-    scalars: Scalars, a: Scalar, b: Scalar, operation: int, narrow: bool, same: bool = False
+    scalars: Scalars,
+    a: Scalar,
+    b: Scalar,
+    operation: int,
+    narrow: bool,
+    same: bool = False,
+    edges: bool = True,
 ) -> Outcome:
-    """Both outcomes of ``a operation b``; ``same``: of one register with itself."""
+    """Both outcomes of ``a operation b``; ``same``: of one register with itself.
+
+    ``edges``: a number unequal to the end of a range shortens the range (Linux 6.8).
+    """
     x = Bounds(a)
     y = x if same else Bounds(b)
-    _refine(x, y, reverse(operation), narrow)
+    other = reverse(operation)
+    if edges or other != op.BPF_JNE:
+        _refine(x, y, other, narrow)
     x.sync()
     y.sync()
     v = Bounds(a)
     w = v if same else Bounds(b)
-    _refine(v, w, operation, narrow)
+    if edges or operation != op.BPF_JNE:
+        _refine(v, w, operation, narrow)
     v.sync()
     w.sync()
     return Outcome(v.intern(scalars), w.intern(scalars), x.intern(scalars), y.intern(scalars))

@@ -109,7 +109,10 @@ class _Chain:
             )
         if not self.private:
             self.unable.add(number)
-        size = (sub.stack_depth + 15) & ~15
+        if env.kernel >= (6, 9):
+            size = (sub.stack_depth + 15) & ~15
+        else:
+            size = (max(sub.stack_depth, 1) + 31) & ~31
         if self.private and number not in self.unable and size >= _PRIVATE_MIN:
             if size > _MAX_STACK:
                 env.reject(f"stack size of subprog {number} is {size}. Too large")

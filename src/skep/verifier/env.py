@@ -87,6 +87,7 @@ class Env:
         "subject",
         "subprogs",
         "total_states",
+        "uninit_ok",
         "walk_memo",
     )
 
@@ -107,6 +108,8 @@ class Env:
         self.strict = strict
         #: BPF_F_STRICT_ALIGNMENT
         self.strict_alignment = bool(subject.prog_flags & 1)
+        #: stack that was never written may be read
+        self.uninit_ok = privileged and kernel >= (6, 1)  # 6.3, and the stable 6.1
         self.loops_allowed = privileged and kernel >= (5, 3)
         self.log_level = log_level
         self.log: list[str] = []

@@ -42,10 +42,38 @@ _NOT_TAKEN: Final = Decision(0, None)
 def decide(env: Env, a: Scalar, b: Scalar, operation: int, narrow: bool, same: bool = False) -> Decision:
     if a.const and b.const:
         return _TAKEN if compare.holds(a.tv, b.tv, operation, narrow) else _NOT_TAKEN
+    if env.kernel < (6, 8):
+        return _decide_old(env, a, b, operation, narrow)
     taken = compare.taken(a, b, operation, narrow)
     if taken >= 0:
         return Decision(taken, None)
     return Decision(-1, compare.refine(env.scalars, a, b, operation, narrow, same))
+
+
+def _decide_old(env: Env, a: Scalar, b: Scalar, operation: int, narrow: bool) -> Decision:
+    """As before Linux 6.8: only a comparison with a constant decides or teaches anything, or equality."""
+    mask = 0xFFFF_FFFF if narrow else U64
+    if not b.tm & mask:
+        taken = compare.taken_by_constant(a, b, operation, narrow, env.kernel >= (6, 4))
+        if taken >= 0:
+            return Decision(taken, None)
+        return Decision(-1, compare.refine(env.scalars, a, b, operation, narrow, edges=False))
+    if not a.tm & mask:
+        flipped = compare.flip(operation)
+        if env.kernel >= (6, 4):
+            taken = compare.taken_by_constant(b, a, flipped, narrow, True)
+            if taken >= 0:
+                return Decision(taken, None)
+        swapped = compare.refine(env.scalars, b, a, flipped, narrow, edges=False)
+        return Decision(-1, compare.Outcome(swapped.true_b, swapped.true_a, swapped.false_b, swapped.false_a))
+    outcome = compare.Outcome(a, b, a, b)
+    if not narrow and operation in (op.BPF_JEQ, op.BPF_JNE):
+        learnt = compare.refine(env.scalars, a, b, op.BPF_JEQ, False, edges=False)
+        if operation == op.BPF_JEQ:
+            outcome = compare.Outcome(learnt.true_a, learnt.true_b, a, b)
+        else:
+            outcome = compare.Outcome(a, b, learnt.true_a, learnt.true_b)
+    return Decision(-1, outcome)
 
 
 class Goto(Insn):

@@ -167,6 +167,8 @@ class StoreImm(Insn):
             if p.type == k.SCALAR_VALUE:
                 env.reject(f"R{self.dst} invalid mem access 'scalar'")
             self.kinds = _agree(env, self.kinds, p.type, False)
+        if p.type == k.PTR_TO_CTX and env.kernel < (6, 4):
+            env.reject(f"BPF_ST stores into R{self.dst} ctx is not allowed")
         check_mem_access(env, self.dst, self.off, self.size, True, -1, imm=self.const, imm_zero=not self.imm)
         if p.type != k.PTR_TO_STACK:
             env.live.current.wrote_nothing(self.pc)

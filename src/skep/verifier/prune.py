@@ -227,6 +227,7 @@ def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exac
     limit = len(new_slots)
     always = not env.privileged
     loose = exact == NOT_EXACT and not always
+    any_bytes = loose and env.uninit_ok
     for spi, a in enumerate(old.slots):
         if a is None:
             if exact == EXACT and (spi >= limit or new_slots[spi] is not None):
@@ -237,7 +238,7 @@ def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exac
         if value is None:
             if exact != EXACT and (a is b or (b is not None and a.types == b.types)):
                 continue
-            if loose and ZERO not in a.types:
+            if any_bytes and ZERO not in a.types:
                 continue
         elif value.type == 1 and not precise >> spi & 1 and loose:
             if a is b:
@@ -267,14 +268,14 @@ def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exac
 def _scalar_at(env: Env, slot: Slot | None, im: int) -> tuple[Scalar, int] | None:
     """What loading the slot from its ``im``-th byte on gives: a spilled number, or any number."""
     if slot is None:
-        return (env.scalars.unknown, 0) if env.privileged else None
+        return (env.scalars.unknown, 0) if env.uninit_ok else None
     types = slot.types
     if types[im] == SPILL:
         value = slot.value
         return (value, slot.id) if isinstance(value, Scalar) else None
     for i in range(im, 8):
         kind = types[i]
-        if kind != MISC and not (kind == INVALID and env.privileged):
+        if kind != MISC and not (kind == INVALID and env.uninit_ok):
             return None
     return env.scalars.unknown, 0
 
@@ -289,7 +290,7 @@ def _slot_safe(
     i = 0
     while i < 8:
         kind = old_types[i]
-        if kind == INVALID or (kind == MISC and env.privileged):
+        if kind == INVALID or (kind == MISC and env.uninit_ok):
             i += 1
             continue
         if beyond:

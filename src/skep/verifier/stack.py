@@ -73,7 +73,7 @@ def check_bounds(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -
         low = var.smin + off
         high = var.smax + off + size
     frame = env.state.frames[p.aux]
-    lowest = -MAX_STACK if write or env.privileged else -8 * len(frame.slots)
+    lowest = -MAX_STACK if write or env.uninit_ok else -8 * len(frame.slots)
     if not lowest <= low <= -1 or high > 0 or size < 0:
         if var.const:
             env.reject(f"invalid{extra} stack R{reg} off={off} size={size}")
@@ -215,7 +215,7 @@ def write_variable(
         if zero and kind == ZERO:
             new_kind = ZERO
             zero_used = True
-        if kind == INVALID and not env.privileged:
+        if kind == INVALID and not env.uninit_ok:
             env.reject(
                 f"uninit stack in range of var-offset write prohibited for !root; insn {env.pc}, off: {i}"
             )
@@ -273,7 +273,7 @@ def read_fixed(env: Env, frame: Frame, off: int, size: int, dst: int) -> None:
             if dst < 0:
                 return
             spilled = types.count(SPILL)
-            if size <= spilled and not off & 7:
+            if (size == spilled or (size < spilled and env.kernel >= (6, 8))) and not off & 7:
                 id = slot.id
                 if size < 8 and value.umax >> 8 * size:
                     id = 0
@@ -290,7 +290,7 @@ def read_fixed(env: Env, frame: Frame, off: int, size: int, dst: int) -> None:
     types = ALL_INVALID if slot is None else slot.types
     for i in range(size):
         kind = types[(at - i) & 7]
-        if kind in (MISC, ZERO) or (kind == INVALID and env.privileged):
+        if kind in (MISC, ZERO) or (kind == INVALID and env.uninit_ok):
             continue
         env.reject(f"invalid read from stack off {off}+{i} size {size}")
     if dst >= 0:
@@ -306,9 +306,9 @@ def _partial(env: Env, off: int, size: int, types: bytes, at: int, value: Scalar
             spills += 1
         elif kind == ZERO:
             zeros += 1
-        elif kind != MISC and not (kind == INVALID and env.privileged):
+        elif kind != MISC and not (kind == INVALID and env.uninit_ok):
             env.reject(f"invalid read from stack off {off}+{i} size {size}")
-    if spills == size and value.const and not value.tv:
+    if spills == size and value.const and not value.tv and env.kernel >= (6, 9):
         env.set_reg(dst, env.scalars.zero)
         return True
     if zeros == size:
@@ -370,7 +370,7 @@ def check_initialized(
         slot = slots[spi]
         if slot is None:
             kind = INVALID
-            if not write and env.privileged:
+            if not write and env.uninit_ok:
                 i += at & 7  # to the slot's end
                 continue
         elif slot.types == ALL_MISC or (slot.types == ALL_SPILL and not write and env.privileged):
@@ -380,7 +380,7 @@ def check_initialized(
             kind = slot.types[at & 7]
         if kind == MISC:
             continue
-        if kind == ZERO or (kind == INVALID and env.privileged):
+        if kind == ZERO or (kind == INVALID and env.uninit_ok):
             if write:
                 types = bytearray(ALL_INVALID if slot is None else slot.types)
                 types[at & 7] = MISC
