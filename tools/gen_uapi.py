@@ -244,9 +244,15 @@ def write_facts(header: Path, features: Path) -> None:
     lines = [f"{number} {name} {prototypes[name]}" for name, number in numbers.items() if name != "unspec"]
     (DATA / "helpers.txt").write_text("# ID NAME PROTOTYPE, from <linux/bpf.h>\n" + "\n".join(lines) + "\n")
     macros = re.findall(r"^#define\s+(BPF_F_\w+)\s+\(1U << (\d+)\)", text, re.M)
+    unused = re.findall(r"^\s+(BPF_DEVCG_(?:DEV|ACC)_\w+)\s*= \(1ULL << (\d+)\)", text, re.M)
+    unused.sort(key=lambda found: "_ACC_" in found[0])
+    plain = re.findall(r"^\s+(BPF_STREAM_\w+) = (\d+),", text, re.M)
+    plain += re.findall(r"^#define (BPF_BUILD_ID_SIZE|XDP_PACKET_HEADROOM) (\d+)", text, re.M)
     (DATA / "defines.txt").write_text(
-        "# NAME VALUE: flags that <linux/bpf.h> defines as macros, which BTF does not carry\n"
-        + "".join(f"{name} {1 << int(bit)}\n" for name, bit in macros)
+        "# NAME VALUE: what <linux/bpf.h> defines as macros, and enumerators that nothing in the kernel "
+        "uses: BTF carries neither\n"
+        + "".join(f"{name} {1 << int(bit)}\n" for name, bit in [*macros, *unused])
+        + "".join(f"{name} {value}\n" for name, value in plain)
     )
     wanted = sorted(n for n in first if re.match(r"BPF_[A-Z]|bpf_", n))
     (DATA / "versions.txt").write_text(
