@@ -147,7 +147,7 @@ def enter_function(env: Env, st: State, subprog: int, callsite: int, set_state: 
 
 def new_frame(env: Env, callsite: int, number: int, subprog: int) -> Frame:
     """A frame that knows only its frame pointer."""
-    frame = Frame(callsite, number, subprog, env.nothing)
+    frame = Frame.start(callsite, number, subprog, env.nothing)
     frame.regs[10] = env.ptrs.make(6, aux=number)
     return frame
 

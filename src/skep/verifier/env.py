@@ -121,7 +121,7 @@ class Env:
         self.scalars = Scalars()
         self.ptrs = Ptrs(self.scalars.zero)
         self.nothing = NotInit()
-        self.state = State()
+        self.state = State.start()
         self.pc = 0
         #: the instruction before the current one, -1 at the start
         self.prev = -1
@@ -206,8 +206,8 @@ class Env:
     def push_async(self, pc: int, prev: int, subprog: int, sleepable: bool) -> State:
         """A path that runs function ``subprog`` by itself, later."""
         st = self.state
-        branch = State()
-        frame = Frame(-1, 0, subprog, self.nothing)
+        branch = State.start()
+        frame = Frame.start(-1, 0, subprog, self.nothing)
         frame.regs[10] = self.ptrs.make(k.PTR_TO_STACK)
         branch.frames.append(frame)
         branch.enter(frame)

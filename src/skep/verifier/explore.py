@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def run(env: Env, subprog: int) -> None:
     """Follow every path of function ``subprog`` from its entry. Raises VerifierError."""
     sub = env.subprogs[subprog]
-    st = State()
+    st = State.start()
     frame = new_frame(env, -1, 0, subprog)
     st.frames.append(frame)
     st.enter(frame)

@@ -85,24 +85,41 @@ class Frame:
         "subprog",
     )
 
-    def __init__(self, callsite: int, frameno: int, subprog: int, nothing: NotInit) -> None:
-        self.callsite = callsite
-        self.frameno = frameno
-        self.subprog = subprog
-        self.regs: list[Value] = [nothing] * 11
-        self.ids: list[int] = [0] * 11
-        #: slot i is the eight bytes at fp-8*(i+1); None where nothing was stored
-        self.slots: list[Slot | None] = []
-        self.in_callback = False
-        self.in_async = False
-        self.in_exception = False
-        self.async_entry = 0
-        self.callback_depth = 0
-        #: (lowest, highest) return value of a callback
-        self.callback_ret: tuple[int, int] = (0, 0)
+    callsite: int
+    frameno: int
+    subprog: int
+    regs: list[Value]
+    ids: list[int]
+    #: slot i is the eight bytes at fp-8*(i+1); None where nothing was stored
+    slots: list[Slot | None]
+    in_callback: bool
+    in_async: bool
+    in_exception: bool
+    async_entry: int
+    callback_depth: int
+    #: (lowest, highest) return value of a callback
+    callback_ret: tuple[int, int]
+
+    def __init__(self) -> None:
+        """Empty: for `copy` and `start`, which set everything."""
+
+    @staticmethod
+    def start(callsite: int, frameno: int, subprog: int, nothing: NotInit) -> Frame:
+        """The frame of a function that begins."""
+        new = Frame()
+        new.callsite = callsite
+        new.frameno = frameno
+        new.subprog = subprog
+        new.regs = [nothing] * 11
+        new.ids = [0] * 11
+        new.slots = []
+        new.in_callback = new.in_async = new.in_exception = False
+        new.async_entry = new.callback_depth = 0
+        new.callback_ret = (0, 0)
+        return new
 
     def copy(self) -> Frame:
-        new = Frame.__new__(Frame)
+        new = Frame()
         new.callsite = self.callsite
         new.frameno = self.frameno
         new.subprog = self.subprog
@@ -174,9 +191,7 @@ class State:
         "ids",
         "in_sleepable",
         "insn",
-        "insn_processed",
         "irq_id",
-        "jmps_processed",
         "last_insn",
         "lock_id",
         "lock_ptr",
@@ -190,28 +205,48 @@ class State:
         "speculative",
     )
 
+    frames: list[Frame]
+    frame: Frame
+    regs: list[Value]
+    ids: list[int]
+    insn: int
+    first_insn: int
+    last_insn: int
+    parent: Saved | None
+    hist: Note | None
+    hist_len: int
+    refs: tuple[Ref, ...]
+    locks: int
+    lock_id: int
+    lock_ptr: object
+    preempt_locks: int
+    rcu_locks: int
+    irq_id: int
+    in_sleepable: bool
+    speculative: bool
+    may_goto_depth: int
+    callback_unroll: int
+    dfs_depth: int
+
     def __init__(self) -> None:
-        self.frames: list[Frame] = []
-        self.insn = 0
-        self.first_insn = 0
-        self.last_insn = -1
-        self.parent: Saved | None = None
-        self.hist: Note | None = None
-        self.hist_len = 0
-        self.refs: tuple[Ref, ...] = ()
-        self.locks = 0
-        self.lock_id = 0
-        self.lock_ptr: object = None
-        self.preempt_locks = 0
-        self.rcu_locks = 0
-        self.irq_id = 0
-        self.in_sleepable = False
-        self.speculative = False
-        self.may_goto_depth = 0
-        self.callback_unroll = 0
-        self.dfs_depth = 0
-        self.insn_processed = 0
-        self.jmps_processed = 0
+        """Empty: for `copy` and `start`, which set everything."""
+
+    @staticmethod
+    def start() -> State:
+        """A state without frames."""
+        new = State()
+        new.frames = []
+        new.insn = new.first_insn = 0
+        new.last_insn = -1
+        new.parent = None
+        new.hist = None
+        new.hist_len = 0
+        new.refs = ()
+        new.locks = new.lock_id = new.preempt_locks = new.rcu_locks = new.irq_id = 0
+        new.lock_ptr = None
+        new.in_sleepable = new.speculative = False
+        new.may_goto_depth = new.callback_unroll = new.dfs_depth = 0
+        return new
 
     def enter(self, frame: Frame) -> None:
         """Make ``frame``, which is in ``frames``, the current one."""
@@ -220,7 +255,7 @@ class State:
         self.ids = frame.ids
 
     def copy(self) -> State:
-        new = State.__new__(State)
+        new = State()
         new.frames = [frame.copy() for frame in self.frames]
         new.insn = self.insn
         new.first_insn = self.first_insn
@@ -240,8 +275,6 @@ class State:
         new.may_goto_depth = self.may_goto_depth
         new.callback_unroll = self.callback_unroll
         new.dfs_depth = self.dfs_depth
-        new.insn_processed = self.insn_processed
-        new.jmps_processed = self.jmps_processed
         new.enter(new.frames[-1])
         return new
 
