@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skep.bpf import types as t
 from skep.bpf.programs import Subprog
 from skep.lang import namespace as ns
-from skep.lang.layout import IntStorage
+from skep.lang.layout import IntStorage, Storage
 from skep.lang.scope import Scope
 from skep.lang.values import INT, NONE, OBJECT, PtrType, Type, Value
 
@@ -27,8 +27,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "for_each_map_elem": ("opaque", "reference", "reference", "reference"),
     "timer_set_callback": ("opaque", "reference", "reference"),
     "wq_set_callback": ("opaque", "reference", "reference"),
-    "user_ringbuf_drain": ("opaque", "reference"),
-    "find_vma": ("opaque", "opaque", "reference"),
+    "user_ringbuf_drain": ("sample", "reference"),
+    "find_vma": ("task_struct", "vm_area_struct", "reference"),
 }
 
 
@@ -104,12 +104,33 @@ def _argument(c: Walker, probe: Scope, param: ast.arg, kind: str, operand: str) 
     record, _ = ns.unwrap(ns.annotation(probe, param.arg))
     if kind == "number":
         return Value(INT, c.em.op(f"zext i32 {operand} to i64"), 0, 0xFFFFFFFF)
+    if kind.endswith("_struct"):
+        from skep.lang.core_refs import KernelRef
+        from skep.lang.kernel_types import types_of
+
+        of = types_of(c, param).by_name(kind)
+        if of is not None:
+            return Value(KernelRef(of, "btf"), operand)
     if kind == "opaque" or record is None:
         return Value(Opaque(), operand)
     storage = c.unit.storage(record, c, param)
+    if kind == "sample":
+        return _sample(c, storage, operand, param)
     if isinstance(storage, IntStorage):
         return storage.load(c, operand, param)
     return Value(PtrType(storage, "mem"), operand)
+
+
+def _sample(c: Walker, storage: Storage, dynptr: str, param: ast.arg) -> Value:
+    """A copy of what user space sent (it may change it meanwhile); what is too short is skipped."""
+    room = c.buffer(storage.size, 8)
+    got = c.helper(201, [f"ptr {room}", f"i64 {storage.size}", f"ptr {dynptr}", "i64 0", "i64 0"])
+    fits, short = c.label("fits"), c.label("short")
+    c.em.cond(c.em.op(f"icmp eq i64 {got}, 0"), fits, short)
+    c.em.place(short)
+    c.em.ret("i64 0")
+    c.em.place(fits)
+    return storage.load(c, room, param) if storage.scalar else Value(PtrType(storage, "stack"), room)
 
 
 def context(c: Walker, value: Value | None, node: ast.AST) -> str:

@@ -197,6 +197,22 @@ def _record(c: Walker, value: Value, node: ast.AST) -> tuple[str, int]:
     return value.ir, kind.of.size
 
 
+class UserRingType(MapType):
+    """A ring that user space fills."""
+
+    def do_drain(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """Call ``function(record, context)`` for what waits, until it gives True; how many, or an error."""
+        from skep.lang import callbacks
+
+        given = named(c, "drain", ("function", "context", "flags"), 1, args, kwargs, node)
+        fn = callbacks.callback(c, given["function"], node, "user_ringbuf_drain")
+        context = callbacks.context(c, given.get("context"), node)
+        flags = _flags(c, given, node)
+        return c.int(c.helper(209, [f"ptr {v.ir}", f"ptr {fn}", context, f"i64 {flags}"]), _ERRNO, 1 << 17)
+
+
 class PerfType(MapType):
     """A perf event array."""
 
@@ -299,6 +315,39 @@ class SockType(MapType):
         operand = f"ptr {key}" if hashed else f"i32 {c.em.op(f'trunc i64 {key} to i32')}"
         flags = _flags(c, given, node)
         return c.int(c.helper(number, [f"ptr {c.ctx}", f"ptr {v.ir}", operand, f"i64 {flags}"]), 0, 1)
+
+    def do_get(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """The socket at a key or None: to be given back with bpf.sk_release()."""
+        from skep.lang.contexts import ContextRef, section_of
+
+        key = self.key_address(c, named(c, "get", ("key",), 1, args, kwargs, node)["key"], node)
+        got = c.em.op(f"call ptr inttoptr (i64 1 to ptr)(ptr {v.ir}, ptr {key})")
+        return Value(ContextRef("bpf_sock", section_of(c, node), nullable=True, context=False), got)
+
+    do_lookup = do_get
+
+    def do_delete(
+        self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """Take a socket out; whether there was one."""
+        key = self.key_address(c, named(c, "delete", ("key",), 1, args, kwargs, node)["key"], node)
+        return c.boolean(c.em.op(f"icmp eq i64 {c.helper(3, [f'ptr {v.ir}', f'ptr {key}'])}, 0"))
+
+    def del_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> None:
+        self.do_delete(c, v, [index], {}, node)
+
+    def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
+        from skep.lang.contexts import ContextRef
+
+        if not isinstance(new.type, ContextRef) or new.type.context:
+            raise c.error(
+                node, f"{self.symbol}[...] holds sockets, not {new.type.name}", "sk = skb.sk; test it first"
+            )
+        if new.type.nullable:
+            c.refuse_none(new, node)
+        c.helper(2, [f"ptr {v.ir}", f"ptr {self.key_address(c, index, node)}", f"ptr {new.ir}", "i64 0"])
 
     def do_update(
         self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
@@ -439,7 +488,7 @@ KINDS: dict[str, type[MapType]] = {
     "stack": QueueType,
     "bloom_filter": BloomType,
     "ringbuf": RingType,
-    "user_ringbuf": MapType,
+    "user_ringbuf": UserRingType,
     "perf_event_array": PerfType,
     "stack_trace": StackType,
     "prog_array": ProgType,
