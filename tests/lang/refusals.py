@@ -82,6 +82,10 @@ def escapes() -> Entry:
     return Entry()
 
 @bpf.subprog
+def again(x: u64) -> u64:
+    return again(x - 1)
+
+@bpf.subprog
 def passes(e: Entry) -> Entry:
     return e
 """
@@ -95,6 +99,19 @@ class Case(NamedTuple):
 
 
 CASES = [
+    Case("x = again(5)", "again(x - 1)", "again() calls itself: programs have no recursion", "write a loop"),
+    Case(
+        "n = limit\nwhile n > 0:\n    n -= 2",
+        "n > 0",
+        "this loop may turn 2,147,483,648 times: the verifier follows at most about a million instructions",
+        "bound it: for i in range(min(n, 256)), or use bpf.loop(n, function)",
+    ),
+    Case(
+        "for i in range(3000):\n    for j in range(3000):\n        array[1] += j",
+        "range(3000)",
+        "this loop may turn 9,000,000 times, with those around it: the verifier follows at most about a million instructions",
+        "bound it: range(min(n, 256)), or use bpf.loop(n, function)",
+    ),
     Case(
         "x = passes(Entry())",
         "return e",

@@ -128,6 +128,7 @@ def while_(c: Walker, node: ast.While) -> None:
         return _while_once(c, node)[0]
 
     head = _settle(c, walk)
+    _few_turns(c, node, head)
     c.env = dict(head)
     _, ends, loop, no_break, out = _while_once(c, node)
     _finish(c, node, [ends], loop, no_break, out)
@@ -180,6 +181,42 @@ def _bounded(c: Walker, node: ast.While) -> None:
         "nothing bounds this loop: the verifier would not see its end",
         "count: for i in range(N): if ...: break",
     )
+
+
+def _few_turns(c: Walker, node: ast.While, head: Env) -> None:
+    """Refuse a loop that counts by constants over more numbers than the verifier can follow."""
+    turns = []
+    for compare in ast.walk(node.test):
+        if not isinstance(compare, ast.Name):
+            continue
+        bound = head.get(c.scope.prefix + compare.id)
+        steps = _steps(node, compare.id)
+        if steps and bound is not None and bound.type is INT:
+            if None in steps:
+                return  # halved, read anew: who knows
+            turns.append((bound.hi - bound.lo) // min(abs(step) for step in steps if step))
+    if turns and min(turns) > MOST:
+        raise c.error(
+            node.test,
+            f"this loop may turn {min(turns):,} times: "
+            "the verifier follows at most about a million instructions",
+            "bound it: for i in range(min(n, 256)), or use bpf.loop(n, function)",
+        )
+
+
+def _steps(node: ast.While, name: str) -> list[int | None]:
+    """By what the body changes a variable, each time: a constant, or None for anything else."""
+    found: list[int | None] = []
+    for part in node.body:
+        for one in ast.walk(part):
+            if isinstance(one, ast.AugAssign) and isinstance(one.target, ast.Name) and one.target.id == name:
+                by = one.value.value if isinstance(one.value, ast.Constant) else None
+                linear = isinstance(one.op, (ast.Add, ast.Sub)) and isinstance(by, int) and by != 0
+                found.append(int(by) if linear and isinstance(by, int) else None)
+            elif isinstance(one, ast.Name) and one.id == name and isinstance(one.ctx, ast.Store):
+                found.append(0)
+    # The target of an augmented assignment is a Store itself: one each.
+    return [None] if found.count(0) > sum(step != 0 for step in found) else [s for s in found if s != 0]
 
 
 # --- for ----------------------------------------------------------------------------------------------
