@@ -21,6 +21,7 @@ BPF_F_SLEEPABLE: Final = 1 << 4
 BPF_F_RDONLY_PROG: Final = 1 << 7
 BPF_F_WRONLY_PROG: Final = 1 << 8
 
+_READ_ONLY: Final = (int(MapType.DEVMAP), int(MapType.DEVMAP_HASH))
 #: what a call of a weak kernel function that is not there becomes (libbpf's number)
 POISON_CALL: Final = 2002000000
 _GPL: Final = (
@@ -123,8 +124,8 @@ class MapFacts:
 
     @property
     def writable(self) -> bool:
-        """Programs may write its values."""
-        return not self.flags & BPF_F_RDONLY_PROG
+        """Programs may write its values. The kernel itself keeps those of device maps from them."""
+        return not self.flags & BPF_F_RDONLY_PROG and self.type not in _READ_ONLY
 
     def __repr__(self) -> str:
         return f"MapFacts({self.name!r}, {self.type}, {self.key_size}→{self.value_size})"
