@@ -269,6 +269,11 @@ def gen_contexts() -> str:
                 out += ["    @property", f"    def {field}(self) -> {kind_}: ..."]
         if struct in with_packet:
             out += ["    def packet(self) -> Buffer:", '        """A cursor over the packet."""']
+        if struct in ("xdp_md", "__sk_buff"):
+            out += ["    def metadata(self) -> Buffer:"]
+            out += [
+                '        """A cursor over what lies before the packet (bpf.xdp_adjust_meta); in XDP and tc."""'
+            ]
         if struct == "bpf_sockopt":
             out += ["    def value(self) -> Buffer:", '        """A cursor over the option\'s value."""']
     out += [

@@ -19,6 +19,8 @@ class Xdp(Context):
     def egress_ifindex(self) -> int: ...
     def packet(self) -> Buffer:
         """A cursor over the packet."""
+    def metadata(self) -> Buffer:
+        """A cursor over what lies before the packet (bpf.xdp_adjust_meta); in XDP and tc."""
 
 class SkBuff(Context):
     """struct __sk_buff."""
@@ -80,6 +82,8 @@ class SkBuff(Context):
     def hwtstamp(self) -> int: ...
     def packet(self) -> Buffer:
         """A cursor over the packet."""
+    def metadata(self) -> Buffer:
+        """A cursor over what lies before the packet (bpf.xdp_adjust_meta); in XDP and tc."""
 
 class SockOps(Context):
     """struct bpf_sock_ops."""

@@ -164,7 +164,9 @@ class ContextRef(Type):
             return Value(BUILTIN, obj=_METHODS[name](self, c, v, node))
         field = self.field(c, v, name, node)
         if name in BOUNDS:
-            way = "value()" if name.startswith("optval") else "packet()"
+            way = {"optval": "value()", "optval_end": "value()", "data_meta": "metadata()"}.get(
+                name, "packet()"
+            )
             hint = f"take what you need from ctx.{way}; len(ctx.{way}) is how much there is"
             raise c.error(node, f"{self.name}.{name} is an address", hint)
         pointer = POINTERS.get((self.struct, name))
@@ -335,4 +337,17 @@ def _value(kind: ContextRef, c: Walker, v: Value, node: ast.AST) -> Any:
     return contexts_packet.opener(kind, v)
 
 
-_METHODS = {"packet": _packet, "value": _value}
+_WITH_METADATA = (ProgType.XDP, ProgType.SCHED_CLS, ProgType.SCHED_ACT)
+
+
+def _metadata(kind: ContextRef, c: Walker, v: Value, node: ast.AST) -> Any:
+    if kind.section.type not in _WITH_METADATA:
+        raise c.error(
+            node, f"{kind.name} has no metadata in programs of this type", "XDP and tc programs have"
+        )
+    from skep.lang import contexts_packet
+
+    return contexts_packet.opener(kind, v, ("data_meta", "data"))
+
+
+_METHODS = {"packet": _packet, "metadata": _metadata, "value": _value}

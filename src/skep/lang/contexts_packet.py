@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 #: the verifier follows offsets into a packet up to here
 MAX_OFFSET: Final = 0xFFFF
+#: The bound of an offset of which nothing is known. All ones: Linux 7 refuses a bound that the known low bits
+#: of the offset cannot reach, when it compares the end of the header with the end of the packet.
+_VARIABLE: Final = 0x7FFF
 _GENERATION: Final = "%packets"
 
 
-def opener(kind: ContextRef, v: Value) -> Callable[..., Value]:
-    """``ctx.packet()``."""
+def opener(kind: ContextRef, v: Value, bounds: tuple[str, str] | None = None) -> Callable[..., Value]:
+    """``ctx.packet()``, or what lies between the two fields ``bounds``."""
 
     def packet(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         if args or kwargs:
@@ -38,10 +41,10 @@ def opener(kind: ContextRef, v: Value) -> Callable[..., Value]:
         if kind.section.type == ProgType.SOCKET_FILTER:
             return Value(CopyCursor(key), obj=(v.ir, ""))
         first = next(f for f in BOUNDS if f in CONTEXTS[kind.struct].fields and BOUNDS[f])
-        start, end = _pointer(c, kind, v.ir, first), _pointer(c, kind, v.ir, BOUNDS[first])
+        start, end = (_pointer(c, kind, v.ir, name) for name in bounds or (first, BOUNDS[first]))
         c.unit.declare("declare void @llvm.assume(i1)")
         c.em.do(f"call void @llvm.assume(i1 {c.em.op(f'icmp ne ptr {start}, null')})")
-        writable = PACKETS.get(kind.section.type, kind.struct == "bpf_sockopt")
+        writable = bounds is not None or PACKETS.get(kind.section.type, kind.struct == "bpf_sockopt")
         return Value(Cursor(key, generation(c), writable), obj=(start, end))
 
     return packet
@@ -195,7 +198,7 @@ class Cursor(_CursorType):
         else:
             number = c.opaque(here.ir)
             if here.hi > MAX_OFFSET - of.size:
-                inside = c.em.op(f"icmp ule i64 {number}, {MAX_OFFSET - of.size}")
+                inside = c.em.op(f"icmp ule i64 {number}, {_VARIABLE}")
                 number = c.em.op(f"select i1 {inside}, i64 {number}, i64 0")
             at = c.em.op(f"getelementptr i8, ptr {start}, i64 {number}")
             at = c.em.op(f'call ptr asm "", "=r,0"(ptr {at})')

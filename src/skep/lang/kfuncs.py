@@ -129,6 +129,9 @@ def _call(
             operands.append(size)
             size = ""
             continue
+        if _is_context(kind) and given and _is_packet(given[0]):
+            operands.append(f"ptr {address(c, given.pop(0), node)}")
+            continue
         if _is_context(kind) and not (given and isinstance(given[0].type, (ContextRef, RawContext))):
             if not c.ctx:
                 raise c.error(node, f"bpf.{name}() needs the context, which only a program has")
@@ -153,7 +156,8 @@ def _call(
         operand, size = _operand(c, name, param, kind, value, node)
         operands.append(operand)
     if given or named:
-        raise c.error(node, f"bpf.{name}() takes {len(params)} arguments")
+        words = ", ".join(param for param, kind in params if not _is_context(kind))
+        raise c.error(node, f"bpf.{name}() takes fewer arguments", f"it takes ({words})")
     ret = _ir(result)
     _declare(c, name, params, result)
     if ret == "void":
@@ -173,6 +177,17 @@ def _call(
 def _is_number(kind: KernelType) -> bool:
     """A pointer to a number: where a kfunc leaves one, unless the caller says what is there."""
     return isinstance(kind, KPtr) and isinstance(kind.to, KInt) and not kind.to.char and kind.to.size > 1
+
+
+def _is_packet(value: Value) -> bool:
+    """The kernel's own packet, as netfilter programs and tracing ones have it in place of a context."""
+    kind = value.type
+    return (
+        isinstance(kind, KernelRef)
+        and kind.mode == "btf"
+        and isinstance(kind.kind, KStruct)
+        and kind.kind.local == "sk_buff"
+    )
 
 
 def _is_context(kind: KernelType) -> bool:
