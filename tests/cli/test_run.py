@@ -20,7 +20,7 @@ from skep.cli.run.stream import parse
 from skep.linux.kernel import LinuxKernel
 from tests.cli.bpftool import compile_c
 from tests.support.lock import locked
-from tests.support.oracles import bpf, netns, tool
+from tests.support.oracles import absent, bpf, netns, tool
 
 pytestmark = pytest.mark.live
 
@@ -99,6 +99,8 @@ def test_bpf_printk(file: str) -> None:
     for _ in range(5):
         done = skep_run(file, "printing", "-j", "--set", "wanted={pid}", "--", "/bin/true")
         assert done.returncode == 0, done.stderr
+        if "tracing is off" in done.stderr:
+            absent("tracing (tracing_on in tracefs, which a kernel that found a bug of its own switches off)")
         found = [row for row in rows(done) if row.get("printk", "").startswith("hello from ")]
         mine = [row for row in found if row["printk"] == f"hello from {row.get('pid')}"]
         if mine:
