@@ -206,6 +206,22 @@ class Swap(Insn):
         return self.next
 
 
+class Forget(Insn):
+    """NEG before Linux 6.17 and byte swaps before 6.18: the result is any number."""
+
+    __slots__ = ()
+
+    def __init__(self, pc: int, opcode: int, dst: int, imm: int) -> None:
+        super().__init__(pc, opcode, dst, 0, 0, imm)
+
+    def step(self, env: Env, st: State) -> int:
+        value = env.use(self.dst)
+        if value.type != k.SCALAR_VALUE and not env.privileged:
+            env.reject(f"R{self.dst} pointer arithmetic prohibited")
+        env.set_unknown(self.dst)
+        return self.next
+
+
 class MovImm(Insn):
     """``dst = imm``, sign-extended or (32-bit) zero-extended."""
 

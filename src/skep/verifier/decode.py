@@ -85,6 +85,9 @@ def decode(env: Env) -> list[Insn]:
             out.append(Bad(pc, opcode, dst, src, off, imm, f"R{dst if dst > 10 else src} is invalid"))
         else:
             out.append(_one(env, pc, insn, memos))
+        last = out[-1]
+        if isinstance(last, Bad) and env.kernel >= (7, 0):
+            env.reject(last.reason)  # whether a path reaches it or not
         pc += 1
     return out
 
@@ -150,6 +153,10 @@ def _alu(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
         return _bad(pc, insn, "frame pointer is read only")
     if operation == op.BPF_MOV:
         return _mov(env, pc, insn, wide, by_register, memos)
+    if (operation == op.BPF_END and env.kernel < (6, 18)) or (
+        operation == op.BPF_NEG and env.kernel < (6, 17)
+    ):
+        return alu.Forget(pc, opcode, dst, imm)
     if operation == op.BPF_END:
         return alu.Swap(pc, opcode, dst, imm, memos.swap.setdefault((opcode, imm), {}))
     if by_register:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_PACKET: Final = 0xFFFF
 _MAX_LINKED: Final = 6
+_REFLEXIVE: Final = (op.BPF_JEQ, op.BPF_JGE, op.BPF_JLE, op.BPF_JSGE, op.BPF_JSLE)
 _PACKETS: Final = (k.PTR_TO_PACKET, k.PTR_TO_PACKET_META, k.PTR_TO_PACKET_END)
 
 
@@ -42,6 +43,8 @@ _NOT_TAKEN: Final = Decision(0, None)
 def decide(env: Env, a: Scalar, b: Scalar, operation: int, narrow: bool, same: bool = False) -> Decision:
     if a.const and b.const:
         return _TAKEN if compare.holds(a.tv, b.tv, operation, narrow) else _NOT_TAKEN
+    if same and env.kernel >= (7, 0) and operation != op.BPF_JSET:
+        return _TAKEN if operation in _REFLEXIVE else _NOT_TAKEN
     if env.kernel < (6, 8):
         return _decide_old(env, a, b, operation, narrow)
     taken = compare.taken(a, b, operation, narrow)
