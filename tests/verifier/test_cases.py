@@ -27,9 +27,9 @@ def live() -> Iterator[Lab]:
         yield made
 
 
-def wrong(case: Case, answer: Answer) -> str:
+def wrong(case: Case, answer: Answer, which: str = "") -> str:
     """What an answer has of its own, or "" when it is the case's verdict."""
-    want = case.verdict
+    want = case.verdicts[which]
     where = f"{case.file}:{case.line}: {case.name}"
     if answer.accepted != want.accepted:
         said = "accepted" if answer.accepted else f"rejected: {answer.reason or answer.log[-300:]}"
@@ -64,6 +64,18 @@ def test_our_verifier_agrees_with_the_cases(file: Path) -> None:
         if text:
             failures.append(text)
     assert not failures, told(failures)
+
+
+def test_without_privileges() -> None:
+    """Linux's side of these is asked by test_other_kernels, in a kernel that allows them."""
+    cases = [case for file in FILES for case in read_file(file) if "unprivileged" in case.verdicts]
+    failures = [
+        text
+        for case in cases
+        if (text := wrong(case, judge(case.question, privileged=False), "unprivileged"))
+    ]
+    assert not failures, told(failures)
+    assert len(cases) > 10
 
 
 def test_there_are_many_cases_of_both_verdicts() -> None:

@@ -21,7 +21,7 @@ from tests.verifier.harness import differ, guest
 from tests.verifier.harness.cases import read_file
 from tests.verifier.harness.ours import judge
 from tests.verifier.harness.question import Answer, Question
-from tests.verifier.test_cases import FILES
+from tests.verifier.test_cases import FILES, wrong
 
 VERSIONS = ("5.10", "6.1", "6.12", "6.18", "7")
 ASKED = os.environ.get("SKEP_TEST_KERNELS", "")
@@ -98,6 +98,11 @@ def test_verdicts_without_privileges(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("6.18 was not asked for")
     monkeypatch.setattr(emulate, "_ARGUMENTS", emulate._ARGUMENTS.replace("mitigations=off ", ""))
     version, found = guests("6.18", "--unprivileged")
+    for file in FILES:
+        for case in read_file(file):
+            theirs = found.get(f"{case.file}: {case.name}")
+            if "unprivileged" in case.verdicts and theirs is not None:
+                assert not wrong(case, theirs, "unprivileged")
     tally = compared(found, version, privileged=False)
     report = tally.table()
     print(report)

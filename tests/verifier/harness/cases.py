@@ -20,8 +20,8 @@ Fields (all but the first, ``code`` and ``post`` may be left out):
 - ``code:`` skep's assembler, and: ``r1 = map NAME``, ``r1 = value NAME+8``, ``r1 = func NAME``,
   ``r1 = struct NAME`` (its BTF id), ``call kfunc NAME``, ``fn PROTOTYPE:`` before the first instruction of a
   function that has types, ``repeat N: LINE``.
-- ``post: accept`` or ``post: reject TEXT``, TEXT a part of the kernel's words; ``post[cap_bpf]``: its verdict
-  without CAP_PERFMON, ``post[unprivileged]`` without any capability.
+- ``post: accept`` or ``post: reject TEXT``, TEXT a part of the kernel's words; ``post[unprivileged]`` is
+  the verdict where the process has no capability at all.
 """
 
 from __future__ import annotations
