@@ -284,6 +284,9 @@ array_of = bpf.ArrayOfMaps(bpf.Array(u64, 2), 2, initial=[bpf.Array(u64, 2)])
 routes = bpf.LpmTrie(bpf.lpm(be32), u32, max_entries=8)
 out = bpf.Array(s64, 32)
 
+def n_or_zero(k: Key) -> u64:
+    return k.port // 40
+
 @bpf.xdp
 def main(ctx: bpf.Xdp) -> int:
     k = Key(0x0A000001, 80)
@@ -304,6 +307,10 @@ def main(ctx: bpf.Xdp) -> int:
     out[6] = 1 if small.insert(1, 3) else 0
     out[7] = small.update(1, 6, bpf.BPF_EXIST)
     lru[3] |= 6
+    lru[4] += 10
+    lru[4] -= 3
+    lru[4] -= n_or_zero(k)
+    lru[4] ^= 1
     percpu[1] += 4
     percpu[1] -= 1
     out[8] = percpu[1]
@@ -349,7 +356,7 @@ def main(ctx: bpf.Xdp) -> int:
         got = [obj.out[i] for i in range(19)]
         assert dict(obj.inner) == {9: 3}
         assert obj.bss.small_lost == 1
-        assert dict(obj.lru) == {3: 6}
+        assert dict(obj.lru) == {3: 6, 4: 4}
     assert got == [11, 99, 1, 1, 0, 5, 0, 0, 3, 20, 1, 11, 80, 1, 1, 8, 77, 0, 8]
 
 

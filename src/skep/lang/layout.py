@@ -11,6 +11,7 @@ import ast
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf.types import IntType as IntRecord
+from skep.lang import arith
 from skep.lang.values import BOOL, INT, PtrType, Value
 
 if TYPE_CHECKING:
@@ -191,10 +192,16 @@ def atomic(
         or (word not in ("add", "sub") and c.unit.cpu in ("v1", "v2"))
     ):
         return False
-    operand = of.narrow(c, by, node)
     bits = of.record.bits
+    number = c.as_int(by, node, f"to store it as {of.name}")
+    if number.const == 0 and word != "and":
+        return True
     if word == "sub":  # there is an atomic addition only
-        word, operand = "add", c.em.op(f"sub i{bits} 0, {operand}")
+        word, number = "add", arith.negate(c, number)
+    if number.const is None and c.unit.target == "bpf":
+        # An addition that LLVM finds to be one of 0 becomes an `or`, which Linux 5.10 does not know.
+        number = Value(INT, c.opaque(number.ir), number.lo, number.hi)
+    operand = of.narrow(c, number, node)
     c.em.op(f"atomicrmw {word} ptr {address}, i{bits} {operand} monotonic, align {of.size}")
     return True
 
