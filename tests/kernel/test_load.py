@@ -372,3 +372,15 @@ def test_every_read_only_section_is_held_by_every_program(bpffs: str) -> None:
         command = [bpftool, "-j", "prog", "show", "pinned", f"{bpffs}/theirs/{name}"]
         shown = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
         assert len(shown.get("map_ids", [])) == count == 1
+
+
+def test_handles_left_to_the_interpreters_end() -> None:
+    """A script that closes nothing ends without a word; with -W it is told what it left open."""
+    code = f"import skep; left = skep.load({build('throws')!r}, programs=['guarded'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
+    assert told.returncode == 0 and "was not closed" in told.stderr and "Traceback" not in told.stderr
+    code = f"{code}; del left; import gc; gc.collect()"
+    told = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
+    assert "ResourceWarning: <Program guarded" in told.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# `warnings` may be gone when the last handles go, and costs a start more than it does.
+from _warnings import warn
+
 from skep.kernel.protocol import Kernel
 
 TYPE_CHECKING = False
@@ -60,7 +63,5 @@ class Handle:
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
-            import warnings
-
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+            warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
             self.close()
