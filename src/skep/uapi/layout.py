@@ -53,12 +53,20 @@ class Layout(NamedTuple):
         """Every field that ``data`` (possibly shorter, from an older kernel) holds whole."""
         out: dict[str, int | bytes] = {}
         order = _order(byteorder)
+        number = int.from_bytes
+        data = bytes(data)
+        room = len(data)
         for name, (offset, size, count) in self.fields.items():
-            width = abs(size)
-            end = offset + width * max(count, 1)
-            if end <= len(data):
-                raw = bytes(data[offset:end])
-                out[name] = raw if count else int.from_bytes(raw, order, signed=size < 0)
+            if count:
+                end = offset + abs(size) * count
+                if end <= room:
+                    out[name] = data[offset:end]
+            elif size > 0:
+                end = offset + size
+                if end <= room:
+                    out[name] = number(data[offset:end], order)
+            elif (end := offset - size) <= room:
+                out[name] = number(data[offset:end], order, signed=True)
         return out
 
 
