@@ -55,13 +55,17 @@ class Idmap:
     __slots__ = ("fresh", "new", "old")
 
     def __init__(self) -> None:
-        self.old: dict[int, int] = {}
-        self.new: set[int] = set()
+        self.old: dict[int, int] | None = None
+        self.new: set[int] | None = None
         self.fresh = -1
 
     def check(self, old: int, new: int) -> bool:
         if not old or not new:
             return old == new
+        if self.old is None or self.new is None:
+            self.old = {old: new}
+            self.new = {new}
+            return True
         known = self.old.get(old)
         if known is not None:
             return known == new
@@ -184,11 +188,25 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
         return False
     if old.in_sleepable != cur.in_sleepable:
         return False
+    last = count - 1
+    always = not env.privileged
+    hint = saved.hint
+    x, y = old_frames[last].regs[hint], cur_frames[last].regs[hint]
+    if x is not y and x.type:
+        # What differed last time probably differs again: if so without regard to ids, look no further.
+        if x.type == 1:
+            if y.type != 1:
+                return False
+            if exact != NOT_EXACT or always or saved.prec_regs[last] >> hint & 1:
+                assert isinstance(x, Scalar) and isinstance(y, Scalar)
+                if not within(x, y):
+                    return False
+        elif x.type != y.type:
+            return False
     ids = Idmap()
     if not _refs_safe(old, cur, ids):
         return False
     code = env.code
-    last = count - 1
     for number in range(count):
         a, b = old_frames[number], cur_frames[number]
         if a.callsite != b.callsite:
@@ -198,11 +216,12 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
             return False
         regs_a, regs_b = a.regs, b.regs
         precise = saved.prec_regs[number]
-        always = not env.privileged
         for r in at.live:
             x, y = regs_a[r], regs_b[r]
             if x.type == 1:
                 if y.type != 1:
+                    if number == last:
+                        saved.hint = r
                     return False
                 if exact == NOT_EXACT and not precise >> r & 1 and not always:
                     continue
@@ -212,10 +231,14 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
                     return False
                 assert isinstance(x, Scalar)
                 if not scalar_safe(x, a.ids[r], y, b.ids[r], True, ids, exact):
+                    if number == last:
+                        saved.hint = r
                     return False
             elif (x.type and not pointer_safe(x, y, ids, exact)) or (
                 not x.type and exact == EXACT and y.type
             ):
+                if number == last:
+                    saved.hint = r
                 return False
         if not _stack_safe(env, a, b, saved.prec_slots[number], ids, exact):
             return False

@@ -290,6 +290,7 @@ class Saved:
         "branches",
         "cleaned",
         "gone",
+        "hint",
         "hits",
         "misses",
         "parent",
@@ -303,6 +304,8 @@ class Saved:
         #: paths from here that have not ended yet
         self.branches = 1
         self.cleaned = False
+        #: the register of the innermost frame that last told another state from this one
+        self.hint = 10
         self.parent = state.parent
         self.hits = 0
         self.misses = 0
