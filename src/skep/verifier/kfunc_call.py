@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
 from skep.errors import BtfError
+from skep.uapi.enums import ProgType
 from skep.verifier import callback_states, graph
 from skep.verifier import dynptr as dp
 from skep.verifier import kinds as k
@@ -48,22 +49,6 @@ _SLICES: Final = ("bpf_dynptr_slice", "bpf_dynptr_slice_rdwr")
 _WQ_CALLBACK: Final = ("bpf_wq_set_callback_impl", "bpf_wq_set_callback")
 #: functions that change the packet
 _CHANGES_PACKET: Final = ("bpf_xdp_pull_data",)
-_KERNEL_CONTEXTS: Final = {
-    "__sk_buff": "sk_buff",
-    "xdp_md": "xdp_buff",
-    "bpf_sock": "sock",
-    "bpf_sock_addr": "bpf_sock_addr_kern",
-    "bpf_sock_ops": "bpf_sock_ops_kern",
-    "sk_msg_md": "sk_msg",
-    "bpf_user_pt_regs_t": "pt_regs",
-    "bpf_perf_event_data": "bpf_perf_event_data_kern",
-    "bpf_cgroup_dev_ctx": "bpf_cgroup_dev_ctx",
-    "bpf_sysctl": "bpf_sysctl_kern",
-    "bpf_sockopt": "bpf_sockopt_kern",
-    "sk_reuseport_md": "sk_reuseport_kern",
-    "bpf_sk_lookup": "bpf_sk_lookup_kern",
-    "bpf_nf_ctx": "bpf_nf_ctx",
-}
 
 
 def check_kfunc_call(env: Env, insn: Insn) -> bool:
@@ -177,7 +162,7 @@ def _sections(env: Env, call: KfuncCall) -> None:
         env.reject(f"kernel func {name} is sleepable within non-preemptible region")
     if st.irq_id and sleeps:
         env.reject(f"kernel func {name} is sleepable within IRQ-disabled region")
-    if call.flags & kf.RCU_PROTECTED and not env.in_rcu() and not call.flags & kf.ITER:
+    if call.flags & kf.RCU_PROTECTED and not env.in_rcu() and env.kernel >= (6, 18):
         env.reject(f"kernel func {name} requires RCU critical section protection")
 
 
@@ -327,13 +312,17 @@ def _new_object(env: Env, call: KfuncCall) -> _Made:
 
 
 def _kernel_context(env: Env, call: KfuncCall) -> _Made:
-    from skep.verifier.globals import context_name
-
-    shown = context_name(env) or ""
+    """The kernel's own struct behind the context; its BTF has a list of them by program type."""
     types = env.subject.types
-    found = types.find(_KERNEL_CONTEXTS.get(shown, shown), t.STRUCT) if types is not None else None
-    if found is None:
-        env.reject(f"kernel function {call.name} has no context of its own in this kind of program")
+    subject = env.subject if env.subject.attach_prog is None else env.subject.attach_prog
+    table = types.find("bpf_ctx_convert", t.STRUCT) if types is not None else None
+    if types is None or table is None:
+        env.reject(f"kernel function {call.name} needs the kernel's types")
+    wanted = f"{ProgType(subject.prog_type).c_name}_kern"
+    id = next((member[1] for member in types[table][3] if member[0] == wanted), 0)
+    found = skip_modifiers(types, id)
+    if types[found][0] != t.STRUCT:
+        env.reject(f"kern ctx type id {id} is not a struct")
     return k.PTR_TO_BTF_ID | k.PTR_TRUSTED, found, types, 0, 0
 
 

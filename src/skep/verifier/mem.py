@@ -29,6 +29,20 @@ _PACKET_READERS: Final = frozenset(
 _PACKET_WRITERS: Final = frozenset(
     (P.SCHED_CLS, P.SCHED_ACT, P.XDP, P.LWT_XMIT, P.SK_SKB, P.SK_MSG, P.CGROUP_SOCKOPT)
 )
+#: programs whose context is memory as it stands: functions may be handed parts of it
+_PLAIN_CONTEXTS: Final = frozenset(
+    (
+        P.SYSCALL,
+        P.TRACING,
+        P.LSM,
+        P.KPROBE,
+        P.TRACEPOINT,
+        P.RAW_TRACEPOINT,
+        P.RAW_TRACEPOINT_WRITABLE,
+        P.STRUCT_OPS,
+        P.NETFILTER,
+    )
+)
 _DESCRIBED: Final = {
     k.PTR_TO_FLOW_KEYS: "flow keys ",
     k.PTR_TO_MAP_KEY: "key ",
@@ -421,7 +435,7 @@ def check_mem_region(
 
             check_access(env, reg, p, p.off, size, False)
             return
-        if base == k.PTR_TO_CTX and env.subject.prog_type == P.SYSCALL:
+        if base == k.PTR_TO_CTX and env.subject.prog_type in _PLAIN_CONTEXTS:
             if not size:
                 if zero_ok:
                     return

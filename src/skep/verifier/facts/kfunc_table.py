@@ -14,14 +14,14 @@ KFUNCS: Final = """
 __bpf_trap - -
 bpf_arena_alloc_pages ARENA_ARG2,ARENA_RET,SLEEPABLE,TRUSTED_ARGS ARENA_ARG2,ARENA_RET
 bpf_arena_free_pages ARENA_ARG2,SLEEPABLE,TRUSTED_ARGS ARENA_ARG2
-bpf_arena_reserve_pages ARENA_ARG2,TRUSTED_ARGS ARENA_ARG2
+bpf_arena_reserve_pages ARENA_ARG2,SLEEPABLE,TRUSTED_ARGS ARENA_ARG2
 bpf_cast_to_kern_ctx FASTCALL FASTCALL
 bpf_cgroup_read_xattr RCU RCU
 bpf_copy_from_user_dynptr SLEEPABLE SLEEPABLE
 bpf_copy_from_user_str SLEEPABLE SLEEPABLE
 bpf_copy_from_user_str_dynptr SLEEPABLE SLEEPABLE
 bpf_copy_from_user_task_dynptr SLEEPABLE,TRUSTED_ARGS SLEEPABLE
-bpf_copy_from_user_task_str SLEEPABLE,TRUSTED_ARGS SLEEPABLE
+bpf_copy_from_user_task_str SLEEPABLE SLEEPABLE
 bpf_copy_from_user_task_str_dynptr SLEEPABLE,TRUSTED_ARGS SLEEPABLE
 bpf_dynptr_adjust - -
 bpf_dynptr_clone - -
@@ -197,9 +197,9 @@ bpf_dynptr_from_skb TRUSTED_ARGS -
 bpf_dynptr_from_skb_meta TRUSTED_ARGS -
 @ 6.18:XDP
 bpf_dynptr_from_xdp - -
-bpf_xdp_get_xfrm_state - -
+bpf_xdp_get_xfrm_state ACQUIRE,RET_NULL ACQUIRE,RET_NULL
 bpf_xdp_pull_data - -
-bpf_xdp_xfrm_state_release - -
+bpf_xdp_xfrm_state_release RELEASE RELEASE
 @ 6.18:SCHED_CLS,TRACEPOINT,PERF_EVENT,TRACING,SYSCALL
 bpf_kfunc_call_memb_release RELEASE RELEASE
 bpf_kfunc_call_test_release RELEASE RELEASE
@@ -209,6 +209,6 @@ bpf_sk_assign_tcp_reqsk TRUSTED_ARGS -
 bpf_sock_addr_set_sun_path - -
 bpf_sock_ops_enable_tx_tstamp TRUSTED_ARGS -
 @ 6.18:TRACEPOINT,PERF_EVENT,TRACING
-css_rstat_flush - -
+css_rstat_flush SLEEPABLE SLEEPABLE
 css_rstat_updated - -
 """
