@@ -20,7 +20,7 @@ from tests.verifier.harness.states import Difference, differences
 from tests.verifier.test_cases import FILES
 
 SEED = int(os.environ.get("SKEP_SEED", "1"))
-COUNT = int(os.environ.get("SKEP_PROGRAMS", "2000")) // 10
+COUNT = int(os.environ.get("SKEP_PROGRAMS", "2000")) // 16
 #: states that may differ, in a thousand
 FEW = 5
 MOST = 4_000

@@ -26,6 +26,7 @@ Fields (all but the first, ``code`` and ``post`` may be left out):
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,8 +70,13 @@ class CaseError(ValueError):
     """A case that is no case."""
 
 
-def read_file(path: Path) -> Iterator[Case]:
+@functools.cache
+def read_file(path: Path) -> tuple[Case, ...]:
     """The cases of one file."""
+    return tuple(_read(path))
+
+
+def _read(path: Path) -> Iterator[Case]:
     text = path.read_text()
     start, name, body = 0, "", list[str]()
     for number, line in enumerate([*text.splitlines(), "=="], 1):

@@ -141,7 +141,7 @@ def _typed(spec: Any) -> bool:
 def _map_key(spec: Any, types: bytes) -> tuple[object, ...]:
     inner = _map_key(spec.inner, types) if spec.inner is not None else None
     return (
-        int(spec.type), spec.key_size, spec.value_size, spec.max_entries, spec.flags, spec.extra,
+        spec.name, int(spec.type), spec.key_size, spec.value_size, spec.max_entries, spec.flags, spec.extra,
         spec.key_type_id, spec.value_type_id, inner, bytes(spec.data) if spec.data is not None else None,
         spec.section, types if _typed(spec) else b"",
     )  # fmt: skip

@@ -31,7 +31,7 @@ class Build(NamedTuple):
 SMALL = tuple(
     Build(source, clang, cpu)
     for source in ("tracers", "balancer")
-    for clang, cpu in (("clang-14", "v1"), ("clang-14", "v3"), ("clang-19", "v2"), ("clang-19", "v4"))
+    for clang, cpu in (("clang-14", "v1"), ("clang-19", "v2"), ("clang-19", "v4"))
 )
 MIDDLE = (
     Build("endpoint", "clang-14", "v1", programs=("entry", "ingress6")),
