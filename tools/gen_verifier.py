@@ -189,9 +189,10 @@ def firsts() -> dict[str, dict[int, Version]]:
                 note = told.get((context.partition("/")[0], known[number].name)) or told.get(
                     ("*", known[number].name)
                 )
-                if since <= previous and not (new and born(context) > previous) and note:
+                # A context that is first seen here was left out of an older build, or is new itself.
+                if since <= previous and not new and note:
                     since = max(note, born(context))
-                elif since <= previous and not (new and born(context) > previous):
+                elif since <= previous and not new:
                     guessed.append(f"{context.partition('/')[0]} {known[number].name} {dotted(v)}")
                     since = v
                 mine[number] = min(since, v)

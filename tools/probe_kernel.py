@@ -1,9 +1,9 @@
 """Ask the running kernel which helpers each type of program may call and what it may read of its context.
 
-    python tools/probe_kernel.py OUT.json [coarse|kfuncs]
+    python tools/probe_kernel.py OUT.json [coarse|helpers|kfuncs]
 
 `coarse` asks about 4 and 8 bytes at a time and single bytes at multiples of four, for slow machines;
-`kfuncs` asks which kernel functions each type may call instead. Run as root in every kernel of interest; tools/gen_verifier.py puts the answers together. Nothing is attached:
+`helpers` leaves contexts out, `kfuncs` asks which kernel functions each type may call instead. Run as root in every kernel of interest; tools/gen_verifier.py puts the answers together. Nothing is attached:
 programs of a few instructions are loaded and closed. A context is `PROG_TYPE/ATTACH_TYPE`; helpers are a list of
 numbers (the prototype's own test of the attach point is not looked at), and context accesses are rows
 [offset, size, "r" or "w", what a read yields].
@@ -26,8 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from skep.btf import Btf
 from skep.errors import KernelError
 from skep.linux.kernel import LinuxKernel
+from skep.uapi.enums import SINCE
 from skep.uapi.enums import AttachType as A
 from skep.uapi.enums import ProgType as P
+from skep.uapi.helpers import helpers
 
 # ruff: noqa: E501
 HELPERS = 215
@@ -72,6 +74,11 @@ def insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> b
     return struct.pack("=BBhi", code, dst | src << 4, off, imm)
 
 
+def version_of(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
 class Prober:
     def __init__(self) -> None:
         self.kernel = LinuxKernel()
@@ -89,6 +96,8 @@ class Prober:
             if kind in (P.UNSPEC, P.EXT):
                 continue
             for attach in ATTACH.get(kind, [0]):
+                if attach and version_of(SINCE.get(A(attach).c_name, "3.0")) > self.kernel.version:
+                    continue
                 attr: dict[str, Any] = {"expected_attach_type": int(attach)}
                 if kind == P.KPROBE:
                     attr["kern_version"] = self.version
@@ -118,7 +127,10 @@ class Prober:
     def helpers(self, kind: P, attr: dict[str, Any]) -> list[int]:
         flags = [0] if kind not in (P.TRACING, P.LSM, P.KPROBE) else [0, _SLEEPABLE]
         out = []
+        known = helpers()
         for number in range(1, HELPERS):
+            if number in known and version_of(known[number].since) > self.kernel.version:
+                continue
             for flag in flags:
                 more = attr | {"prog_flags": attr.get("prog_flags", 0) | flag}
                 ok, log, _ = self.load(kind, insn(0x85, imm=number) + _EXIT, more)
@@ -207,14 +219,14 @@ def loaded(log: str) -> str:
     return "?"
 
 
-def main(path: str, *, coarse: bool = False, kfuncs: bool = False) -> None:
+def main(path: str, how: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     prober = Prober()
     out: dict[str, Any] = {"release": os.uname().release, "contexts": {}}
     asked: set[P] = set()
     for kind, attach, attr in prober.contexts():
-        if kfuncs:
+        if how == "kfuncs":
             found: dict[str, Any]
             if kind not in asked and prober.works(kind, attr):
                 asked.add(kind)
@@ -226,15 +238,16 @@ def main(path: str, *, coarse: bool = False, kfuncs: bool = False) -> None:
             print("no", kind.name, attach, prober.load(kind, _EXIT, attr)[1:], flush=True)
             continue
         found = {"helpers": prober.helpers(kind, attr)}
-        if kind not in _BTF_CONTEXT:
-            found["access"] = prober.context(kind, attr, coarse)
+        if kind not in _BTF_CONTEXT and how != "helpers":
+            found["access"] = prober.context(kind, attr, how == "coarse")
         name = A(attach).name if attach else "0"
         out["contexts"][f"{kind.name}/{name}"] = found
         print(kind.name, name, len(found["helpers"]), len(found.get("access", [])), flush=True)
-    if not (coarse or kfuncs):
+        Path(path).write_text(json.dumps(out))
+    if not how:
         out["objects"] = prober.objects()
     Path(path).write_text(json.dumps(out))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], coarse="coarse" in sys.argv[2:], kfuncs="kfuncs" in sys.argv[2:])
+    main(sys.argv[1], "".join(sys.argv[2:3]))
