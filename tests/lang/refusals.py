@@ -99,6 +99,12 @@ class Case(NamedTuple):
 
 
 CASES = [
+    Case(
+        "n = table.get(1)\nx = n == 3",
+        "n",
+        "n may be None here",
+        "test it first: if n is None: return ...",
+    ),
     Case("x = again(5)", "again(x - 1)", "again() calls itself: programs have no recursion", "write a loop"),
     Case(
         "n = limit\nwhile n > 0:\n    n -= 2",

@@ -710,6 +710,10 @@ def main(ctx: bpf.Xdp) -> int:
     if best is not None:
         out[4] = best
     out[5] = color(1) + color(2) + color(7) + color(4) + color(50)
+    found = 0
+    if best is not None:
+        found = best == 3
+    out[10] = found + (True if found else 2)
     n = names[0]
     n.name = "skepper"
     out[6] = len(n.name)
@@ -721,5 +725,5 @@ def main(ctx: bpf.Xdp) -> int:
     return bpf.XDP_PASS
 """
     with run(tmp_path, text) as obj:
-        got = [obj.out[i] for i in range(10)]
-    assert got == [-1, 30, 99, -1, 3, 100 - 1 - 1 + 300 - 1, 7, 1, sum(b"skepper"), 16]
+        got = [obj.out[i] for i in range(11)]
+    assert got == [-1, 30, 99, -1, 3, 100 - 1 - 1 + 300 - 1, 7, 1, sum(b"skepper"), 16, 2]

@@ -6,6 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Any
 
 from skep.lang.values import (
+    BOOL,
     INT,
     NONE,
     OPTIONAL,
@@ -135,6 +136,11 @@ def join_values(a: Value, b: Value) -> Value | None:
             return None
         flagged = Value(INT, "", number.lo, number.hi, place=number.place)
         return _join_optional(OPTIONAL, Value(OPTIONAL, obj=(number.obj, flagged)), other)
+    if {a.type, b.type} == {INT, BOOL}:
+        number, truth = (a, b) if a.type is INT else (b, a)
+        if truth.obj is None:
+            return None
+        return Value(INT, "", min(a.lo, b.lo), max(a.hi, b.hi), place=number.place or truth.obj)
     kind = a.type.join(b.type) or b.type.join(a.type)
     if kind is None:
         return None

@@ -257,9 +257,11 @@ def compare_values(c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) 
         return arith.compare(c, op, left, right, node)
     if isinstance(b.type, PtrType) and not isinstance(a.type, PtrType) and a.type is TEXT:
         return b.type.compare(c, op, b, a, node)
-    for side, other in ((a, b), (b, a)):
+    single = isinstance(node, ast.Compare) and len(node.ops) == 1
+    for i, (side, other) in enumerate(((a, b), (b, a))):
         if other.type is INT and side.type.nullable:
-            c.refuse_none(side, node)
+            part = [node.left, node.comparators[0]][i] if single and isinstance(node, ast.Compare) else node
+            c.refuse_none(side, part)
     return a.type.compare(c, op, a, b, node)
 
 

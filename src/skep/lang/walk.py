@@ -251,6 +251,10 @@ class Walker:
         place = self.em.slot(kind.llvm, key)
         self.em.do(f"store {kind.llvm} {value.ir}, ptr {place}")
         flag = value.obj
+        if kind is BOOL:  # it may meet a number on another path: True is 1
+            number = self.as_int(value, node)
+            self.em.do(f"store i64 {number.ir}, ptr {self.em.slot('i64', key)}")
+            flag = self.em.slot("i64", key)
         if kind is INT:
             flag = None
             if key.startswith("$") or key[len(self.scope.prefix) :] in self.scope.noneable:
