@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from skep.errors import VerifierError
 from skep.verifier import kinds as k
+from skep.verifier.precision import Backtrack
 from skep.verifier.printer import Printer
 from skep.verifier.ptr import Ptr, Ptrs
 from skep.verifier.scalar import Scalar, Scalars
@@ -43,6 +44,7 @@ class Env:
     __slots__ = (
         "alu_states",
         "arg_tags",
+        "backtrack",
         "code",
         "cpus",
         "ctx_memo",
@@ -117,6 +119,7 @@ class Env:
         self.notes: list[str] = []
         self.more = ""
         self.printer = Printer(self)
+        self.backtrack = Backtrack(0)
         self.recorder: Recorder | None = None
         self.scalars = Scalars()
         self.ptrs = Ptrs(self.scalars.zero)
@@ -355,7 +358,18 @@ class Env:
 
     def clear_packets(self) -> None:
         """The packet may have moved: pointers into it are no longer any good."""
-        self.forget(is_packet)
+        gone = self.scalars.unknown if self.privileged else self.nothing
+        for frame in self.state.frames:
+            regs = frame.regs
+            for i, value in enumerate(regs):
+                if value.type > 1 and isinstance(value, Ptr) and is_packet(value):
+                    regs[i] = gone
+            slots = frame.slots
+            for i, slot in enumerate(slots):
+                if slot is not None:
+                    held = slot.value
+                    if held is not None and held.type > 1 and isinstance(held, Ptr) and is_packet(held):
+                        slots[i] = Slot(slot.types, gone)
 
     # --- references ----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ DST_STACK: Final = 1 << 10
 SRC_STACK: Final = 1 << 11
 
 ARGS: Final = 0b111110
+_NOTHING: Final = (0,) * 9
 
 
 class Backtrack:
@@ -36,6 +37,12 @@ class Backtrack:
         self.frame = frame
         self.regs = [0] * 9
         self.slots = [0] * 9
+
+    def reset(self, frame: int) -> None:
+        """Ask for nothing, from frame ``frame`` on."""
+        self.frame = frame
+        self.regs[:] = _NOTHING
+        self.slots[:] = _NOTHING
 
     def empty(self) -> bool:
         i = self.frame
@@ -66,7 +73,8 @@ def mark_precise(env: Env, reg: int) -> None:
     st = env.state
     if st.parent is None:
         return
-    bt = Backtrack(len(st.frames) - 1)
+    bt = env.backtrack
+    bt.reset(len(st.frames) - 1)
     bt.regs[bt.frame] = 1 << reg
     _walk(env, st, bt, env.pc)
 

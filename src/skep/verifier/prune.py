@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from skep.verifier import kinds as k
 from skep.verifier.insn import Insn
-from skep.verifier.precision import Backtrack, mark_all, mark_state, push_note
+from skep.verifier.precision import mark_all, mark_state, push_note
 from skep.verifier.ptr import Dynptr, IrqFlag, IterSlot, Ptr
 from skep.verifier.scalar import Scalar
 from skep.verifier.state import (
@@ -571,7 +571,8 @@ def _clear_singular_ids(st: State) -> None:
 
 def propagate(env: Env, saved: Saved, cur: State, pc: int) -> bool:
     """What mattered after the checkpoint matters on the way to ``cur``, which is like it."""
-    bt = Backtrack(len(cur.frames) - 1)
+    bt = env.backtrack
+    bt.reset(len(cur.frames) - 1)
     for number, mask in enumerate(saved.prec_regs):
         bt.regs[number] = mask
     for number, mask in enumerate(saved.prec_slots):
