@@ -619,3 +619,10 @@ def on_lsm_cgroup(sock: bpf.socket, address: bpf.sockaddr, addrlen: s32) -> int:
 def on_lirc_mode2(sample: u32) -> int:
     got[0] += sample
     return 0
+
+
+@bpf.tracepoint("sched:sched_process_exit")
+def on_sched_exit(ctx: bpf.SchedProcessExit) -> int:
+    texts[2].text = ctx.comm
+    got[ctx.pid & 0xFFFF] += ctx.prio
+    return 0

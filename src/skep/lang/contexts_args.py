@@ -14,8 +14,19 @@ from skep.bpf import types as b
 from skep.bpf.programs import Hook
 from skep.lang.contexts import Param
 from skep.lang.contexts_fields import NAMES
-from skep.lang.core_refs import KernelRef, load, pointer
-from skep.lang.kernel_types import DeclaredStruct, KArray, KernelType, KInt, KPtr, KStruct, types_of
+from skep.lang.core import EXISTS, TYPE_EXISTS
+from skep.lang.core_refs import KernelRef, core_of, load, pointer
+from skep.lang.kernel_types import (
+    BtfStruct,
+    DeclaredStruct,
+    KArray,
+    KernelType,
+    KField,
+    KInt,
+    KPtr,
+    KStruct,
+    types_of,
+)
 from skep.lang.values import INT, PtrType, Type, Value
 from skep.obj.sections import Section
 from skep.uapi.contexts import CONTEXTS
@@ -383,27 +394,65 @@ def _pointee(c: Walker, word: str, node: ast.AST) -> KernelType:
 
 
 class EventRecord(TracepointRecord):
-    """The record of any other tracepoint: ``struct trace_event_raw_CLASS``, relocated."""
+    """The record of any other tracepoint: ``struct trace_event_raw_CLASS``, relocated.
 
-    def __init__(self, event: str, kind: KStruct) -> None:
+    ``other`` is the class that kernels without ``kind`` have for this event.
+    """
+
+    def __init__(self, event: str, kind: KStruct, other: KStruct | None = None) -> None:
         self.name = event
         self.kind = kind
+        self.other = other
 
     def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
-        whole = Value(KernelRef(self.kind, "btf"), v.ir)
-        for form, relative in (("__data_loc_", False), ("__rel_loc_", True)):
-            field = self.kind.field(form + name)
+        if self.other is None:
+            return self._of(c, v, self.kind, name, node)
+        em = c.em
+        mine, theirs, done = c.label("class"), c.label("other"), c.label("field")
+        exists = em.op(core_of(c).type_info(self.kind, TYPE_EXISTS))
+        em.cond(em.op(f"icmp ne i32 {exists}, 0"), mine, theirs)
+        em.place(mine)
+        first = self._of(c, v, self.kind, name, node)
+        slot = em.slot(first.type.llvm, ("field", c.fresh()))
+        em.do(f"store {first.type.llvm} {self._operand(c, first, node)}, ptr {slot}")
+        em.br(done)
+        em.place(theirs)
+        mark = len(em.lines)
+        second = self._of(c, v, self.other, name, node)
+        for i in range(mark, len(em.lines)):
+            # Unlike the others these are not to be merged with: a context is read at constant offsets.
+            if " = load i" in em.lines[i] and ", ptr %r" in em.lines[i]:
+                em.lines[i] = em.lines[i].replace(" = load ", " = load volatile ")
+        em.do(f"store {first.type.llvm} {self._operand(c, second, node)}, ptr {slot}")
+        em.br(done)
+        em.place(done)
+        kind = first.type
+        if isinstance(kind, KernelRef):
+            kind = KernelRef(kind.kind, kind.mode, pointer=kind.pointer)
+        got = em.op(f"load {first.type.llvm}, ptr {slot}")
+        return Value(kind, got, min(first.lo, second.lo), max(first.hi, second.hi))
+
+    @staticmethod
+    def _operand(c: Walker, value: Value, node: ast.AST) -> str:
+        return value.type.address(c, value, node) if isinstance(value.type, KernelRef) else value.ir
+
+    def _of(self, c: Walker, v: Value, record: KStruct, name: str, node: ast.AST) -> Value:
+        """The field in the record of one class."""
+        whole = Value(KernelRef(record, "btf"), v.ir)
+        for form in ("__data_loc_", "__rel_loc_"):
+            field = record.field(form + name)
             if field is not None:
-                word = whole.type.attr(c, whole, form + name, node)
-                offset = c.em.op(f"and i64 {word.ir}, 65535")
-                if relative:
-                    offset = c.em.op(f"add i64 {offset}, {field.bit_offset // 8 + 4}")
-                return Value(
-                    KernelRef(_CHAR, "kernel"), c.em.op(f"getelementptr i8, ptr {v.ir}, i64 {offset}")
-                )
-        if self.kind.field(name) is None:
+                if name in _CHANGED:
+                    fixed = KField(name, KArray(_CHAR, _COMM), 0, 0)
+                    return self._either(c, v, record, field, fixed, node)
+                return Value(KernelRef(_CHAR, "kernel"), self._located(c, v, record, field, node))
+        plain = record.field(name)
+        if plain is not None and name in _CHANGED and isinstance(plain.type, KArray):
+            other = KField(f"__data_loc_{name}", KInt("unsigned int", 4, False), 0, 0)
+            return self._either(c, v, record, other, plain, node)
+        if plain is None:
             hidden = ("ent", "__data")
-            known = [n.removeprefix("__data_loc_") for n in self.kind.names() if n not in hidden]
+            known = [n.removeprefix("__data_loc_") for n in record.names() if n not in hidden]
             raise c.error(node, f"{self.name} has no field {name!r}", c.nearest(name, known))
         made = whole.type.attr(c, whole, name, node)
         kind = made.type
@@ -412,6 +461,39 @@ class EventRecord(TracepointRecord):
             mode = "kernel" if kind.mode == "btf" and (kind.steps == () or _is_text(kind)) else kind.mode
             return Value(KernelRef(kind.kind, mode, kind.steps, pointer=kind.pointer), made.ir)
         return made
+
+    def _located(self, c: Walker, v: Value, record: KStruct, field: KField, node: ast.AST) -> str:
+        """The address of a text whose place (``__data_loc_``; ``__rel_loc_``: from here on) ``field`` is."""
+        at = KernelRef(field.type, "btf", ((record, field),)).address(c, v, node)
+        word = c.em.op(f"zext i32 {c.em.op(f'load i32, ptr {at}, align 4')} to i64")
+        offset = c.em.op(f"and i64 {word}, 65535")
+        if field.name.startswith("__rel_loc_"):
+            offset = c.em.op(f"add i64 {offset}, {field.bit_offset // 8 + 4}")
+        return c.em.op(f"getelementptr i8, ptr {v.ir}, i64 {offset}")
+
+    def _either(
+        self, c: Walker, v: Value, record: KStruct, located: KField, fixed: KField, node: ast.AST
+    ) -> Value:
+        """A text that the running kernel has in one form or the other."""
+        far, near, done = c.label("far"), c.label("near"), c.label("text")
+        slot = c.em.slot("ptr", ("text", c.fresh()))
+        at = KernelRef(located.type, "btf", ((record, located),)).address(c, v, node)
+        here = c.em.op(core_of(c).field_info(at, EXISTS))
+        c.em.cond(c.em.op(f"icmp ne i32 {here}, 0"), far, near)
+        c.em.place(far)
+        c.em.do(f"store ptr {self._located(c, v, record, located, node)}, ptr {slot}")
+        c.em.br(done)
+        c.em.place(near)
+        at = KernelRef(fixed.type, "btf", ((record, fixed),)).address(c, v, node)
+        c.em.do(f"store ptr {at}, ptr {slot}")
+        c.em.br(done)
+        c.em.place(done)
+        return Value(KernelRef(_CHAR, "kernel"), c.em.op(f"load ptr, ptr {slot}"))
+
+
+#: texts that have a place of their own in the records of some kernels, and a fixed one in those of others
+_CHANGED: Final = frozenset(("comm", "parent_comm", "child_comm"))
+_COMM: Final = 16
 
 
 def _is_text(kind: KernelRef) -> bool:
@@ -438,12 +520,17 @@ def record(c: Walker, system: str, event: str, node: ast.AST) -> Any:
             fields |= {name: (16 + 8 * i, kind) for i, (name, kind) in enumerate(known)}
         return SyscallRecord(event, fields)
     types = types_of(c, node)
-    for name in event_classes(event):
-        kind = types.by_name(f"trace_event_raw_{name}")
-        if isinstance(kind, KStruct):
-            made = EventRecord(event, kind)
-            made.aliases = (kind.local,)
-            return made
+    names = [f"trace_event_raw_{name}" for name in event_classes(event)]
+    kinds = [kind for name in names if isinstance(kind := types.by_name(name), BtfStruct)]
+    if kinds and len(names) > 1:
+        # Its own class in some kernels, one shared with other events in others.
+        both = [next((k for k in kinds if k.local == n), BtfStruct(types, kinds[0].id, n)) for n in names[:2]]
+        made = EventRecord(event, both[0], both[1])
+    elif kinds:
+        made = EventRecord(event, kinds[0])
+    if kinds:
+        made.aliases = tuple(kind.local for kind in kinds)
+        return made
     raise c.error(node, f"the kernel has no tracepoint {system}:{event}")
 
 
