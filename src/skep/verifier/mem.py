@@ -223,7 +223,9 @@ def _ctx(env: Env, off: int, size: int, write: bool, signed: bool) -> Value | No
     found = env.ctx_memo.get(key)
     if found is None:
         lines: list[str] = []
-        found = ctx_access(env.subject, off, size, write, env.kernel, signed=signed, log=lines)
+        found = ctx_access(
+            env.subject, off, size, write, env.kernel, signed=signed, privileged=env.privileged, log=lines
+        )
         if found is None:
             lines.append(f"invalid bpf_context access off={off} size={size}")
             env.reject(lines[0], more="\n".join(lines[1:]))

@@ -127,6 +127,7 @@ def ctx_access(
     kernel: Version = (6, 18),
     *,
     signed: bool = False,
+    privileged: bool = True,
     log: list[str] | None = None,
 ) -> CtxField | None:
     """What an access of ``size`` bytes at ``off`` of the context yields; None: it is not allowed.
@@ -152,9 +153,16 @@ def ctx_access(
         found = SCALAR if 0 <= off < _SYSCALL_BYTES and off % size == 0 else None
     else:
         found = _from_table(subject, prog_type, attach_type, off, size, write, kernel)
+    if not privileged and prog_type == ProgType.CGROUP_SKB and _needs_rights(off, write):
+        return None
     if found is not None and signed and found.kind != k.SCALAR_VALUE:
         return None
     return found
+
+
+def _needs_rights(off: int, write: bool) -> bool:
+    """The packet's pointers, and a write of its time stamp, are for CAP_BPF in a cgroup's filter."""
+    return off in (76, 80) or (write and off == 152)
 
 
 def _from_table(
