@@ -126,7 +126,7 @@ def on_netkit_peer(skb: bpf.SkBuff) -> int:
 
 @bpf.action
 def on_action(skb: bpf.SkBuff) -> int:
-    bpf.skb_vlan_push(bpf.htons(0x8100), 7)
+    bpf.skb_vlan_push(0x8100, 7)
     return packet(skb) & 1
 
 

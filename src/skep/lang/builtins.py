@@ -296,6 +296,19 @@ def _swap(bits: int) -> Builtin:
     return swap
 
 
+def _no_swap(name: str, bits: int) -> Builtin:
+    """C's habit, which would be wrong here without a word."""
+
+    def refuse(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        raise c.error(
+            node,
+            f"bpf.{name}() has nothing to do: fields and arguments in network order are host numbers here",
+            f"leave it out; bpf.bswap{bits}(x) reverses bytes",
+        )
+
+    return refuse
+
+
 _LANGUAGE: dict[str, Builtin] = {
     "unroll": _unroll,
     "log2": _log2,
@@ -306,8 +319,8 @@ _LANGUAGE: dict[str, Builtin] = {
     "bswap16": _swap(16),
     "bswap32": _swap(32),
     "bswap64": _swap(64),
-    "htons": _swap(16),
-    "ntohs": _swap(16),
-    "htonl": _swap(32),
-    "ntohl": _swap(32),
+    "htons": _no_swap("htons", 16),
+    "ntohs": _no_swap("ntohs", 16),
+    "htonl": _no_swap("htonl", 32),
+    "ntohl": _no_swap("ntohl", 32),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from skep.bpf.types import be16
 from skep.lang.contexts import ContextRef, section_of
 from skep.lang.contexts_args import RawContext, Registers, TracepointRecord
 from skep.lang.contexts_fields import MOVES_PACKET
@@ -235,6 +236,13 @@ class _Call:
                 return "i64 0"
             if value.type.llvm == "ptr" and not c.is_number(value):
                 return f"ptr {address(c, value, node)}"
+            record = next((p for p in self.c_proto.params if p.name == name), None)
+            if record is not None and record.type == "__be16":
+                from skep.lang.layout import IntStorage
+
+                # A host number, as everywhere; the helper wants it as it goes on the wire.
+                got = IntStorage(be16).narrow(c, value, node)
+                return f"i64 {c.em.op(f'zext i16 {got} to i64')}"
             return f"i64 {c.as_int(value, node, f'argument {name!r}').ir}"
         value = self.next(name)
         if value is None:
