@@ -252,7 +252,7 @@ def accesses() -> dict[str, dict[tuple[int, int, str], Version]]:
     The newest finely asked version says what is allowed; older ones, asked about words, say since when; newer
     ones add what they allow beside it.
     """
-    asked = answers()
+    asked = {v: rows for v, rows in answers().items() if any(row[0] == "access" for row in rows)}
     words: dict[Version, dict[str, dict[bool, set[int]]]] = {}
     fine: dict[str, dict[tuple[int, int, str], Version]] = {}
     for v, rows in asked.items():
@@ -364,11 +364,17 @@ def kfuncs() -> str:
     flags = kfunc_flags()
     first: dict[str, dict[str, Version]] = {}
     found = {version(p.stem): p for p in (DATA / "kfuncs").glob("*.txt")}
+    rows = (line.split() for line in (DATA / "kfunc_versions.txt").read_text().splitlines() if line[0] != "#")
+    told = {start: version(since) for start, since in rows}
+    previous: Version = (0, 0)
     for v in sorted(found):
         for line in found[v].read_text().splitlines():
             kind, *names = line.split()
             for name in names:
-                first.setdefault(name, {}).setdefault(kind, v)
+                starts = [start for start in told if name.startswith(start)]
+                since = told[max(starts, key=len)] if starts else v
+                first.setdefault(name, {}).setdefault(kind, since if previous < since <= v else v)
+        previous = v
     out = [
         HEADER.format(
             doc="Kernel functions: flags in Linux 6.18 and later, which programs may call them since when."
