@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from skep.errors import VerifierError
 from skep.isa import opcodes as op
 from skep.verifier import kinds as k
 from skep.verifier import tnum
@@ -96,7 +97,11 @@ def _check_result(env: Env, dst: int, p: Ptr) -> None:
         if not -_MAX_STACK <= off < 0:
             env.reject(f"R{dst} stack pointer arithmetic goes out of range, prohibited for !root; off={off}")
     elif p.type == k.PTR_TO_MAP_VALUE and isinstance(p.obj, MapFacts):
-        size = p.obj.value_size
-        low, high = p.off + p.var.smin, p.off + p.var.umax
-        if low < 0 or high + 1 > size:
-            env.reject(f"R{dst} pointer arithmetic of map value goes out of range, prohibited for !root")
+        from skep.verifier.mem import check_range
+
+        try:
+            check_range(env, dst, p, p.off, 1, p.obj.value_size, False)
+        except VerifierError as error:
+            text = f"R{dst} pointer arithmetic of map value goes out of range, prohibited for !root"
+            more = f"{env.more}\n{text}" if env.more else text
+            env.reject(error.reason, more=more)

@@ -41,8 +41,8 @@ def grow(env: Env, frame: Frame, depth: int) -> None:
     if len(slots) < need:
         slots.extend([None] * (need - len(slots)))
     sub = env.subprogs[frame.subprog]
-    if sub.stack_depth < depth:
-        sub.stack_depth = depth
+    if sub.stack_depth < 8 * need:
+        sub.stack_depth = 8 * need
 
 
 def is_null(value: Value | None) -> bool:

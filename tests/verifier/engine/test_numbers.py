@@ -216,7 +216,7 @@ def test_one_scalar_within_another() -> None:
 @pytest.mark.parametrize("name", ["add", "sub", "and_", "or_", "xor", "mul"])
 def test_tnums_are_exact_for_few_bits(name: str) -> None:
     """Every result of four-bit tnums is in the tnum (checked whole, not by sample)."""
-    plain = {
+    plain: Callable[[int, int], int] = {
         "add": lambda x, y: x + y,
         "sub": lambda x, y: x - y,
         "and_": lambda x, y: x & y,
