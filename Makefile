@@ -22,7 +22,7 @@ test: $(READY)
 
 # Every hook and table in other kernels, under emulation: KERNELS="6.12 7" chooses.
 test-kernels: $(READY)
-	SKEP_TEST_KERNELS="$(or $(KERNELS),1)" $(BIN)/python -m pytest tests/kernels -q
+	SKEP_TEST_KERNELS="$(or $(KERNELS),1)" $(BIN)/python -m pytest tests/kernels tests/verifier/test_other_kernels.py -q
 
 lint: $(READY)
 	$(BIN)/ruff check .
