@@ -12,7 +12,8 @@ from skep.verifier import kinds as k
 
 VALUE = 16
 LOOKUP = """
-    *(u32 *)(r10 -4) = 0
+    call 7
+    *(u32 *)(r10 -4) = r0
     r2 = r10
     r2 += -4
     r1 = 0 ll
@@ -33,15 +34,15 @@ def test_annotations_of_a_lookup() -> None:
     )
     rows = found.annotations
     assert found.stack_depths == (8,)
-    assert len(rows) == 13 and rows[4] is None  # the second half of the 64-bit immediate
-    store, load, moved = rows[0], rows[7], rows[10]
+    assert len(rows) == 14 and rows[5] is None  # the second half of the 64-bit immediate
+    store, load, moved = rows[1], rows[8], rows[11]
     assert store is not None and load is not None and moved is not None
     assert store.operands[10].base == k.PTR_TO_STACK and store.operands[10].low == 0
     assert load.operands[0].base == k.PTR_TO_MAP_VALUE
     assert [m.name for m in load.operands[0].objects if isinstance(m, MapFacts)] == ["m"]
     assert (moved.operands[0].low, moved.operands[0].high) == (0, 7)
-    branch = rows[6]
-    assert branch is not None and branch.following == {7, 11}
+    branch = rows[7]
+    assert branch is not None and branch.following == {8, 12}
     assert branch.operands[0].kinds == {k.PTR_TO_MAP_VALUE_OR_NULL}
 
 
@@ -54,7 +55,7 @@ def test_annotations_join_paths() -> None:
     """Two kinds of pointer at one load: both are in the set, and there is no one base."""
     code = LOOKUP + "if r0 != r10 goto +1\nr0 = r10\nr0 += -8\nout: r0 = 0\nexit"
     rows = check(subject(code.replace("r0 += -8", "r1 = r0")), annotate=True).annotations
-    merged = rows[9]
+    merged = rows[10]
     assert merged is not None
     assert {kind & k.BASE_MASK for kind in merged.operands[0].kinds} == {k.PTR_TO_MAP_VALUE, k.PTR_TO_STACK}
     assert merged.operands[0].base == k.NOT_INIT
