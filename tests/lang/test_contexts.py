@@ -185,6 +185,21 @@ def add(args: Args) -> int:
     assert result.retval == 3 and int.from_bytes(result.ctx[8:16], "little") == 2**32 + 6
 
 
+def test_without_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without BTF: packets, sockets, system calls compile; kernel types say what is missing."""
+    from skep.btf.read import Btf
+    from skep.errors import BtfError
+
+    def none() -> Btf:
+        raise BtfError("there is none")
+
+    monkeypatch.setattr(Btf, "kernel", none)
+    for name in ("on_xdp", "on_tc", "on_sys_enter_openat", "on_connect4", "on_uprobe", "on_socket_filter"):
+        assert f"@{name}(" in to_ir([PROGRAMS[name]])
+    with pytest.raises(CompileError, match="kernel's types"):
+        to_ir([PROGRAMS["on_tp_btf"]])
+
+
 CONGESTION = """
 count: u64 = bpf.var(0)
 acks: u64 = bpf.var(0)
