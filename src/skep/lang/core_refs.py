@@ -16,11 +16,14 @@ from skep.lang.aggregates import TextStorage
 from skep.lang.kernel_types import KArray, KernelType, KField, KFunc, KInt, KPtr, KStruct
 from skep.lang.layout import Storage
 from skep.lang.values import INT, U64, BytesType, NoneType, PtrType, Type, Value
+from skep.uapi.enums import ProgType
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
 Step = tuple[KernelType, KField | int]
+#: their pointers to the kernel's structs are for reading only
+_READ_ONLY = (ProgType.TRACING, ProgType.LSM, ProgType.RAW_TRACEPOINT, ProgType.KPROBE, ProgType.TRACEPOINT)
 _READ = {"kernel": 113, "user": 112}
 _READ_STR = {"btf": 115, "kernel": 115, "user": 114}
 
@@ -173,6 +176,10 @@ class KernelRef(Type):
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         if self.mode != "btf":
             raise c.error(node, f"{self.kind.name} is the kernel's and read-only here")
+        if c.section is not None and c.section.type in _READ_ONLY:
+            raise c.error(
+                node, f"programs of this type cannot change a {self.kind.name}", "only some struct_ops can"
+            )
         field = self.field(c, name, node)
         if field.width or not isinstance(field.type, KInt) or field.type.big:
             raise c.error(node, f"{name} cannot be set: only plain integers of some structs can")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -24,6 +25,8 @@ class Emit:
         self.label_now = "body"
         #: the block has its terminator: nothing may follow but a label
         self.ended = False
+        #: looks at each call of a helper, when there is one
+        self.guard: Callable[[str], None] | None = None
         self._count = 0
         self._slots: dict[object, str] = {}
         self._free: dict[tuple[int, int], list[str]] = {}
@@ -31,6 +34,8 @@ class Emit:
 
     def op(self, text: str) -> str:
         """Emit an instruction that has a result; the result's name."""
+        if self.guard is not None and "inttoptr (i64 " in text and "call " in text:
+            self.guard(text)
         self._count += 1
         name = f"%r{self._count}"
         self.lines.append(f"  {name} = {text}{self.dbg}")

@@ -57,10 +57,18 @@ def check(c: Walker, number: int, name: str, node: ast.AST) -> None:
     if c.program is None:
         return
     from skep.uapi import availability
+    from skep.verifier.facts import protos
 
     section = section_of(c, node)
     attach = int(section.attach_type) if section.attach_type is not None else None
     if availability.first(section.type, number, attach) is not None:
+        proto = protos.proto(int(section.type), number, attach or 0, section.sleepable)
+        if proto is not None and proto.might_sleep and not section.sleepable:
+            raise c.error(
+                node,
+                f"bpf_{name} may sleep, and this program may not",
+                f"@bpf.{section.prefix.rstrip('/+')}(..., sleepable=True) where the hook allows it",
+            )
         return
     kind = section.type.name.lower()
     later = availability.first(section.type, number)

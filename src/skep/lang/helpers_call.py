@@ -67,6 +67,7 @@ def caller(number: int, name: str) -> Callable[..., Value]:
         from skep.lang.helpers import check
 
         check(c, number, name, node)
+        c.node = node
         return _Call(c, number, name, args, kwargs, node).emit()
 
     return call

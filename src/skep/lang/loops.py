@@ -151,6 +151,15 @@ def _leaves(node: ast.If) -> bool:
     return any(isinstance(x, (ast.Break, ast.Return)) for x in ast.walk(node))
 
 
+def _numbers(node: ast.AST) -> list[str]:
+    """The names whose own value counts: not those of which a field or element is taken."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, (ast.Attribute, ast.Subscript)):
+        return []
+    return [name for part in ast.iter_child_nodes(node) for name in _numbers(part)]
+
+
 def _bounded(c: Walker, node: ast.While) -> None:
     """Refuse loops that nothing in them ends. The verifier counts the turns of the others."""
     changed = set()
@@ -169,9 +178,9 @@ def _bounded(c: Walker, node: ast.While) -> None:
             if isinstance(compare, ast.Compare) and all(
                 isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)) for op in compare.ops
             ):
-                for name in ast.walk(compare):
-                    if isinstance(name, ast.Name) and name.id in changed:
-                        return
+                sides = (compare.left, *compare.comparators)
+                if any(name in changed for side in sides for name in _numbers(side)):
+                    return
     if isinstance(node.test, ast.Name) and node.test.id in changed:
         bound = c.env.get(c.scope.prefix + node.test.id)
         if bound is not None and bound.type is INT:

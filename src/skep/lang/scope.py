@@ -80,6 +80,8 @@ class Scope:
         self.result_storage: Storage | None = None
         #: the numbers it may return, where they are restricted
         self.verdicts: tuple[int, int] | None = None
+        #: those that the hook of a program allows
+        self.hook_verdicts: tuple[int, int] | None = None
         #: a function without a result returns 0
         self.optional_result = False
         self.sensitive = _sensitive(node)

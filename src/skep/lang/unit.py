@@ -23,6 +23,7 @@ from skep.lang.walk import Walker
 
 if TYPE_CHECKING:
     from skep.lang.maps import Maps
+    from skep.obj.sections import Section
 
 _HEADER = """\
 target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
@@ -254,6 +255,14 @@ class Unit:
                 f"a function that the kernel calls gives {scope.verdicts[0]} or {scope.verdicts[1]} back",
                 "return True to stop, False to go on (-> bool)",
             )
+        if scope.hook_verdicts is not None:
+            low, high = scope.hook_verdicts
+            if not low <= number.lo <= number.hi <= high:
+                raise c.error(
+                    node,
+                    f"a program of this type returns {low}" + (f" to {high}" if high > low else ""),
+                    f"return {high} if ... else {low}" if high > low else f"return {low}",
+                )
         if scope.result_storage is not None:
             number = self.convert(c, number, scope.result_storage, node)
             number = c.as_int(number, node)
@@ -278,6 +287,7 @@ class Unit:
         scope = Scope(fn, tree, file, "", debug)
         scope.result = "i32"
         scope.optional_result = ns.annotation(scope, "return") is None
+        scope.hook_verdicts = _verdicts(c.section)
         c.scopes.append(scope)
         c.ctx = "%ctx"
         c.at(tree, force=True)
@@ -345,3 +355,17 @@ class Unit:
             return "\n".join(parts) + "\n"
         parts = [_HEADER, *self._declared, *self.top, *self.functions, _ATTRIBUTES, self.di.text()]
         return "\n".join(parts) + "\n"
+
+
+def _verdicts(section: Section | None) -> tuple[int, int] | None:
+    """What a program of this type may return on Linux 6.18; None: anything, or what the hook says."""
+    from types import SimpleNamespace
+
+    from skep.uapi.enums import ProgType
+    from skep.verifier.facts.returns import return_range
+
+    if section is None or section.type in (ProgType.LSM, ProgType.STRUCT_OPS, ProgType.EXT):
+        return None
+    subject: Any = SimpleNamespace(prog_type=section.type, attach_type=section.attach_type or 0)
+    found = return_range(subject)
+    return (found.low, found.high) if found is not None else None

@@ -32,6 +32,10 @@ PART = "part"
 _PIECE = 1024
 
 
+#: helpers behind the methods of maps that only some types of programs have: tail calls are all's
+_OF_SOME = frozenset((22, 25, 27, 37, 51, 52, 53, 60, 70, 71, 72, 82, 209))
+
+
 class Walker:
     """Compiles one function (with all that is inlined into it)."""
 
@@ -55,6 +59,8 @@ class Walker:
         #: inside a `with lock:` block
         self.locked = False
         self._line = (-1, "")
+        #: the statement or expression that is compiled
+        self.node: ast.AST = ast.Pass()
 
     @property
     def section(self) -> Section | None:
@@ -79,6 +85,7 @@ class Walker:
         """What is emitted next comes from the line of ``node``."""
         if self.unit.target == "host":
             return
+        self.node = node
         line = getattr(node, "lineno", 0)
         scope = self.scope.debug_scope
         if not line or ((line, scope) == self._line and not force):
@@ -109,6 +116,12 @@ class Walker:
         """Raise: an optional is used without a test."""
         if what:
             raise self.error(node, f"{what} may be None here", "test it before: if ... is None: return ...")
+        if isinstance(node, ast.Call):
+            for arg in [*node.args, *(word.value for word in node.keywords)]:
+                bound = self.env.get(self.scope.prefix + arg.id) if isinstance(arg, ast.Name) else None
+                if bound is not None and bound.type.nullable:
+                    node = arg
+                    break
         part = node.target if isinstance(node, (ast.AugAssign, ast.AnnAssign)) else node
         while isinstance(part, (ast.Attribute, ast.Subscript, ast.Call)):
             part = part.func if isinstance(part, ast.Call) else part.value
@@ -453,6 +466,11 @@ class Walker:
     def helper(self, name: builtins.int | str, args: Iterable[str], ret: str = "i64") -> str:
         """Call a kernel helper by number or name; ``args`` are operands with their IR types."""
         number = name if isinstance(name, builtins.int) else self.unit.helper_number(name)
+        if number in _OF_SOME:
+            from skep.lang.helpers import check
+            from skep.uapi.helpers import helpers
+
+            check(self, number, helpers()[number].name, self.node)
         return self.em.op(f"call {ret} inttoptr (i64 {number} to ptr)({', '.join(args)})")
 
     def lock(self, v: Value, node: ast.AST) -> None:
@@ -462,6 +480,16 @@ class Walker:
             )
         self.helper("spin_lock", [f"ptr {v.ir}"])
         self.locked = True
+        self.em.guard = self._under_lock
+
+    def _under_lock(self, text: str) -> None:
+        """Refuse what calls a helper while a lock is held."""
+        if self.locked and "inttoptr (i64 94 " not in text:
+            raise self.error(
+                self.node,
+                "this calls the kernel, which programs cannot while they hold a lock",
+                "do it before the block, or after it",
+            )
 
     def unlock(self, v: Value, node: ast.AST) -> None:
         self.helper("spin_unlock", [f"ptr {v.ir}"])
