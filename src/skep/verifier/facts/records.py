@@ -72,10 +72,31 @@ _NAMES: Final = {
     KPTR_PERCPU: "percpu_kptr",
     UPTR: "uptr",
 }
+_SINCE: Final = {
+    SPIN_LOCK: (5, 1),
+    TIMER: (5, 15),
+    KPTR_UNREF: (5, 19),
+    KPTR_REF: (5, 19),
+    LIST_HEAD: (6, 2),
+    LIST_NODE: (6, 2),
+    RB_ROOT: (6, 3),
+    RB_NODE: (6, 3),
+    REFCOUNT: (6, 4),
+    KPTR_PERCPU: (6, 6),
+    WORKQUEUE: (6, 10),
+    UPTR: (6, 13),
+    RES_SPIN_LOCK: (6, 15),
+    TASK_WORK: (6, 18),
+}
 _DEPTH: Final = 31
 #: a type with more fields, or with two of a kind that there can only be one of, counts as one without
 _MAX_FIELDS: Final = 11
 _UNIQUE: Final = (SPIN_LOCK, RES_SPIN_LOCK, TIMER, WORKQUEUE, REFCOUNT, TASK_WORK)
+
+
+def since(kind: int) -> tuple[int, int]:
+    """The first Linux that knows a kind of field."""
+    return _SINCE[kind]
 
 
 class Field:
