@@ -67,7 +67,7 @@ def played(prefix: str) -> tuple[Answer, list[dict[str, Any]]]:
     try:
         image = images.find(prefix) or images.fetch(prefix)
         command = [sys.executable, "-m", "tests.kernels.guest", str(built())]
-        answer = run(image, command, folder=str(ROOT), timeout=480)
+        answer = run(image, command, folder=str(ROOT), timeout=900)
     except images.Missing as reason:
         absent(str(reason))
     lines = [line.partition(MARK)[2] for line in answer.output.splitlines() if MARK in line]
