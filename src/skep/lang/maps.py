@@ -216,6 +216,7 @@ class MapType(Type):
         return Value(BUILTIN, obj=call)
 
     def key_address(self, c: Walker, key: Value, node: ast.AST) -> str:
+        c.node = node
         of = c.unit.maps.key(self.map)
         return c.spill(key, of, node)
 
@@ -240,6 +241,7 @@ class Table(MapType):
         return "percpu" if "percpu" in self.map.kind else "map"
 
     def key_address(self, c: Walker, key: Value, node: ast.AST) -> str:
+        c.node = node
         of = c.unit.maps.key(self.map)
         if self.map.kind == "lpm_trie" and isinstance(of, StructStorage):
             data = of.fields["data"].of

@@ -1,0 +1,1 @@
+"""Programs of the kinds people write with BCC, libbpf and bpftrace; see test_stranger."""
