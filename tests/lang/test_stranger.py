@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import skep
-from skep.errors import CompileError, KernelError
+from skep import bpf as language
+from skep.errors import CompileError, KernelError, SkepError
 from skep.lang.compile import compile_programs, to_ir
 from skep.loading import programs_of
 from tests.lang.support import HEADER, module
@@ -69,6 +70,9 @@ WRONG = [
      "sk may be None here"),
     ("tc", "ctx: bpf.SkBuff", "bpf.skb_store_bytes(30, ctx.mark)\nreturn 0",
      "bpf.skb_store_bytes(30, ctx.mark)", "neither a size nor a byte order"),
+    ("tp_btf('sched_process_fork')", "a: bpf.task_struct, b: bpf.task_struct",
+     "b = bpf.char(16)\nbpf.probe_read_kernel(b, 16, a.comm)\nreturn 0",
+     "bpf.probe_read_kernel(b, 16, a.comm)", "too many arguments"),
     ("tc", "ctx: bpf.SkBuff", "sockets[1] = 5\nreturn 0", "sockets[1]", "holds sockets, not an integer"),
     ("cgroup_skb", "ctx: bpf.SkBuff", "m = ctx.metadata()\nreturn 1", "ctx.metadata", "has no metadata"),
 ]  # fmt: skip
@@ -96,3 +100,8 @@ def test_refused_at_the_span(hook: str, params: str, body: str, at: str, says: s
     assert error.source is not None and error.column is not None and error.end_column is not None
     assert error.source.splitlines()[error.line - 1][error.column : error.end_column] == at
     assert says in error.reason
+
+
+def test_the_key_of_a_trie_has_a_length() -> None:
+    with pytest.raises(SkepError, match=r"the key is bpf\.lpm\(be32\)"):
+        language.LpmTrie(language.be32, language.u32)

@@ -99,6 +99,10 @@ class LpmTrie(_Keyed):
     kind = "lpm_trie"
 
     def __init__(self, key: Any, value: Any, max_entries: int = 10240, **options: Any) -> None:
+        from skep.bpf.types import IntType
+
+        if isinstance(key, IntType):
+            raise SkepError(f"LpmTrie: the key is bpf.lpm({key.name}), a length and an address")
         options["flags"] = options.get("flags", 0) | _NO_PREALLOC
         super().__init__(key, value, max_entries, **options)
 

@@ -173,7 +173,11 @@ class _Call:
             at += self._argument(arguments, names, at)
         if self.given or self.kwargs:
             extra = next(iter(self.kwargs), None)
-            raise self.error(f"no argument is called {extra!r}" if extra else "too many arguments")
+            if extra:
+                raise self.error(f"no argument is called {extra!r}")
+            raise self.error(
+                "too many arguments", "the context goes in by itself, a buffer and its length are one value"
+            )
         base = self.facts.ret & _BASE
         pointer = base not in (a.RET_INTEGER, a.RET_VOID)
         got = c.helper(self.number, self.operands, "ptr" if pointer else "i64")
