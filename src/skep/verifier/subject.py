@@ -286,6 +286,7 @@ class Subject:
         btf = _loaded_btf(spec)
         maps = [_map_facts(row, btf) for row in spec.maps.values()]
         order = {name: index for index, name in enumerate(spec.maps)}
+        _no_maps(linked)
         for ref in linked.map_refs:
             linked.set_map(ref, order[ref.map])
         _fill_externs(spec, linked, order, kernel_types)
@@ -420,6 +421,14 @@ def _fill_externs(
             linked.set_kfunc(ref.pc, found, 0)
         else:
             linked.set_value(ref.pc, found, pseudo=op.BPF_PSEUDO_BTF_ID, high=0)
+
+
+def _no_maps(linked: LinkedProgram) -> None:
+    """Descriptors that the code itself names are no maps of this object: no index may be taken from them."""
+    code = linked.code
+    for pc, insn in enumerate(linked.insns):
+        if insn.opcode == op.LD_IMM64 and insn.src in (op.BPF_PSEUDO_MAP_FD, op.BPF_PSEUDO_MAP_VALUE):
+            struct.pack_into("=i", code, 8 * pc + 4, -1)
 
 
 def _poison(linked: LinkedProgram, pc: int) -> None:
