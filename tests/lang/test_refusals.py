@@ -34,11 +34,8 @@ def test_refusal(case: Case, tmp_path: Path) -> None:
     error = compiled(tmp_path, case.body, "" if ends else "\n    return bpf.XDP_PASS")
     assert error.source is not None and error.column is not None and error.end_column is not None
     line = error.source.splitlines()[error.line - 1]
-    assert (line[error.column : error.end_column], error.reason, error.hint[: len(case.hint)]) == (
-        case.at,
-        case.says,
-        case.hint,
-    )
+    assert (line[error.column : error.end_column], error.reason) == (case.at, case.says)
+    assert (error.hint or "").startswith(case.hint), error.hint
     assert error.file is not None and error.file.endswith("program.py")
     assert error.pointer().splitlines()[1].strip("^ ") == ""
 
