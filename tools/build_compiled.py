@@ -46,6 +46,12 @@ MODULES = [
     "btfptr",
     "kinds",
     "subprogs",
+    "cfg",
+    "decode",
+    "helper_call",
+    "helper_args",
+    "refs",
+    "dynptr",
 ]
 _SETUP = """
 from setuptools import setup
