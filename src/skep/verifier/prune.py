@@ -234,6 +234,8 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
                     if number == last:
                         saved.hint = r
                     return False
+            elif x is y and isinstance(x, Ptr) and not x.id and not x.ref:
+                continue
             elif (x.type and not pointer_safe(x, y, ids, exact)) or (
                 not x.type and exact == EXACT and y.type
             ):
@@ -276,6 +278,8 @@ def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exac
         elif b is not None and a.types == ALL_SPILL == b.types:
             other = b.value
             assert other is not None
+            if value is other and isinstance(value, Ptr) and not value.id and not value.ref:
+                continue
             if isinstance(value, Scalar):
                 mattered = always or bool(precise >> spi & 1)
                 if not scalar_safe(value, a.id, other, b.id, mattered, ids, exact):
