@@ -31,6 +31,7 @@ def rig(folder: str) -> Iterator[Rig]:
 
 @pytest.mark.parametrize("one", scenarios(), ids=lambda one: one.name)
 def test_hook(one: Scenario, rig: Rig) -> None:
+    gc.collect()  # what other tests left to the collector
     before = _open()
     old = rig.kernel.version < one.since
     try:
