@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
-from skep.lang.contexts import ContextRef
+from skep.lang.contexts import ContextRef, section_of
 from skep.lang.contexts_args import RawContext
 from skep.lang.contexts_fields import OF_TYPE
 from skep.lang.core_refs import KernelRef, core_of
@@ -16,61 +16,23 @@ from skep.lang.helpers_structs import number_at
 from skep.lang.kernel_types import KernelType, KInt, KPtr, KStruct, types_of
 from skep.lang.maps import MapType
 from skep.lang.values import BUILTIN, INT, TEXT, PtrType, Value
+from skep.uapi.enums import ProgType
+from skep.verifier.facts import kfuncs as kf
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
 _CONTEXTS: Final = frozenset(OF_TYPE.values()) - {"bpf_sock", "pt_regs"}
-#: what the kernel answers None for (KF_RET_NULL); the flags are not in its BTF
+#: what may answer None besides those that the kernel flags so (KF_RET_NULL), or that no asked kernel has
 _RETURN_NULL: Final = frozenset(
     [
-        "bpf_task_acquire",
-        "bpf_task_from_pid",
-        "bpf_task_from_vpid",
-        "bpf_task_get_cgroup1",
-        "bpf_cgroup_acquire",
-        "bpf_cgroup_ancestor",
-        "bpf_cgroup_from_id",
-        "bpf_cpumask_create",
-        "bpf_cpumask_acquire",
+        "bpf_arena_alloc_pages",
         "bpf_get_kmem_cache",
         "bpf_get_mem_cgroup",
-        "bpf_dynptr_slice",
-        "bpf_dynptr_slice_rdwr",
-        "bpf_iter_num_next",
-        "bpf_iter_task_next",
-        "bpf_iter_task_vma_next",
-        "bpf_iter_css_next",
-        "bpf_iter_css_task_next",
-        "bpf_iter_bits_next",
-        "bpf_iter_kmem_cache_next",
-        "bpf_iter_scx_dsq_next",
         "bpf_get_task_exe_file",
-        "bpf_rbtree_first",
-        "bpf_rbtree_remove",
-        "bpf_rbtree_left",
-        "bpf_rbtree_right",
-        "bpf_rbtree_root",
-        "bpf_list_pop_front",
-        "bpf_list_pop_back",
-        "bpf_list_front",
-        "bpf_list_back",
-        "bpf_refcount_acquire_impl",
-        "bpf_obj_new_impl",
-        "bpf_percpu_obj_new_impl",
-        "bpf_arena_alloc_pages",
-        "bpf_crypto_ctx_create",
-        "bpf_crypto_ctx_acquire",
-        "bpf_xdp_ct_lookup",
-        "bpf_skb_ct_lookup",
-        "bpf_xdp_ct_alloc",
-        "bpf_skb_ct_alloc",
-        "bpf_ct_insert_entry",
-        "bpf_xdp_get_xfrm_state",
-        "bpf_get_fsverity_digest",
+        "bpf_iter_scx_dsq_next",
         "scx_bpf_cpu_curr",
         "scx_bpf_task_cgroup",
-        "bpf_dynptr_from_file",
     ]
 )
 
@@ -117,6 +79,7 @@ def _call(
     kwargs: dict[str, Value],
     node: ast.AST,
 ) -> Value:
+    check(c, name, node)
     given, named = list(args), dict(kwargs)
     operands: list[str] = []
     outputs: list[tuple[KernelType, str]] = []
@@ -265,9 +228,30 @@ def _param_ir(kind: KernelType) -> str:
     return "ptr" if isinstance(kind, KPtr) else f"i{8 * kind.size}"
 
 
+def check(c: Walker, name: str, node: ast.AST) -> None:
+    """Refuse a kernel function that programs of this type may not call."""
+    if c.program is None or not kf.known(name):
+        return
+    section = section_of(c, node)
+    if kf.first(name, int(section.type)) is None:
+        kind = section.type.name.lower()
+        others = [
+            f"{one.name.lower()} (Linux {since[0]}.{since[1]})"
+            for one in ProgType
+            if (since := kf.first(name, int(one))) is not None
+        ]
+        raise c.error(node, f"{kind} programs cannot call {name}", f"{', '.join(others)} programs can")
+    if kf.sleeps(name) and not section.sleepable:
+        raise c.error(
+            node,
+            f"{name} may sleep, and this program may not",
+            f"@bpf.{section.prefix.rstrip('/+')}(..., sleepable=True) where the hook allows it",
+        )
+
+
 def _result(c: Walker, name: str, kind: KernelType, got: str) -> Value:
     if isinstance(kind, KPtr):
-        nullable = name in _RETURN_NULL
+        nullable = name in _RETURN_NULL or bool(kf.flags(name) & kf.RET_NULL)
         return Value(
             KernelRef(kind.to, "btf" if isinstance(kind.to, KStruct) else "kernel", nullable=nullable), got
         )
