@@ -132,6 +132,8 @@ def hooks(folder: str) -> None:
             result, detail = ("ok" if good else "failed"), "" if good else f"{row}, inode {inode}"
             if name == "on_lsm" and not good and not row.hits and "bpf" not in _security_modules():
                 result = "skipped"  # loads and attaches, but this kernel was not told to ask BPF
+        except NotSupported as error:  # built without kprobes on functions, say
+            result, detail = "absent", str(error)
         except Exception as error:
             result, detail = "failed", _told(error)
         tell("program", name, result, detail=detail)

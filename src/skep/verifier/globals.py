@@ -141,6 +141,8 @@ def _argument(env: Env, btf: Btf, i: int, type_id: int, tags: list[str], name: s
         if [tag for tag in tags if tag != "ctx"]:
             env.reject(f"arg#{i} has invalid combination of tags")
         return ArgFacts(a.ARG_PTR_TO_CTX)
+    if env.kernel < (5, 12):  # only the context was known there
+        env.reject(f"Arg#{i} type PTR in {name}() is not supported yet.")
     if btf[target][0] == t.STRUCT and btf[target][1] == "bpf_dynptr":
         if tags:
             env.reject(f"arg#{i} has invalid combination of tags")
