@@ -48,7 +48,7 @@ def annotations_of(owner: Any, scope: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, str):
             try:
                 value = eval(value, scope)
-            except Exception as error:
+            except Exception as error:  # the user's own text
                 raise SkepError(
                     f"{getattr(owner, '__name__', owner)}.{name}: {value!r} names no type ({error})"
                 ) from None
@@ -124,7 +124,7 @@ def _decorate(cls: type, union: bool, packed: bool, kernel: str | None, align: i
     for name in _COPIED:
         if name not in cls.__dict__ or name == "__hash__":
             setattr(cls, name, _Methods.__dict__[name])
-    cls.__bpf__ = StructInfo(cls, union=union, packed=packed, kernel=kernel, align=align)  # type: ignore[attr-defined]
+    cls.__bpf__ = StructInfo(cls, union=union, packed=packed, kernel=kernel, align=align)  # type: ignore[attr-defined]  # of a class that is not ours
     return cls
 
 

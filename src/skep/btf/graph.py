@@ -40,10 +40,10 @@ class TypeGraph:
     _aligns: dict[int, int] | None = None
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        raise NotImplementedError  # read and built types have their own
 
     def __getitem__(self, id: int) -> Type:
-        raise NotImplementedError
+        raise NotImplementedError  # read and built types have their own
 
     def __iter__(self) -> Iterator[Type]:
         """Every type from 0 on: ``enumerate`` gives the ids."""
@@ -52,7 +52,7 @@ class TypeGraph:
 
     def ids_named(self, name: str) -> Iterator[int]:
         """Ids of the types called ``name``, ascending."""
-        raise NotImplementedError
+        raise NotImplementedError  # read and built types have their own
 
     def fail(self, id: int, reason: str) -> NoReturn:
         """Raise a BtfError about type ``id``."""

@@ -51,7 +51,7 @@ class Layout:
 
     @staticmethod
     def _fill(self: Any, data: bytes | memoryview, at: int) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # every class that is printed gets its own, below it
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in vars(self).items())})"

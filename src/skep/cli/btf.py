@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.cli.noun import objects
+from skep.cli.noun import listing, objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Usage, Words
 from skep.errors import SkepError
@@ -42,31 +42,15 @@ def main(argv: Sequence[str]) -> int:
 def show(call: Call, words: Words) -> None:
     from skep.cli.prog.show import Tables
 
-    kernel = call.kernel
     users = (_users(call, "prog"), _users(call, "map"))
     tables = Tables(call, "btf")
-    if words:
+
+    def chosen() -> list[int]:
         if not words.accept("id"):
             raise Usage(f"expected id, got {words.peek()!r}")
-        fd = objects.by_id(kernel, "btf", words.number("ID"))
-        with objects.closing(kernel, fd):
-            words.end()
-            row = _one(call, fd, users, tables)
-        if call.json:
-            call.emit(row)
-        else:
-            call.write(row)
-        return
-    rows = []
-    for id in objects.ids(kernel, "btf"):
-        found = objects.opened(kernel, "btf", id)
-        if found is not None:
-            with objects.closing(kernel, found):
-                rows.append(_one(call, found, users, tables))
-    if call.json:
-        call.emit(rows)
-    else:
-        call.write("".join(rows))
+        return [objects.by_id(call.kernel, "btf", words.number("ID"))]
+
+    listing.show(call, words, "btf", chosen, lambda fd: _one(call, fd, users, tables))
 
 
 def _users(call: Call, kind: str) -> dict[int, list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.cli.noun import names, objects
+from skep.cli.noun import listing, names, objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Words
 from skep.cli.prog.show import Tables
@@ -46,27 +46,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(call: Call, words: Words) -> None:
-    kernel = call.kernel
     tables = Tables(call, "link")
-    rows: list[Any] = []
-    if words:
-        fd = objects.link(kernel, words)
-        with objects.closing(kernel, fd):
-            words.end()
-            rows.append(one(call, fd, tables))
-    else:
-        for id in objects.ids(kernel, "link"):
-            found = objects.opened(kernel, "link", id)
-            if found is not None:
-                with objects.closing(kernel, found):
-                    rows.append(one(call, found, tables))
-        if call.json:
-            call.emit(rows)
-            return
-    if call.json:
-        call.emit(rows[0])
-    else:
-        call.write("".join(rows))
+    listing.show(
+        call, words, "link", lambda: [objects.link(call.kernel, words)], lambda fd: one(call, fd, tables)
+    )
 
 
 def one(call: Call, fd: int, tables: Tables) -> Any:

@@ -55,7 +55,7 @@ def imported(path: str) -> ModuleType:
             file=path,
             hint='put what is to be run under `if __name__ == "__main__":`',
         ) from None
-    except Exception as error:
+    except Exception as error:  # the user's own module, which may raise anything
         line, where = _raised(error, full)
         raise CompileError(
             f"{type(error).__name__} while it was imported: {error}",

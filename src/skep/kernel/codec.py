@@ -52,7 +52,7 @@ class Codec:
 
     def put(self, value: Any) -> tuple[Any, ...]:
         """The items of ``value``. Raises ValueError, in words, for one that does not fit."""
-        raise NotImplementedError
+        raise NotImplementedError  # each type has its own
 
     def zero(self) -> tuple[Any, ...]:
         return struct.unpack("=" + self.fmt, bytes(self.size))

@@ -87,6 +87,10 @@ class ManualLink(Link):
     def pin(self, path: str) -> None:
         raise NotSupported(_EOPNOTSUPP, f"pinning an attachment made by {self.kind}")
 
+    def keep(self) -> None:
+        """Leave attached what is attached: closing gives back the descriptor only, from now on."""
+        self._undo = None
+
     def detach(self) -> None:
         self.close()
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from skep.bpf.programs import Program, Subprog
 from skep.bpf.types import ArrayType, IntType, KernelStruct, LpmType
 from skep.errors import SkepError
+from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import positional
+from skep.lang.layout import IntStorage
 from skep.lang.scope import Scope, join
 from skep.lang.values import TEXT, PtrType, Value
 
@@ -56,7 +58,8 @@ def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value]
     if isinstance(obj, IntType):
         value = positional(c, obj.name, args, kwargs, node, 1)[0]
         storage = c.unit.storage(obj, c, node)
-        return storage.wrap(c, value, node)  # type: ignore[attr-defined, no-any-return]
+        assert isinstance(storage, IntStorage)
+        return storage.wrap(c, value, node)
     if isinstance(obj, Subprog):
         return c.unit.call_subprog(c, obj, args, kwargs, node)
     if isinstance(obj, type):
@@ -110,7 +113,8 @@ def construct(c: Walker, cls: Any, args: list[Value], kwargs: dict[str, Value], 
     c.fits(storage.size, node)
     address = c.buffer(storage.size, max(8, storage.align), ("struct", c.scope.prefix, id(node)))
     c.zero(address, storage.size, 8)
-    storage.fill(c, address, args, kwargs, node)  # type: ignore[attr-defined]
+    assert isinstance(storage, StructStorage)
+    storage.fill(c, address, args, kwargs, node)
     return Value(PtrType(storage, "stack"), address)
 
 

@@ -159,7 +159,7 @@ class _CursorType(Type):
 
     def reach(self, c: Walker, v: Value, of: Storage, node: ast.AST) -> Value:
         """A reference to what lies at the cursor, None beyond the end."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of packet has its own
 
 
 class Cursor(_CursorType):

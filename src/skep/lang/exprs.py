@@ -178,8 +178,8 @@ def _unary(c: Walker, node: ast.UnaryOp) -> Value:
     return arith.negate(c, value) if isinstance(node.op, ast.USub) else arith.invert(c, value)
 
 
-def _boolop(c: Walker, node: ast.BoolOp) -> Value:
-    """``and``/``or`` as a value: truth values only, so that the result has one type."""
+def _boolop(c: Walker, node: ast.BoolOp | ast.Compare) -> Value:
+    """``and``/``or`` and chained comparisons as a value: truth values only, so the result has one type."""
     yes, no, done = c.label("t"), c.label("f"), c.label("j")
     key = f"${id(node)}"
     before, c.only_bools = c.only_bools, True
@@ -224,7 +224,7 @@ def _merge(c: Walker, key: str, sides: list[tuple[str, Any, Any]], done: str, no
 
 def _compare(c: Walker, node: ast.Compare) -> Value:
     if len(node.ops) > 1:
-        return _boolop(c, node)  # type: ignore[arg-type]
+        return _boolop(c, node)
     return tests.compare_node(c, node)[0]
 
 
@@ -238,8 +238,9 @@ def _call(c: Walker, node: ast.Call) -> Value:
 
 
 def _fstring(c: Walker, node: ast.JoinedStr) -> Value:
-    if all(isinstance(part, ast.Constant) for part in node.values):
-        return c.text("".join(part.value for part in node.values).encode())  # type: ignore[attr-defined]
+    words = [str(part.value) for part in node.values if isinstance(part, ast.Constant)]
+    if len(words) == len(node.values):
+        return c.text("".join(words).encode())
     raise c.error(
         node, 'an f-string is for bpf.printk(f"...") only', "store the values and format them in Python"
     )

@@ -329,7 +329,8 @@ class _Call:
             if writes and self.name not in _CALLER_BUFFERS:
                 made = self._struct_output(name)
                 if made is not None:
-                    self.operands += [f"ptr {made.ir}", f"i64 {made.type.of.size}"]  # type: ignore[attr-defined]
+                    assert isinstance(made.type, PtrType)
+                    self.operands += [f"ptr {made.ir}", f"i64 {made.type.of.size}"]
                     self.outputs.append(made)
                     return
             hint = "bpf.comm() gives the task's name" if self.name == "get_current_comm" else ""

@@ -6,7 +6,7 @@ it is read (which load or helper, which CO-RE relocation) is `skep.lang.core_ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skep.btf import types as t
@@ -62,7 +62,7 @@ class KPtr(KernelType):
 
     size = 8
 
-    def __init__(self, to: KernelType, tags: frozenset[str] = frozenset()) -> None:
+    def __init__(self, to: KernelType | Callable[[], KernelType], tags: frozenset[str] = frozenset()) -> None:
         self._to: Any = to
         self.tags = tags
 
@@ -75,7 +75,7 @@ class KPtr(KernelType):
         return found
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:  # type: ignore[override]  # made when asked: types point in circles
         """``task_struct *``."""
         return f"{self.to.name} *"
 
@@ -115,11 +115,11 @@ class KStruct(KernelType):
 
     def field(self, name: str) -> KField | None:
         """The member ``name``, anonymous structs and unions looked through."""
-        raise NotImplementedError
+        raise NotImplementedError  # of kernels and of programs: their own
 
     def names(self) -> list[str]:
         """Names of members, for messages."""
-        raise NotImplementedError
+        raise NotImplementedError  # of kernels and of programs: their own
 
 
 class Types:
@@ -201,7 +201,7 @@ class Types:
                 return KEnum(f"enum {value.name}", value.size, value.signed)
             case t.Ptr():
                 target, tags = self._through_tags(value.type)
-                return KPtr(lambda: self.of(target), tags)  # type: ignore[arg-type]
+                return KPtr(lambda: self.of(target), tags)
             case t.Array():
                 return KArray(self.of(value.type), value.nelems)
             case t.Composite():

@@ -36,7 +36,7 @@ class Storage:
 
     def describe(self, di: Debug) -> str:
         """The debug type, as ``!12``."""
-        raise NotImplementedError(type(self).__name__)
+        raise NotImplementedError  # each layout has its own
 
     def load(self, c: Walker, address: str, node: ast.AST, *, align: int = 0, space: str = "mem") -> Value:
         """The value at ``address``; a reference for aggregates. ``align`` 0 is the type's own."""

@@ -167,11 +167,8 @@ def _bounded(c: Walker, node: ast.While) -> None:
         for one in ast.walk(part):
             if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
                 changed.add(one.id)
-    tests_of = [node.test]
-    for part in node.body:
-        for one in ast.walk(part):
-            if isinstance(one, ast.If) and _leaves(one):
-                tests_of.append(one.test)  # noqa: PERF401
+    inside = (one for part in node.body for one in ast.walk(part))
+    tests_of = [node.test, *(one.test for one in inside if isinstance(one, ast.If) and _leaves(one))]
     for test in tests_of:
         for compare in ast.walk(test):
             # a truth test of a number (`while n:`) or a comparison; a walk along pointers has no bound

@@ -114,7 +114,7 @@ def evaluate(scope: Any, node: ast.expr) -> Any:
         text = node.value
     try:
         return eval(text, scope.globals, scope.closure)
-    except Exception as error:
+    except Exception as error:  # the user's own text
         raised: CompileError = scope.file.error(
             node, f"this annotation names no type ({error})", "import it in the module"
         )

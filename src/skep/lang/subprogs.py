@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skep.bpf.programs import Subprog
 from skep.lang import namespace as ns
-from skep.lang.layout import BoolStorage, Storage
+from skep.lang.layout import BoolStorage, IntStorage, Storage
 from skep.lang.scope import Scope
 from skep.lang.values import INT, NONE, PtrType, Type, Value
 
@@ -169,7 +169,8 @@ def _bind(
         if isinstance(of, BoolStorage):
             value = c.boolean(c.em.op(f"icmp ne i64 {operand}, 0"))
         else:
-            value = of.wrap(c, value, node)  # type: ignore[attr-defined]
+            assert isinstance(of, IntStorage)
+            value = of.wrap(c, value, node)
         c.scope.declared[name] = of
         c.bind(name, value, node)
         return

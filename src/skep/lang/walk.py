@@ -108,7 +108,7 @@ class Walker:
         """The source of an expression, shortened, for a message."""
         try:
             text = ast.unparse(node)
-        except Exception:
+        except Exception:  # nodes that were made here may lack what it wants; the message goes on
             return "this"
         return text if len(text) < 40 else text[:37] + "..."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skep.btf import types as t
+from skep.btf.ext import RELO_KINDS
 from skep.errors import BtfError, CoreReloError
 
 TYPE_CHECKING = False
@@ -31,28 +32,13 @@ FIELD_KINDS: Final = frozenset(
 TYPE_KINDS: Final = frozenset((TYPE_ID_LOCAL, TYPE_ID_TARGET, TYPE_EXISTS, TYPE_SIZE, TYPE_MATCHES))
 ANSWER_WITHOUT: Final = TYPE_KINDS | {FIELD_EXISTS, ENUM_EXISTS}
 """Kinds whose answer is 0 where the target has no counterpart."""
-_NAMES: Final = (
-    "field_byte_offset",
-    "field_byte_size",
-    "field_exists",
-    "field_signed",
-    "field_lshift_u64",
-    "field_rshift_u64",
-    "local_type_id",
-    "target_type_id",
-    "type_exists",
-    "type_size",
-    "enumval_exists",
-    "enumval_value",
-    "type_matches",
-)
 MAX_DEPTH: Final = 64
 _ENUMS: Final = (t.ENUM, t.ENUM64)
 
 
 def kind_name(kind: int) -> str:
     """The kind as LLVM and libbpf call it."""
-    return _NAMES[kind] if kind < len(_NAMES) else f"kind {kind}"
+    return RELO_KINDS[kind] if kind < len(RELO_KINDS) else f"kind {kind}"
 
 
 def essential(name: str) -> str:

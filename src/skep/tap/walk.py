@@ -89,7 +89,7 @@ class Walker:
             self._walk(start, stop, size, between)
 
     def _walk(self, start: int, stop: int, size: int, between: Sequence[int]) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # native and interpreted walks have their own
 
     def close(self) -> None:
         del self._pin

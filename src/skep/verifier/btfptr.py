@@ -8,7 +8,7 @@ from skep.errors import BtfError
 from skep.verifier import kinds as k
 from skep.verifier import tnum
 from skep.verifier.nullness import is_trusted
-from skep.verifier.ptr import Ptr
+from skep.verifier.ptr import Ptr, btf_of
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check_access(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -
     btf = p.obj
     if btf is None:
         env.reject(f"R{reg} invalid mem access '{k.kind_name(p.type)}'")
-    types: Btf = btf  # type: ignore[assignment]
+    types = btf_of(p)
     name = types[p.aux].name
     alloc = bool(p.type & k.MEM_ALLOC)
     if not env.privileged:
@@ -95,7 +95,7 @@ def check_access(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -
 def loaded(env: Env, p: Ptr, btf_id: int, flags: int, field: str) -> Value:
     """A pointer read from member ``field`` of the struct that ``p`` points to."""
     flag = flags
-    types: Btf = p.obj  # type: ignore[assignment]
+    types = btf_of(p)
     if p.type & k.PTR_UNTRUSTED:
         flag = k.PTR_UNTRUSTED
     elif is_trusted(p) or p.type & k.MEM_RCU:

@@ -19,28 +19,6 @@ if TYPE_CHECKING:
     from skep.verifier.env import Env
 
 _MODIFIERS: Final = (t.TYPEDEF, t.VOLATILE, t.CONST, t.RESTRICT, t.TYPE_TAG)
-_KINDS: Final = [
-    "UNKNOWN",
-    "INT",
-    "PTR",
-    "ARRAY",
-    "STRUCT",
-    "UNION",
-    "ENUM",
-    "FWD",
-    "TYPEDEF",
-    "VOLATILE",
-    "CONST",
-    "RESTRICT",
-    "FUNC",
-    "FUNC_PROTO",
-    "VAR",
-    "DATASEC",
-    "FLOAT",
-    "DECL_TAG",
-    "TYPE_TAG",
-    "ENUM64",
-]
 #: struct that stands for the context, by program type
 _CONTEXTS: Final = {
     P.SOCKET_FILTER: "__sk_buff",
@@ -135,7 +113,7 @@ def _argument(env: Env, btf: Btf, i: int, type_id: int, tags: list[str], name: s
             env.reject(f"arg#{i} has pointer tag, but is not a pointer type")
         if value[0] in (t.INT, t.ENUM, t.ENUM64):
             return ArgFacts(a.ARG_ANYTHING)
-        env.reject(f"Arg#{i} type {_KINDS[value[0]]} in {name}() is not supported yet.")
+        env.reject(f"Arg#{i} type {t.KIND_NAMES[value[0]]} in {name}() is not supported yet.")
     target = _skip(btf, value[2])
     if "ctx" in tags or _is_context(env, btf, value[2]):
         if [tag for tag in tags if tag != "ctx"]:
@@ -160,7 +138,7 @@ def _argument(env: Env, btf: Btf, i: int, type_id: int, tags: list[str], name: s
     try:
         size = btf.size_of(value[2])
     except BtfError:
-        kind = _KINDS[btf[target][0]] if target else "void"
+        kind = t.KIND_NAMES[btf[target][0]] if target else "void"
         named = btf[target][1] if target and len(btf[target]) > 1 and isinstance(btf[target][1], str) else ""
         env.reject(f"arg#{i} reference type('{kind} {named}') size cannot be determined: -22")
     flag = 0 if "nonnull" in tags else k.PTR_MAYBE_NULL

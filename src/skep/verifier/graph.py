@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Final
 from skep.verifier import kinds as k
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import ids_match
-from skep.verifier.ptr import Ptr
+from skep.verifier.ptr import Ptr, btf_of
 from skep.verifier.subject import MapFacts
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
-    from skep.btf import Btf
     from skep.verifier.env import Env
     from skep.verifier.facts.records import Field
 
@@ -55,7 +54,7 @@ def check_node(env: Env, reg: int, field: Field, kind: int) -> None:
     at = p.off + p.var.smin
     if rec.pointer_record(p).find(at, kind) is None:
         env.reject(f"{name} not found at offset={at}")
-    own: Btf = p.obj  # type: ignore[assignment]
+    own = btf_of(p)
     holds = field.btf[field.btf_id][1]
     if not ids_match(own, p.aux, 0, field.btf, field.btf_id, True):
         env.reject(

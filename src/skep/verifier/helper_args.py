@@ -11,7 +11,7 @@ from skep.verifier.facts import args as a
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import ids_match
 from skep.verifier.precision import Backtrack, mark_precise, mark_state
-from skep.verifier.ptr import Ptr
+from skep.verifier.ptr import Ptr, btf_of
 from skep.verifier.refs import check_lock, in_tree_callback
 from skep.verifier.scalar import Scalar
 from skep.verifier.stack import Uninit, is_null
@@ -279,7 +279,7 @@ def _check_struct(env: Env, call: Call, reg: int, p: Ptr, kind: int, arg: Arg) -
         match_kptr(env, call.kptr, reg)
         return
     types = env.subject.types
-    own: Btf = p.obj  # type: ignore[assignment]
+    own = btf_of(p)
     name = arg.btf or "sock_common"
     want = types.find(name, 4) if types is not None else None
     strict = release and call.number != _SK_RELEASE
@@ -299,7 +299,7 @@ def check_btf_argument(env: Env, reg: int, kind: int, btf_id: int) -> None:
     if value.type & k.PTR_MAYBE_NULL and not kind & k.PTR_MAYBE_NULL:
         env.reject(f"Possibly NULL pointer passed to helper arg{reg}")
     types = env.subject.types
-    own: Btf = value.obj  # type: ignore[assignment]
+    own = btf_of(value)
     if types is None or not ids_match(own, value.aux, value.off, types, btf_id, False):
         wanted = types[btf_id].name if types is not None else "?"
         env.reject(f"R{reg} is of type {own[value.aux].name} but {wanted} is expected")
@@ -370,7 +370,7 @@ def _check_kind(env: Env, call: Call, reg: int, index: int, kind: int, arg: Arg)
         assert isinstance(value, Ptr)
         if not value.aux:
             env.reject(f"Helper has invalid btf_id in R{reg}")
-        call.ret_btf = value.obj  # type: ignore[assignment]
+        call.ret_btf = btf_of(value)
         call.ret_btf_id = value.aux
     elif base == a.ARG_PTR_TO_SPIN_LOCK:
         if in_tree_callback(env):

@@ -70,7 +70,7 @@ class Insn:
 
     def step(self, env: Env, st: State) -> int:
         """Simulate; the slot that comes next, or PATH_END."""
-        raise NotImplementedError
+        raise NotImplementedError  # each class of instructions has its own
 
     def back(self, env: Env, bt: Backtrack, note: Note | None, following: int) -> bool:
         """Turn what must be precise after the instruction into what must be before it.

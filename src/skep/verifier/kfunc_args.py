@@ -17,7 +17,7 @@ from skep.verifier.helper_args import check_map_field, check_offset, constant_st
 from skep.verifier.iterators import check_irq_flag, check_iterator
 from skep.verifier.nullness import TRUSTED_FLAGS, checked, is_trusted
 from skep.verifier.precision import mark_precise
-from skep.verifier.ptr import Ptr
+from skep.verifier.ptr import Ptr, btf_of
 from skep.verifier.refs import check_lock, in_tree_callback
 from skep.verifier.scalar import Scalar
 from skep.verifier.stack import is_null
@@ -243,7 +243,7 @@ def _struct(env: Env, call: KfuncCall, index: int, want: int) -> None:
         shown = k.kind_name(base | p.type & TRUSTED_FLAGS)
         env.reject(f"arg#{index} is {k.kind_name(p.type)} expected {shown} or socket")
     if base == k.PTR_TO_BTF_ID:
-        own: Btf = p.obj  # type: ignore[assignment]
+        own = btf_of(p)
         id = skip_modifiers(own, p.aux)
     else:
         types = env.subject.types
@@ -417,7 +417,7 @@ def _allocated(env: Env, call: KfuncCall, index: int) -> None:
     assert isinstance(p, Ptr)
     if not p.ref:
         env.reject("allocated object must be referenced")
-    call.obj_btf = p.obj  # type: ignore[assignment]
+    call.obj_btf = btf_of(p)
     call.obj_id = p.aux
 
 
@@ -428,7 +428,7 @@ def _refcounted(env: Env, call: KfuncCall, index: int) -> None:
     call.owned = not p.type & k.NON_OWN_REF and bool(p.ref)
     if not rec.pointer_record(p).has(rec.REFCOUNT):
         env.reject(f"arg#{index} doesn't point to a type with bpf_refcount field")
-    call.obj_btf = p.obj  # type: ignore[assignment]
+    call.obj_btf = btf_of(p)
     call.obj_id = p.aux
 
 
@@ -479,7 +479,7 @@ def _node(env: Env, call: KfuncCall, index: int, kind: int) -> None:
     graph.check_node(env, index + 1, call.root, kind)
     p = env.state.regs[index + 1]
     assert isinstance(p, Ptr)
-    call.obj_btf = p.obj  # type: ignore[assignment]
+    call.obj_btf = btf_of(p)
     call.obj_id = p.aux
 
 

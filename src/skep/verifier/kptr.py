@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from skep.verifier import kinds as k
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import ids_match
-from skep.verifier.ptr import Ptr
+from skep.verifier.ptr import Ptr, btf_of
 from skep.verifier.stack import is_null
 from skep.verifier.value import Value
 
@@ -101,7 +101,7 @@ def match_kptr(env: Env, field: Field, reg: int) -> None:
         and not p.type & ~k.BASE_MASK & ~flags
         and p.obj is not None
     ):
-        own: Btf = p.obj  # type: ignore[assignment]
+        own = btf_of(p)
         name = own[p.aux].name
         check_fixed_pointer(env, reg, p, True)
         if ids_match(own, p.aux, p.off, btf, btf_id, field.kind != rec.KPTR_UNREF):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skep.btf.read import Btf
 from skep.verifier import kinds as k
 from skep.verifier.scalar import Scalar
 from skep.verifier.value import Value
@@ -46,6 +47,12 @@ class Ptr(Value):
         return f"Ptr({k.kind_name(self.type)} off={self.off}{var}{ids} aux={self.aux})"
 
 
+def btf_of(p: Ptr) -> Btf:
+    """The types that ``aux`` of a BTF kind's pointer counts in."""
+    assert isinstance(p.obj, Btf)
+    return p.obj
+
+
 class Dynptr(Value):
     """Half of a dynptr in a stack slot. ``kind`` is the DYNPTR_TYPE flag's number (enum bpf_dynptr_type)."""
 
@@ -65,7 +72,7 @@ class IterSlot(Value):
 
     __slots__ = ("btf", "btf_id", "depth", "ref", "state")
 
-    def __init__(self, btf: object, btf_id: int, state: int, depth: int, ref: int, flags: int = 0) -> None:
+    def __init__(self, btf: Btf, btf_id: int, state: int, depth: int, ref: int, flags: int = 0) -> None:
         self.type = k.PTR_TO_STACK | flags
         self.btf = btf
         self.btf_id = btf_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from skep.verifier import kinds as k
-from skep.verifier.ptr import Dynptr, IterSlot, Ptr
+from skep.verifier.ptr import Dynptr, IterSlot, Ptr, btf_of
 from skep.verifier.scalar import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32, U64, Scalar
 from skep.verifier.state import ADD_CONST, BASE_ID, DYNPTR, INVALID, IRQ_FLAG, ITER, MISC, SPILL, ZERO
 
@@ -138,11 +138,7 @@ def _pointer(p: Ptr, frameno: int) -> str:
 
 
 def _type_name(p: Ptr) -> str:
-    try:
-        name = p.obj[p.aux].name  # type: ignore[index]
-    except Exception:
-        return "?"
-    return str(name)
+    return str(getattr(btf_of(p)[p.aux], "name", "?")) if p.obj is not None else "?"
 
 
 def _dynptr(value: Dynptr) -> str:
@@ -176,7 +172,7 @@ def slots_text(frame: Frame, chosen: set[int] | None) -> list[str]:
             one = slot.value
             if not one.ref:
                 continue
-            name = one.btf[one.btf_id].name  # type: ignore[index]
+            name = one.btf[one.btf_id].name
             state = _ITER_STATES[one.state] if one.state < 3 else "<invalid>"
             short = str(name).removeprefix("bpf_iter_")
             out.append(f"{where}=iter_{short}(ref_id={one.ref},state={state},depth={one.depth})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.cli.noun import names, objects
+from skep.cli.noun import listing, names, objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Words
 from skep.cli.prog.show import Tables, device_json, device_plain
@@ -14,28 +14,10 @@ if TYPE_CHECKING:
 
 
 def show(call: Call, words: Words) -> None:
-    kernel = call.kernel
     tables = Tables(call, "map")
-    if words:
-        fds = objects.maps(kernel, words)
-        with objects.closing(kernel, *fds):
-            words.end()
-            rows = [one(call, fd, tables) for fd in fds]
-        if call.json:
-            call.emit(rows if len(rows) > 1 else rows[0])
-        else:
-            call.write("".join(rows))
-        return
-    rows = []
-    for id in objects.ids(kernel, "map"):
-        fd = objects.opened(kernel, "map", id)
-        if fd is not None:
-            with objects.closing(kernel, fd):
-                rows.append(one(call, fd, tables))
-    if call.json:
-        call.emit(rows)
-    else:
-        call.write("".join(rows))
+    listing.show(
+        call, words, "map", lambda: objects.maps(call.kernel, words), lambda fd: one(call, fd, tables)
+    )
 
 
 def header_json(about: dict[str, Any]) -> dict[str, Any]:

@@ -60,9 +60,10 @@ class Loaded:
 
 def keep(link: Link) -> None:
     """Let an attachment that has no link of its own outlive this process."""
-    undo = getattr(link, "_undo", None)
-    if undo is not None:
-        link._undo = None  # type: ignore[attr-defined]
+    from skep.kernel.link import ManualLink
+
+    if isinstance(link, ManualLink):
+        link.keep()
 
 
 @contextmanager

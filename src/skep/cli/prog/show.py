@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from skep.cli.noun import names, objects
+from skep.cli.noun import listing, names, objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.jsontext import Pairs, text
 from skep.cli.noun.words import Words
@@ -18,28 +18,10 @@ _METADATA = "bpf_metadata_"
 
 
 def show(call: Call, words: Words) -> None:
-    kernel = call.kernel
     tables = Tables(call, "prog")
-    if words:
-        fds = objects.programs(kernel, words)
-        with objects.closing(kernel, *fds):
-            words.end()
-            rows = [one(call, fd, tables) for fd in fds]
-        if call.json:
-            call.emit(rows if len(rows) > 1 else rows[0])
-        else:
-            call.write("".join(rows))
-        return
-    rows = []
-    for id in objects.ids(kernel, "prog"):
-        fd = objects.opened(kernel, "prog", id)
-        if fd is not None:
-            with objects.closing(kernel, fd):
-                rows.append(one(call, fd, tables))
-    if call.json:
-        call.emit(rows)
-    else:
-        call.write("".join(rows))
+    listing.show(
+        call, words, "prog", lambda: objects.programs(call.kernel, words), lambda fd: one(call, fd, tables)
+    )
 
 
 class Tables:

@@ -29,11 +29,11 @@ class Source:
 
     def fds(self) -> list[int]:
         """What to wait on."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of stream has its own
 
     def pump(self, limit: int | None) -> int:
         """Print what is there, ``limit`` events at most; how many were printed."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of stream has its own
 
     def drain(self) -> None:
         """Print the rest, once nothing writes any more. --count has its limit: nothing then."""
@@ -46,7 +46,7 @@ class Source:
         return False
 
     def close(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of stream has its own
 
 
 def sources(made: Object, options: argparse.Namespace) -> list[Source]:

@@ -121,7 +121,7 @@ def close_all(links: Sequence[Link]) -> None:
     for link in reversed(links):
         try:
             link.close()
-        except Exception as error:
+        except Exception as error:  # raised when all are closed
             failure = failure or error
     if failure is not None:
         raise failure
