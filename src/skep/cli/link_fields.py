@@ -10,6 +10,7 @@ import socket
 
 from skep.cli.noun import names, objects
 from skep.cli.noun.command import Call
+from skep.linux.links.perf_event import HARDWARE_EVENTS, SOFTWARE_EVENTS
 from skep.uapi.enums import LinkType, PerfEventType
 
 TYPE_CHECKING = False
@@ -19,32 +20,6 @@ if TYPE_CHECKING:
 
 #: PERF_TYPE_* and the software events of <linux/perf_event.h>, as `perf list` names them
 _EVENT_TYPES = ("hardware", "software", "tracepoint", "hw-cache", "raw", "breakpoint")
-_HARDWARE = (
-    "cpu-cycles",
-    "instructions",
-    "cache-references",
-    "cache-misses",
-    "branch-instructions",
-    "branch-misses",
-    "bus-cycles",
-    "stalled-cycles-frontend",
-    "stalled-cycles-backend",
-    "ref-cycles",
-)
-_SOFTWARE = (
-    "cpu-clock",
-    "task-clock",
-    "page-faults",
-    "context-switches",
-    "cpu-migrations",
-    "minor-faults",
-    "major-faults",
-    "alignment-faults",
-    "emulation-faults",
-    "dummy",
-    "bpf-output",
-    "cgroup-switches",
-)
 _BARE = frozenset((LinkType.XDP, LinkType.PERF_EVENT, LinkType.KPROBE_MULTI, LinkType.STRUCT_OPS))
 
 
@@ -174,7 +149,7 @@ def _perf_event(call: Call, fd: int, about: dict[str, Any]) -> dict[str, Any]:
         }
     if kind == PerfEventType.EVENT:
         event, config = about["perf_event.event.type"], about["perf_event.event.config"]
-        table: tuple[str, ...] = (_HARDWARE, _SOFTWARE)[event] if event < 2 else ()
+        table: tuple[str, ...] = (HARDWARE_EVENTS, SOFTWARE_EVENTS)[event] if event < 2 else ()
         return {
             "event_type": _EVENT_TYPES[event] if event < len(_EVENT_TYPES) else event,
             "event_config": table[config] if config < len(table) else config,

@@ -106,11 +106,11 @@ class Globals:
             object.__setattr__(self, name, value)
 
     def _find(self, name: str) -> Variable:
-        found = self._variables.get(name)
+        found: Variable | None = self._variables.get(name)
         if found is None:
             known = ", ".join(self._variables) or "none that BTF describes"
             raise AttributeError(f"{self._map.name} has no variable {name!r}; there are: {known}")
-        return found  # type: ignore[no-any-return]
+        return found
 
     def __getattr__(self, name: str) -> Any:
         variable = self._find(name)

@@ -135,8 +135,8 @@ class Env:
         self.has_calls = False
         self.exception_subprog = 0
         self.pending: list[tuple[State, int]] = []
-        self.live: Liveness = None  # type: ignore[assignment]
-        self.sccs: Loops = None  # type: ignore[assignment]
+        self.live: Liveness = None  # type: ignore[assignment]  # set before any instruction is simulated
+        self.sccs: Loops = None  # type: ignore[assignment]  # likewise
         self.start: Callable[[Env, Frame, int], None] | None = None
         self.max_insns = MAX_INSNS
         self.max_pending = MAX_PENDING

@@ -15,7 +15,7 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
     """Copy what matches. Sections, interfaces, comments and all other blocks are kept."""
     from skep.capture import PcapngWriter
     from skep.capture.packet import Packet
-    from skep.cli.filter.offline import not_an_input, stats
+    from skep.cli.filter.offline import not_an_input, told
 
     started = time.monotonic()
     limit = args.groups[0].limit
@@ -46,8 +46,5 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
     finally:
         if writer is not None:
             writer.close()
-        if args.flag("count"):
-            print(f"{matched} packet{'' if matched == 1 else 's'}")
-        if args.flag("stats"):
-            stats(seen, matched, 0, time.monotonic() - started)
+        told(args, seen, matched, time.monotonic() - started)
     return status

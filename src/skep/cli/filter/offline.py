@@ -206,6 +206,14 @@ def _file(path: str, standard: int) -> tuple[int, int] | None:
     return (info.st_dev, info.st_ino) if S_ISREG(info.st_mode) else None
 
 
+def told(args: Arguments, seen: int, matched: int, seconds: float) -> None:
+    """What --count and --stats ask for, after packets that were copied one by one."""
+    if args.flag("count"):
+        print(f"{matched} packet{'' if matched == 1 else 's'}")
+    if args.flag("stats"):
+        stats(seen, matched, 0, seconds)
+
+
 def stats(seen: int, matched: int, size: int, seconds: float) -> None:
     """The line of --stats; ``size`` in bytes, 0 where unknown."""
     rate = seen / seconds / 1e6 if seconds else 0.0

@@ -111,7 +111,7 @@ def offline(args: Arguments, paths: list[str]) -> int:
     """`skep filter -r IN… -w OUT -C N`: matches in files of a size."""
     import sys
 
-    from skep.cli.filter.offline import not_an_input, stats
+    from skep.cli.filter.offline import not_an_input, told
     from skep.cli.filter.request import nanoseconds, recipe
     from skep.errors import SkepError
     from skep.tap.input import Input
@@ -159,10 +159,7 @@ def offline(args: Arguments, paths: list[str]) -> int:
     finally:
         if writer is not None:
             writer.close()
-        if args.flag("count"):
-            print(f"{matched} packet{'' if matched == 1 else 's'}")
-        if args.flag("stats"):
-            stats(seen, matched, 0, time.monotonic() - started)
+        told(args, seen, matched, time.monotonic() - started)
     return status
 
 

@@ -19,46 +19,39 @@ if TYPE_CHECKING:
     from skep.kernel.protocol import Kernel
 
 _HARDWARE, _SOFTWARE, _CACHE, _RAW, _BREAKPOINT = 0, 1, 3, 4, 5
-#: name -> (type, config), the names of perf-list(1)
+#: the counters of PERF_TYPE_HARDWARE and PERF_TYPE_SOFTWARE in their order, as perf-list(1) names them
+HARDWARE_EVENTS: Final = (
+    "cpu-cycles",
+    "instructions",
+    "cache-references",
+    "cache-misses",
+    "branch-instructions",
+    "branch-misses",
+    "bus-cycles",
+    "stalled-cycles-frontend",
+    "stalled-cycles-backend",
+    "ref-cycles",
+)
+SOFTWARE_EVENTS: Final = (
+    "cpu-clock",
+    "task-clock",
+    "page-faults",
+    "context-switches",
+    "cpu-migrations",
+    "minor-faults",
+    "major-faults",
+    "alignment-faults",
+    "emulation-faults",
+    "dummy",
+    "bpf-output",
+    "cgroup-switches",
+)
+#: name -> (type, config)
 EVENTS: Final = {
-    **{
-        name: (_HARDWARE, n)
-        for n, name in enumerate(
-            (
-                "cpu-cycles",
-                "instructions",
-                "cache-references",
-                "cache-misses",
-                "branch-instructions",
-                "branch-misses",
-                "bus-cycles",
-                "stalled-cycles-frontend",
-                "stalled-cycles-backend",
-                "ref-cycles",
-            )
-        )
-    },
+    **{name: (_HARDWARE, n) for n, name in enumerate(HARDWARE_EVENTS)},
     "cycles": (_HARDWARE, 0),
     "branches": (_HARDWARE, 4),
-    **{
-        name: (_SOFTWARE, n)
-        for n, name in enumerate(
-            (
-                "cpu-clock",
-                "task-clock",
-                "page-faults",
-                "context-switches",
-                "cpu-migrations",
-                "minor-faults",
-                "major-faults",
-                "alignment-faults",
-                "emulation-faults",
-                "dummy",
-                "bpf-output",
-                "cgroup-switches",
-            )
-        )
-    },
+    **{name: (_SOFTWARE, n) for n, name in enumerate(SOFTWARE_EVENTS)},
     "faults": (_SOFTWARE, 2),
     "cs": (_SOFTWARE, 3),
 }

@@ -6,7 +6,7 @@ from typing import Final
 
 from skep.uapi.enums import MapType as M
 
-_STRUCTS: Final = {
+_STRUCTS: Final[dict[int, str]] = {
     M.HASH: "bpf_htab",
     M.PERCPU_HASH: "bpf_htab",
     M.LRU_HASH: "bpf_htab",
@@ -45,4 +45,4 @@ _STRUCTS: Final = {
 
 def map_struct(map_type: int) -> str:
     """The struct's name; "bpf_map", the part they all begin with, for a type that is not known."""
-    return _STRUCTS.get(map_type, "bpf_map")  # type: ignore[call-overload, no-any-return]
+    return _STRUCTS.get(map_type, "bpf_map")
