@@ -201,20 +201,28 @@ def multicast(g: Emitter, over: str | None) -> Cond:
 
 
 def gateway(g: Emitter, name: str, qual: Qual) -> Cond:
-    """Sent through the station ``name`` but not to or from its IPv4 addresses."""
+    """IPv4, ARP or RARP through the station ``name`` that is not to or from its own addresses.
+
+    As libpcap 1.11 has it; 1.10 refuses the word wherever it is built with IPv6.
+    """
     if qual.dir is not None:
         raise refused("'gateway' takes no direction")
     if qual.proto not in (None, "ip", "arp", "rarp"):
         raise refused(f"'gateway' does not go with {qual.proto!r}")
+    if g.labels:
+        raise refused("behind 'mpls' there is no telling IPv4 from ARP: 'gateway' cannot be asked there")
     address = _lookup(g, name)
-    hosts = [value for family, value in g.names.host(name) if family == 4]
+    hosts = sorted(value for family, value in g.names.host(name) if family == 4)
     if not hosts:
         raise refused(f"host {name!r} has no IPv4 address in {g.names.paths['hosts']}")
-    through = station(g, address, "src or dst")
-    asked = Qual(qual.proto, "src or dst", "host")
     cond: Cond | None = None
-    for value in hosts:
-        one = gen_ip.host4(g, value, MASK32, asked)
-        cond = one if cond is None else either(cond, one)
+    for over in ("ip", "arp", "rarp") if qual.proto is None else (qual.proto,):
+        own: Cond | None = None
+        for value in hosts:
+            one = gen_ip.address4(g, value, over)
+            own = one if own is None else either(own, one)
+        assert own is not None
+        others = both(link.linktype(g, gen_ip.LINK_PROTOCOLS[over]), negate(own))
+        cond = others if cond is None else either(cond, others)
     assert cond is not None
-    return both(through, negate(cond))
+    return both(station(g, address, "src or dst"), cond)

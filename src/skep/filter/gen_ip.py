@@ -244,6 +244,12 @@ def host4(g: Emitter, addr: int, mask: int, qual: Qual) -> Cond:
     raise refused(f"{over!r} has no {what} addresses that can be filtered on", f"try: {over} and {what} ...")
 
 
+def address4(g: Emitter, addr: int, over: str) -> Cond:
+    """The source or destination of a packet that is known to be ``over`` (ip, arp or rarp)."""
+    src, dst = (12, 16) if over == "ip" else (14, 24)
+    return either(g.equal(LINKPL, src, BPF_W, addr), g.equal(LINKPL, dst, BPF_W, addr))
+
+
 def host6(g: Emitter, addr: int, mask: int, qual: Qual) -> Cond:
     """An IPv6 address or network."""
     if qual.proto not in (None, "ip6"):

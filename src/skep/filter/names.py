@@ -135,7 +135,7 @@ class Names:
         return self._protocols.get(name)
 
     def station(self, name: str) -> bytes | None:
-        """The six bytes of a station's hardware address, by name."""
+        """The six bytes of a station's hardware address, by name. Case does not matter."""
         if self._ethers is None:
             ethers: dict[str, bytes] = {}
             self._ethers = ethers
@@ -147,5 +147,5 @@ class Names:
                     octets = bytes(int(group, 16) for group in groups)
                 except ValueError:
                     continue
-                ethers.setdefault(spelling, octets)
-        return self._ethers.get(name)
+                ethers.setdefault(spelling.lower(), octets)
+        return self._ethers.get(name.lower())
