@@ -1,36 +1,21 @@
-"""The options of `skep filter`: tcpdump's letters, read as getopt_long reads them.
-
-A table and a small parser instead of argparse, which costs a tenth of a warm run's time (importing it and
-gettext takes 5 to 12 ms).
-"""
+"""The options of `skep filter`: tcpdump's letters, read as getopt_long reads them."""
 
 from __future__ import annotations
+
+from skep.cli.table import Option, help_of, number, read
+from skep.cli.table import Usage as Usage
 
 TYPE_CHECKING = False  # `collections.abc` brings `collections`, which a warm run does without
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Usage(Exception):
-    """The command line is wrong. ``str`` is one line."""
-
-
-class Option:
-    """One option: ``names`` ("-w", "--write"), what its value is called (None: it has none), its help."""
-
-    __slots__ = ("dest", "help", "kind", "metavar", "names")
-
-    def __init__(self, names: str, metavar: str | None, dest: str, help_: str, kind: str = "") -> None:
-        self.names = names.split()
-        self.metavar = metavar
-        self.dest = dest
-        self.help = help_
-        #: "" last value wins, "list" all are kept, "int", "count" how often, "flag", "group" see `Group`
-        self.kind = kind or ("flag" if metavar is None else "")
-
-
 def table() -> list[tuple[str, list[Option]]]:
-    """All options under their headings."""
+    """All options under their headings.
+
+    Their kinds: "" last value wins, "list" all are kept, "int", "count" how often, "flag", "group" see
+    `Group`.
+    """
     return [
         (
             "what to show",
@@ -180,59 +165,14 @@ def parse(argv: Sequence[str]) -> Arguments:
     Raises:
         Usage: an option is unknown, lacks its value or has a wrong one.
     """
-    options = [option for _, group in table() for option in group]
-    short = {name[1]: option for option in options for name in option.names if not name.startswith("--")}
-    long = {name[2:]: option for option in options for name in option.names if name.startswith("--")}
     result = Arguments()
-    args = list(argv)
-    at = 0
-
-    def following(name: str) -> str:
-        nonlocal at
-        if at >= len(args):
-            raise Usage(f"option {name} needs a value")
-        at += 1
-        return args[at - 1]
-
-    while at < len(args):
-        word = args[at]
-        at += 1
-        if word == "--":
-            result.words += args[at:]
-            break
-        if word.startswith("--"):
-            name, equals, given = word[2:].partition("=")
-            option = _long(long, name)
-            if option.metavar is None:
-                if equals:
-                    raise Usage(f"option --{name} takes no value")
-                _flag(result, option)
-            else:
-                _store(result, option, f"--{name}", given if equals else following(f"--{name}"))
-        elif word.startswith("-") and word != "-":
-            for index, letter in enumerate(word[1:], 2):
-                found = short.get(letter)
-                if found is None:
-                    why = _ELSEWHERE.get(letter, "is not known; skep filter --help lists the options")
-                    raise Usage(f"option -{letter} {why}")
-                if found.metavar is None:
-                    _flag(result, found)
-                    continue
-                _store(result, found, f"-{letter}", word[index:] or following(f"-{letter}"))
-                break
+    given, result.words = read(table(), argv, "filter", _ELSEWHERE)
+    for option, name, text in given:
+        if text is None:
+            _flag(result, option)
         else:
-            result.words.append(word)
+            _store(result, option, name, text)
     return result
-
-
-def _long(long: dict[str, Option], name: str) -> Option:
-    if name in long:
-        return long[name]
-    matches = {long[full].dest: long[full] for full in long if full.startswith(name)} if name else {}
-    if len(matches) == 1:
-        return next(iter(matches.values()))
-    what = "is ambiguous" if matches else "is not known"
-    raise Usage(f"option --{name} {what}; skep filter --help lists the options")
 
 
 def _flag(result: Arguments, option: Option) -> None:
@@ -243,7 +183,7 @@ def _store(result: Arguments, option: Option, name: str, text: str) -> None:
     if option.kind == "list":
         result.lists.setdefault(option.dest, []).append(text)
     elif option.kind == "int":
-        result.numbers[option.dest] = _number(name, text)
+        result.numbers[option.dest] = number(name, text)
     elif option.kind != "group":
         result.values[option.dest] = text
     elif option.dest == "filters":
@@ -251,37 +191,20 @@ def _store(result: Arguments, option: Option, name: str, text: str) -> None:
     elif option.dest == "write":
         result.groups[-1].write = text
     elif option.dest == "snaplen":
-        result.groups[-1].snaplen = _number(name, text, least=0)
+        result.groups[-1].snaplen = number(name, text, least=0)
     else:
-        result.groups[-1].limit = _number(name, text)
-
-
-def _number(name: str, text: str, least: int = 1) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        value = least - 1
-    if not least <= value < 1 << 31:
-        raise Usage(f"option {name} takes a number from {least}, not {text!r}")
-    return value
+        result.groups[-1].limit = number(name, text)
 
 
 def help_text() -> str:
     """What --help prints."""
-    lines = [
+    before = [
         "usage: skep filter [options] [expression]",
         "",
         "Compile a tcpdump expression to native code; filter captures and live interfaces with it.",
     ]
-    for heading, options in table():
-        lines += ["", f"{heading}:"]
-        for option in options:
-            names = ", ".join(option.names) + (f" {option.metavar}" if option.metavar else "")
-            pad = f"  {names:<30}"
-            lines.append(f"{pad} {option.help}" if len(pad) <= 32 else f"{pad}\n{'':33}{option.help}")
-    lines += [
-        "",
+    after = [
         "Without -r and -i the program itself is shown (-d). The expressions are pcap-filter(7)'s;",
         "docs/filtering.md has examples. Exit status: 0 done, 1 failed or damaged input, 2 wrong usage.",
     ]
-    return "\n".join(lines)
+    return help_of(table(), before, after)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from skep.cli.run.options import Options
     from skep.kernel.link import Link
     from skep.kernel.object import Object
     from skep.kernel.program import Program
@@ -39,7 +39,7 @@ _ETH_P_ALL = 3
 class Attached:
     """The attachments of one run. A context manager; closing it detaches everything."""
 
-    def __init__(self, made: Object, options: argparse.Namespace) -> None:
+    def __init__(self, made: Object, options: Options) -> None:
         self.made = made
         self.options = options
         self.described: list[str] = []
@@ -81,7 +81,7 @@ class Attached:
                 link = program.attach(iface, direction, netns=_netns(options))
                 self._keep(link, program.name)
         elif kind == ProgType.SOCKET_FILTER and options.socket is not None:
-            self._keep(program.attach(self._socket()), program.name)
+            self._keep(program.attach(self._socket(options.socket)), program.name)
         elif kind == ProgType.SOCKET_FILTER:
             for iface in self._ifaces(program):
                 self._keep(program.attach(self._raw_socket(iface)), program.name)
@@ -112,7 +112,7 @@ class Attached:
         elif kind == ProgType.SK_REUSEPORT:
             if options.socket is None:
                 raise self._needs(program, "--socket PID:FD, a socket of the group")
-            self._keep(program.attach(self._socket()), program.name)
+            self._keep(program.attach(self._socket(options.socket)), program.name)
         elif kind == ProgType.LIRC_MODE2:
             self._keep(self._receiver(program), program.name)
         elif kind == ProgType.EXT:
@@ -126,8 +126,7 @@ class Attached:
     def _ifaces(self, program: Program) -> list[str]:
         if not self.options.iface:
             raise self._needs(program, "--iface NAME")
-        names: list[str] = self.options.iface
-        return names
+        return self.options.iface
 
     def _probe_options(self, program: Program) -> dict[str, Any]:
         hook = program.spec.hook.removesuffix(".s")
@@ -167,10 +166,10 @@ class Attached:
             device = f"/dev/{found[0]}"
         return program.attach(device)
 
-    def _socket(self) -> Any:
+    def _socket(self, word: str) -> Any:
         from skep.cli.run.targets import socket_of
 
-        made = socket_of(self.options.socket)
+        made = socket_of(word)
         self._sockets.append(made)
         return made
 
@@ -221,9 +220,9 @@ class Attached:
         self.close()
 
 
-def _netns(options: argparse.Namespace) -> str | int | None:
+def _netns(options: Options) -> str | int | None:
     """A name or path, or a process's id."""
-    netns: str | None = options.netns
+    netns = options.netns
     return int(netns) if netns is not None and netns.isdigit() else netns
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from skep.btf import types as t
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from skep.cli.run.options import Options
     from skep.kernel.object import Object
 
 #: maps without entries to show
@@ -40,7 +40,7 @@ _BUFFERS = frozenset(
 )
 
 
-def show(made: Object, options: argparse.Namespace) -> None:
+def show(made: Object, options: Options) -> None:
     """Print every map with entries, typed by the object's BTF."""
     call = Call("run", {"json"} if options.json else set())
     call._kernel = made.kernel

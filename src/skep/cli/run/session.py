@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import select
-import signal
 import sys
 import time
-from contextlib import ExitStack
 
 from skep.cli.run import note
 from skep.errors import LinkError, SkepError
+from skep.uapi.enums import ProgType
+
+try:
+    # what `signal` wraps into enums, which take 3 ms to come
+    from _signal import SIG_DFL, SIGINT, SIGTERM, set_wakeup_fd, signal  # type: ignore[import-not-found, unused-ignore]
+except ImportError:  # pragma: no cover - other Pythons than CPython
+    from signal import SIG_DFL, SIGINT, SIGTERM, set_wakeup_fd, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, Self
+
+    from skep.cli.run.options import Options
     from skep.cli.run.stream import Source
     from skep.kernel.object import Object
+    from skep.kernel.program import Program
+    from skep.kernel.protocol import Kernel
     from skep.obj.spec import ObjectSpec
 
 #: constants that tools keep the process in that they look at; CMD's, unless --set says otherwise
@@ -27,37 +38,36 @@ _RUNNING = -1000
 _TICK_MS = 100
 
 
-def run(options: argparse.Namespace, command: list[str]) -> int:
-    from skep import load
+def run(options: Options, command: list[str]) -> int:
+    from skep.loading import load, open_kernel
 
-    spec = _read(options.file)
-    with ExitStack() as stack:
+    with Undo() as undo:
+        # The sooner it is forked, the less there is to copy.
         child = Child(command) if command else None
         if child is not None:
-            stack.callback(child.abandon)
-        from skep.cli.run.targets import replaced
-        from skep.loading import open_kernel
-
+            undo.later(child.abandon)
+        spec = _read(options.file)
         kernel = open_kernel()
         made = load(
             spec,
             kernel=kernel,
             programs=options.programs or None,
-            targets=replaced(kernel, spec, options.replace, options.programs, stack),
+            targets=_replaced(kernel, spec, options, undo),
             variables=_variables(options.set, child, spec),
             max_entries={name: _number(value, name) for name, value in _pairs(options.max_entries, "MAP=N")},
             pin_root=options.pin_root,
         )
-        stack.callback(made.close)
+        undo.later(made.close)
         from skep.cli.run.stream import sources
 
         readers = sources(made, options)
         for reader in readers:
-            stack.callback(reader.close)
+            undo.later(reader.close)
         from skep.cli.run.attach import Attached
 
-        attached = stack.enter_context(Attached(made, options))
-        stop = Stop(stack, child)
+        attached = Attached(made, options)
+        undo.later(attached.close)
+        stop = Stop(undo, child)
         attached.attach_all()
         if not options.quiet:
             for line in attached.described:
@@ -73,6 +83,52 @@ def run(options: argparse.Namespace, command: list[str]) -> int:
         return child.status() if child is not None else 0
 
 
+class Undo:
+    """What is to be undone at the end of a run, however it comes; the last thing first."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def later(self, step: Callable[..., object], *args: Any) -> None:
+        self._steps.append((step, args))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._steps:
+            step, args = self._steps.pop()
+            try:
+                step(*args)
+            except BaseException:
+                self.__exit__(None, None, None)  # the others all the same
+                raise
+
+
+def _replaced(kernel: Kernel, spec: ObjectSpec, options: Options, undo: Undo) -> dict[str, Program]:
+    """The program that --replace names, for each freplace program that is to be loaded."""
+    wanted = options.programs
+    names = [
+        program.name
+        for program in spec.programs.values()
+        if program.type == ProgType.EXT and (program.name in wanted if wanted else program.autoload)
+    ]
+    word = options.replace
+    if not names:
+        if word is not None:
+            raise SkepError("--replace: the object has no freplace programs")
+        return {}
+    if word is None:
+        raise SkepError(f"{names[0]} (freplace) needs --replace PROG: the program whose function it replaces")
+    from skep.cli.run.targets import program_of
+
+    target = program_of(kernel, word)
+    undo.later(target.close)
+    return dict.fromkeys(names, target)
+
+
 def _read(path: str) -> ObjectSpec:
     if path.endswith(".py"):
         from skep.cli.python import compiled
@@ -83,7 +139,7 @@ def _read(path: str) -> ObjectSpec:
     return read(path)
 
 
-def _finish(made: Object, readers: list[Source], options: argparse.Namespace) -> None:
+def _finish(made: Object, readers: list[Source], options: Options) -> None:
     if options.maps:
         from skep.cli.run.maps import show
 
@@ -94,7 +150,7 @@ def _finish(made: Object, readers: list[Source], options: argparse.Namespace) ->
             note(options.quiet and not reader.has_lost(), line)
 
 
-def _follow(readers: list[Source], options: argparse.Namespace, child: Child | None, stop: Stop) -> None:
+def _follow(readers: list[Source], options: Options, child: Child | None, stop: Stop) -> None:
     """Print what comes until it is enough."""
     poller = select.poll()
     by_fd: dict[int, Source] = {}
@@ -122,7 +178,7 @@ def _follow(readers: list[Source], options: argparse.Namespace, child: Child | N
             return
 
 
-def _left(options: argparse.Namespace, readers: list[Source]) -> int | None:
+def _left(options: Options, readers: list[Source]) -> int | None:
     """How many events --count still allows; None without it."""
     if options.count is None:
         return None
@@ -135,22 +191,22 @@ class Stop:
     With a command, the first Ctrl-C is the command's; the run ends when it does, or at the second.
     """
 
-    def __init__(self, stack: ExitStack, child: Child | None) -> None:
+    def __init__(self, undo: Undo, child: Child | None) -> None:
         self.asked = False
         self._child = child
         self._count = 0
         self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        stack.callback(os.close, self.fd)
-        stack.callback(os.close, self._write)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.signal(number, self._ask)
-            stack.callback(signal.signal, number, before)
-        before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        stack.callback(signal.set_wakeup_fd, before_fd)
+        undo.later(os.close, self.fd)
+        undo.later(os.close, self._write)
+        for number in (SIGINT, SIGTERM):
+            before = signal(number, self._ask)
+            undo.later(signal, number, before)
+        before_fd = set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        undo.later(set_wakeup_fd, before_fd)
 
     def _ask(self, number: int, frame: object) -> None:
         self._count += 1
-        if number == signal.SIGINT and self._child is not None and self._count < 2:
+        if number == SIGINT and self._child is not None and self._count < 2:
             return
         self.asked = True
 
@@ -207,7 +263,7 @@ def _child(command: list[str], read: int, write: int) -> None:
         os.close(write)
         if not os.read(read, 1):
             os._exit(0)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal(SIGINT, SIG_DFL)
         os.execvp(command[0], command)
     except OSError as error:
         os.write(2, f"skep run: {command[0]}: {error.strerror}\n".encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import sys
@@ -15,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from skep.cli.run.options import Options
     from skep.kernel.object import Object
 
 _CALL = 0x85
@@ -49,7 +49,7 @@ class Source:
         raise NotImplementedError  # each kind of stream has its own
 
 
-def sources(made: Object, options: argparse.Namespace) -> list[Source]:
+def sources(made: Object, options: Options) -> list[Source]:
     """Everything that the object's programs write to."""
     found: list[Source] = []
     try:
@@ -88,7 +88,7 @@ def _prints(made: Object) -> bool:
 class Buffer(Source):
     """A ring buffer or perf event array."""
 
-    def __init__(self, made: Object, name: str, options: argparse.Namespace) -> None:
+    def __init__(self, made: Object, name: str, options: Options) -> None:
         from skep.cli.run.types import Records
 
         self.name = name
@@ -156,7 +156,7 @@ class Buffer(Source):
 class Printk(Source):
     """trace_pipe: what all programs of the machine print with bpf_printk; a line goes to one reader only."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: Options) -> None:
         from skep.linux.links.tracefs import Tracefs
 
         self.json: bool = options.json

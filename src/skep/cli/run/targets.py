@@ -5,41 +5,19 @@ from __future__ import annotations
 import os
 
 from skep.errors import KernelError, NotSupported, SkepError
-from skep.uapi.enums import ProgType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from contextlib import ExitStack
 
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
-    from skep.obj.spec import ObjectSpec
 
 _PIDFD_GETFD = 438
 
 
-def replaced(
-    kernel: Kernel, spec: ObjectSpec, word: str | None, wanted: list[str], stack: ExitStack
-) -> dict[str, Program]:
-    """The program that --replace names, for each freplace program of the object that is to be loaded."""
-    names = [
-        program.name
-        for program in spec.programs.values()
-        if program.type == ProgType.EXT and (program.name in wanted if wanted else program.autoload)
-    ]
-    if not names:
-        if word is not None:
-            raise SkepError("--replace: the object has no freplace programs")
-        return {}
-    if word is None:
-        raise SkepError(f"{names[0]} (freplace) needs --replace PROG: the program whose function it replaces")
-    target = stack.enter_context(_program(kernel, word))
-    return dict.fromkeys(names, target)
-
-
-def _program(kernel: Kernel, word: str) -> Program:
-    """A loaded program: by pinned file, id or name."""
+def program_of(kernel: Kernel, word: str) -> Program:
+    """The loaded program that --replace names: by pinned file, id or name."""
     from skep.cli.noun import objects
     from skep.cli.noun.words import Usage, Words
     from skep.kernel.open import program_by_id, program_from_fd, program_from_pin
