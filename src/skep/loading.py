@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from skep.errors import NotSupported
@@ -51,20 +52,25 @@ def load(
         NotSupported: the kernel lacks a feature; `since` says which has it.
         PermissionDenied, MapIncompatible, KernelError: as they say. Nothing is left open or pinned.
     """
-    from skep.kernel.loader import Loader
     from skep.obj import read
     from skep.obj.spec import ObjectSpec
 
-    if isinstance(kernel, str):
-        kernel = open_kernel(kernel)
-    if isinstance(source, ObjectSpec):
-        spec = source
-    elif isinstance(source, (str, os.PathLike)):
-        spec = read(source)
-    else:
+    if not isinstance(source, (str, os.PathLike, ObjectSpec)):
         programs = programs_of(source)
-        spec = read(build(programs, cpu=cpu, license=license), name=_name_of(programs[0]))
-    return Loader(kernel, spec, **options).load()
+        source = read(build(programs, cpu=cpu, license=license), name=_name_of(programs[0]))
+    # Nothing that comes up from here is garbage, and looking for some would take a tenth of the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        from skep.kernel.loader import Loader
+
+        if isinstance(kernel, str):
+            kernel = open_kernel(kernel)
+        spec = source if isinstance(source, ObjectSpec) else read(source)
+        return Loader(kernel, spec, **options).load()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def programs_of(source: Any) -> list[Program]:

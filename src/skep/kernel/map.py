@@ -7,7 +7,6 @@ from _collections_abc import Mapping, MutableMapping
 from sys import byteorder
 
 from skep.errors import KernelError
-from skep.kernel import batches
 from skep.kernel.codec import Codec, by_size, within
 from skep.kernel.handle import Handle
 from skep.kernel.protocol import Buffer, Kernel
@@ -313,6 +312,8 @@ class Map(Handle, _Base):
         if self.type in _ARRAYS:
             yield from range(self.max_entries)
             return
+        from skep.kernel import batches
+
         for raw in batches.keys(self):
             yield self.key.decode(raw)
 
@@ -327,12 +328,16 @@ class Map(Handle, _Base):
         """The number of entries: counted, but for arrays."""
         if self.type in _ARRAYS:
             return self.max_entries
+        from skep.kernel import batches
+
         return sum(1 for _ in batches.keys(self))
 
     def __bool__(self) -> bool:
         """Whether there is any entry."""
         if self.type in _ARRAYS or self.type in _KEYLESS:
             return True
+        from skep.kernel import batches
+
         return next(batches.keys_one_by_one(self), None) is not None
 
     def update(self, *args: Any, **more: Any) -> None:
@@ -343,10 +348,14 @@ class Map(Handle, _Base):
         pairs: dict[Any, Any] | list[tuple[Any, Any]]
         pairs = list(args[0].items() if isinstance(args[0], Mapping) else args[0]) if args else []
         pairs += list(more.items())
+        from skep.kernel import batches
+
         batches.update(self, [(self.encode_key(key), self.encode_value(value)) for key, value in pairs])
 
     def clear(self) -> None:
         """Delete all entries. Raises KernelError for arrays, whose elements cannot be deleted."""
+        from skep.kernel import batches
+
         batches.clear(self)
 
     # --- as a whole ----------------------------------------------------------------------------
@@ -398,6 +407,8 @@ class MapItems:
         self._map = map
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        from skep.kernel import batches
+
         return batches.items(self._map)
 
     def __len__(self) -> int:
@@ -413,5 +424,7 @@ class MapValues(MapItems):
     __slots__ = ()
 
     def __iter__(self) -> Iterator[Any]:
+        from skep.kernel import batches
+
         for _, value in batches.items(self._map):
             yield value

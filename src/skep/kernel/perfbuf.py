@@ -192,7 +192,7 @@ class PerfBuffer:
 def online_cpus() -> list[int]:
     """Numbers of the CPUs that are online: /sys says "0-3,6"."""
     try:
-        with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+        with open("/sys/devices/system/cpu/online", encoding="utf-8") as file:
             parts = file.read().strip().split(",")
     except OSError:
         import os

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
+
+# What `ctypes` is made of: the module around it takes 3 ms to import, a twentieth of a short run.
+from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlsym, get_errno
+from _ctypes import dlopen as _dlopen
+from sys import maxsize
 
 from skep.errors import KernelError, NotSupported
 from skep.plain import once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final
+
+    _Simple = _SimpleCData[Any]
+else:
+    _Simple = _SimpleCData
 
 
 #: machine -> (bpf, perf_event_open)
@@ -32,16 +41,39 @@ _NUMBERS: Final = {
 _TRIES: Final = 5
 _MAP_SHARED: Final = 1
 _MAP_FIXED_NOREPLACE: Final = 0x100000
-_MAP_FAILED: Final = (1 << 8 * ctypes.sizeof(ctypes.c_void_p)) - 1
+_MAP_FAILED: Final = 2 * maxsize + 1
+
+
+class _Long(_Simple):
+    _type_ = "l"
+
+
+class _Address(_Simple):
+    _type_ = "P"
+
+
+class _Bytes(_Simple):
+    _type_ = "z"
+
+
+class _Byte(_Simple):
+    _type_ = "c"
+
+
+class _Call(CFuncPtr):
+    """syscall(2) as libc has it."""
+
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+    # Each argument is a long: numbers, addresses and descriptors alike.
+    _argtypes_ = (_Long,) * 7
 
 
 @once
-def _libc() -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    # Each argument is a long: numbers, addresses and descriptors alike.
-    libc.syscall.argtypes = [ctypes.c_long] * 7
-    return libc
+def _syscall() -> Callable[..., int]:
+    process: Any = None  # not a library's file, but all that the process has loaded
+    call: Any = _Call(dlsym(_dlopen(process, 0), "syscall"))
+    return call  # type: ignore[no-any-return]
 
 
 @once
@@ -60,13 +92,13 @@ def numbers() -> tuple[int, int]:
 
 def syscall(number: int, *args: int, retry: bool = False) -> tuple[int, int]:
     """(answer, errno): one of the two is zero or more. With ``retry``, EINTR and EAGAIN are tried again."""
-    libc = _libc()
+    call = _syscall()
     padded = args + (0,) * (6 - len(args))
     for _ in range(_TRIES if retry else 1):
-        answer: int = libc.syscall(number, *padded)
+        answer = call(number, *padded)
         if answer >= 0:
             return answer, 0
-        code = ctypes.get_errno()
+        code = get_errno()
         if code not in (errno.EINTR, errno.EAGAIN):
             break
     return -1, code
@@ -88,10 +120,10 @@ class Pinned:
             buffer = bytes(buffer)
         if isinstance(buffer, bytes):
             self._kept.append(buffer)
-            return ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p).value or 0
-        view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+            return _Address.from_buffer(_Bytes(buffer)).value or 0
+        view = (_Byte * len(buffer)).from_buffer(buffer)
         self._kept.append(view)
-        return ctypes.addressof(view)
+        return addressof(view)
 
 
 def map_at(address: int, length: int, access: int, fd: int, offset: int) -> memoryview:
@@ -100,7 +132,9 @@ def map_at(address: int, length: int, access: int, fd: int, offset: int) -> memo
     Raises:
         KernelError: EEXIST, something else is there; and as mmap(2) says.
     """
-    libc = _libc()
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
     found = libc.mmap(address, length, access, _MAP_SHARED | _MAP_FIXED_NOREPLACE, fd, offset)
@@ -112,9 +146,11 @@ def map_at(address: int, length: int, access: int, fd: int, offset: int) -> memo
 
 def unmap(view: memoryview) -> None:
     """Undo `map_at`. What still looks at the memory must not be used any more."""
+    import ctypes
+
     length = view.nbytes
     address = ctypes.addressof((ctypes.c_ubyte * length).from_buffer(view))
     view.release()
-    libc = _libc()
+    libc = ctypes.CDLL(None)
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     libc.munmap(address, length)

@@ -594,7 +594,7 @@ def _number(value: int | bytes) -> int:
 def _possible_cpus() -> int:
     """How many CPUs can ever be present: the length of a per-CPU value. /sys says "0-3,6"."""
     try:
-        with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
+        with open("/sys/devices/system/cpu/possible", encoding="utf-8") as file:
             last = file.read().strip().split(",")[-1]
         return int(last.split("-")[-1]) + 1
     except (OSError, ValueError):

@@ -68,7 +68,7 @@ def _who_forbids() -> tuple[str | None, str]:
 
 def _capabilities() -> int | None:
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.startswith("CapEff:"):
                     return int(line.split()[1], 16)
@@ -79,7 +79,7 @@ def _capabilities() -> int | None:
 
 def _lockdown() -> str | None:
     try:
-        with open("/sys/kernel/security/lockdown", encoding="ascii") as file:
+        with open("/sys/kernel/security/lockdown", encoding="utf-8") as file:
             text = file.read()
     except OSError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import sys
@@ -42,6 +43,10 @@ def run(options: Options, command: list[str]) -> int:
     from skep.loading import load, open_kernel
 
     with Undo() as undo:
+        # Until it follows events nothing it makes is garbage; looking for some takes a twentieth of a start.
+        if gc.isenabled():
+            undo.later(gc.enable)
+            gc.disable()
         # The sooner it is forked, the less there is to copy.
         child = Child(command) if command else None
         if child is not None:
@@ -74,6 +79,7 @@ def run(options: Options, command: list[str]) -> int:
                 note(False, line)
         if child is not None:
             child.go()
+        gc.enable()
         if attached.keeps or readers:
             _follow(readers, options, child, stop)
         attached.close()

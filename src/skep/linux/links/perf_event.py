@@ -161,7 +161,7 @@ def _open_all(
 def online_cpus() -> list[int]:
     """The CPUs that run now. /sys says "0-3,6"."""
     try:
-        with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+        with open("/sys/devices/system/cpu/online", encoding="utf-8") as file:
             parts = file.read().strip().split(",")
     except OSError:
         return list(range(os.cpu_count() or 1))

@@ -144,7 +144,7 @@ def _explained(error: KernelError, kind: str, target: str) -> KernelError:
 def _sysfs(path: str) -> int | None:
     """A number of sysfs: "7", or the 0 of "config:0"."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return int(file.read().rpartition(":")[2].partition("-")[0])
     except (OSError, ValueError):
         return None
