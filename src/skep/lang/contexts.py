@@ -17,6 +17,7 @@ from skep.lang.contexts_fields import (
     NAMES,
     OF_TYPE,
     ORDER,
+    ONLY_AT,
     PACKETS,
     POINTERS,
     READ_ONLY_SOCK,
@@ -152,6 +153,13 @@ class ContextRef(Type):
                 known.append("packet")
             raise c.error(node, f"{self.name} has no field {name!r}", c.nearest(name, known))
         offset, size, count = found
+        where = ONLY_AT.get((self.struct, name)) if self.context else None
+        attach = self.section.attach_type
+        if where is not None and attach is not None and not attach.name.startswith(where):
+            those = ", ".join(w.lower() + "…" * w.endswith("_") for w in where)
+            raise c.error(
+                node, f"{self.name}.{name} is not there in programs of this type", f"it is at {those}"
+            )
         return ContextField(offset, abs(size), count, size < 0, ORDER.get(self.struct, {}).get(name, ""))
 
     @property
@@ -172,10 +180,11 @@ class ContextRef(Type):
         pointer = POINTERS.get((self.struct, name))
         if pointer is not None:
             struct, nullable = pointer
-            got = c.em.op(f"load ptr, ptr {c.offset(v.ir, field.offset)}, align 8")
+            got = c.em.op(f"load ptr, ptr {c.within_context(v.ir, field.offset)}, align 8")
             return Value(ContextRef(struct, self.section, nullable=nullable, context=False), got)
         if field.order == "raw":
-            return Value(ContextBytes(field.size * field.elements), c.offset(v.ir, field.offset))
+            raw = Value(ContextBytes(field.size * field.elements), c.within_context(v.ir, field.offset))
+            return raw
         if field.elements:
             return Value(ContextArray(field, self._may_write(name)), v.ir)
         return load(c, v.ir, field, node)
@@ -205,16 +214,15 @@ class ContextRef(Type):
         room = c.spill(new, of, node)
         for i in range(field.elements):
             got = c.em.op(f"load i32, ptr {c.offset(room, 4 * i)}, align 4")
-            c.em.do(f"store i32 {got}, ptr {c.offset(v.ir, field.offset + 4 * i)}, align 4")
+            c.em.do(f"store i32 {got}, ptr {c.within_context(v.ir, field.offset + 4 * i)}, align 4")
 
 
 def load(c: Walker, base: str, field: ContextField, node: ast.AST, index: int = 0) -> Value:
     """A field's number."""
     record = _record(field)
     size = record.bits // 8
-    got = c.em.op(
-        f"load i{record.bits}, ptr {c.offset(base, field.offset + index * field.size)}, align {min(size, 8)}"
-    )
+    address = c.within_context(base, field.offset + index * field.size)
+    got = c.em.op(f"load i{record.bits}, ptr {address}, align {min(size, 8)}")
     from skep.lang.layout import IntStorage
 
     return IntStorage(record).widen(c, got)
@@ -229,7 +237,7 @@ def store(c: Walker, base: str, field: ContextField, new: Value, node: ast.AST, 
     bits = field.size * 8
     if record.bits < bits:  # a port of 16 bits in a field of 32
         got = c.em.op(f"zext i{record.bits} {got} to i{bits}")
-    address = c.offset(base, field.offset + index * field.size)
+    address = c.within_context(base, field.offset + index * field.size)
     c.em.do(f"store i{bits} {got}, ptr {address}, align {field.size}")
 
 

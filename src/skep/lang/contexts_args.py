@@ -174,7 +174,7 @@ def _by_annotation(c: Walker, param: Param, operand: str, mode: str) -> Value:
 
 def _slot(c: Walker, index: int) -> str:
     """The 64-bit word ``index`` of the context."""
-    return c.em.op(f"load i64, ptr {c.offset(c.ctx, 8 * index)}, align 8")
+    return c.em.op(f"load i64, ptr {c.within_context(c.ctx, 8 * index)}, align 8")
 
 
 # --- functions: tp_btf, raw_tp, fentry, fexit, lsm, struct_ops -----------------------------------------
@@ -300,6 +300,8 @@ def _iterator(c: Walker, section: Section, params: list[Param]) -> list[Value]:
 class ContextRecord(KernelRef):
     """A context of typed pointers. Those of an iterator are None when it is at its end."""
 
+    context = True
+
     def __init__(self, kind: KStruct, *, nullable_members: bool) -> None:
         super().__init__(kind, "btf")
         self.nullable_members = nullable_members
@@ -371,7 +373,7 @@ class SyscallRecord(TracepointRecord):
         if found is None:
             raise c.error(node, f"{self.name} has no argument {name!r}", c.nearest(name, self.fields))
         offset, kind = found
-        at = c.offset(v.ir, offset)
+        at = c.within_context(v.ir, offset)
         if not kind.startswith("*"):
             size, signed = _WORDS[kind]
             got = c.em.op(f"load i{8 * size}, ptr {at}, align {size}")
@@ -417,12 +419,7 @@ class EventRecord(TracepointRecord):
         em.do(f"store {first.type.llvm} {self._operand(c, first, node)}, ptr {slot}")
         em.br(done)
         em.place(theirs)
-        mark = len(em.lines)
         second = self._of(c, v, self.other, name, node)
-        for i in range(mark, len(em.lines)):
-            # Unlike the others these are not to be merged with: a context is read at constant offsets.
-            if " = load i" in em.lines[i] and ", ptr %r" in em.lines[i]:
-                em.lines[i] = em.lines[i].replace(" = load ", " = load volatile ")
         em.do(f"store {first.type.llvm} {self._operand(c, second, node)}, ptr {slot}")
         em.br(done)
         em.place(done)
@@ -438,7 +435,9 @@ class EventRecord(TracepointRecord):
 
     def _of(self, c: Walker, v: Value, record: KStruct, name: str, node: ast.AST) -> Value:
         """The field in the record of one class."""
-        whole = Value(KernelRef(record, "btf"), v.ir)
+        ref = KernelRef(record, "btf")
+        ref.context = True
+        whole = Value(ref, v.ir)
         for form in ("__data_loc_", "__rel_loc_"):
             field = record.field(form + name)
             if field is not None:
@@ -454,7 +453,7 @@ class EventRecord(TracepointRecord):
             hidden = ("ent", "__data")
             known = [n.removeprefix("__data_loc_") for n in record.names() if n not in hidden]
             raise c.error(node, f"{self.name} has no field {name!r}", c.nearest(name, known))
-        made = whole.type.attr(c, whole, name, node)
+        made = ref.attr(c, whole, name, node)
         kind = made.type
         if isinstance(kind, KernelRef):
             # What lies in the record is read in place; pointers in it are plain numbers to the verifier.
@@ -464,7 +463,9 @@ class EventRecord(TracepointRecord):
 
     def _located(self, c: Walker, v: Value, record: KStruct, field: KField, node: ast.AST) -> str:
         """The address of a text whose place (``__data_loc_``; ``__rel_loc_``: from here on) ``field`` is."""
-        at = KernelRef(field.type, "btf", ((record, field),)).address(c, v, node)
+        ref = KernelRef(field.type, "btf", ((record, field),))
+        ref.context = True
+        at = ref.address(c, v, node)
         word = c.em.op(f"zext i32 {c.em.op(f'load i32, ptr {at}, align 4')} to i64")
         offset = c.em.op(f"and i64 {word}, 65535")
         if field.name.startswith("__rel_loc_"):
@@ -594,7 +595,7 @@ class Registers(Type):
             name = known[1]
         elif name.startswith("arg") and name[3:].isdigit() and int(name[3:]) < len(known[0]):
             name = known[0][int(name[3:])]
-        at = c.offset(v.ir, register_offset(c, name, node))
+        at = c.within_context(v.ir, register_offset(c, name, node))
         return Value(INT, c.em.op(f"load i64, ptr {at}, align 8"), 0, (1 << 64) - 1)
 
 
@@ -640,7 +641,7 @@ def _probe(c: Walker, section: Section, params: list[Param]) -> list[Value]:
 
 
 def _register(c: Walker, base: str, name: str, node: ast.AST) -> str:
-    return c.em.op(f"load i64, ptr {c.offset(base, register_offset(c, name, node))}, align 8")
+    return c.em.op(f"load i64, ptr {c.within_context(base, register_offset(c, name, node))}, align 8")
 
 
 def _syscall(c: Walker, target: str, params: list[Param]) -> list[Value]:

@@ -170,5 +170,22 @@ MOVES_PACKET: Final = frozenset(
     ]
 )
 
+_IPV4: Final = ("CGROUP_INET4_", "CGROUP_UDP4_")
+_IPV6: Final = ("CGROUP_INET6_", "CGROUP_UDP6_")
+_CREATED: Final = ("CGROUP_INET_SOCK_",)
+#: (context, field) -> how the names of the attach types begin whose programs have it; all others have not
+ONLY_AT: Final = {
+    ("bpf_sock_addr", "user_ip4"): _IPV4,
+    ("bpf_sock_addr", "user_ip6"): _IPV6,
+    ("bpf_sock_addr", "msg_src_ip4"): ("CGROUP_UDP4_SENDMSG",),
+    ("bpf_sock_addr", "msg_src_ip6"): ("CGROUP_UDP6_SENDMSG",),
+    ("bpf_sock", "bound_dev_if"): _CREATED,
+    ("bpf_sock", "mark"): _CREATED,
+    ("bpf_sock", "priority"): _CREATED,
+    ("bpf_sock", "src_ip4"): ("CGROUP_INET4_POST_BIND",),
+    ("bpf_sock", "src_ip6"): ("CGROUP_INET6_POST_BIND",),
+    ("bpf_sock", "src_port"): ("CGROUP_INET4_POST_BIND", "CGROUP_INET6_POST_BIND"),
+}  # fmt: skip
+
 #: attach types of CGROUP_SOCK programs that may not write the socket
 READ_ONLY_SOCK: Final = frozenset((AttachType.CGROUP_INET4_POST_BIND, AttachType.CGROUP_INET6_POST_BIND))

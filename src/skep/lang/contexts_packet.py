@@ -53,8 +53,8 @@ def opener(kind: ContextRef, v: Value, bounds: tuple[str, str] | None = None) ->
 def _pointer(c: Walker, kind: ContextRef, base: str, name: str) -> str:
     offset, size, _ = CONTEXTS[kind.struct].fields[name]
     if abs(size) == 8:
-        return c.em.op(f"load ptr, ptr {c.offset(base, offset)}, align 8")
-    got = c.em.op(f"load i32, ptr {c.offset(base, offset)}, align 4")
+        return c.em.op(f"load ptr, ptr {c.within_context(base, offset)}, align 8")
+    got = c.em.op(f"load i32, ptr {c.within_context(base, offset)}, align 4")
     return c.em.op(f"inttoptr i64 {c.em.op(f'zext i32 {got} to i64')} to ptr")
 
 
@@ -215,7 +215,7 @@ class CopyCursor(_CursorType):
 
     def length(self, c: Walker, v: Value, node: ast.AST) -> Value:
         offset, _, _ = CONTEXTS["__sk_buff"].fields["len"]
-        got = c.em.op(f"load i32, ptr {c.offset(v.obj[0], offset)}, align 4")
+        got = c.em.op(f"load i32, ptr {c.within_context(v.obj[0], offset)}, align 4")
         return Value(INT, c.em.op(f"zext i32 {got} to i64"), 0, (1 << 32) - 1)
 
     def reach(self, c: Walker, v: Value, of: Storage, node: ast.AST) -> Value:

@@ -175,21 +175,22 @@ class Core:
         """A fact (i32) about the field that ``address`` was made of."""
         return f"call i32 @llvm.bpf.preserve.field.info.p0(ptr {address}, i64 {what})"
 
-    def _next(self) -> int:
+    def number(self) -> int:
+        """A number that no other call has."""
         self._sequence += 1
         return self._sequence
 
     def type_info(self, kind: KStruct, what: int) -> str:
         """Size or existence (i32) of a type."""
         return (
-            f"call i32 @llvm.bpf.preserve.type.info(i32 {self._next()}, i64 {what})"
+            f"call i32 @llvm.bpf.preserve.type.info(i32 {self.number()}, i64 {what})"
             f", !llvm.preserve.access.index {self.struct(kind).node}"
         )
 
     def type_id(self, kind: KStruct) -> str:
         """The id (i64) of a type in the kernel's BTF."""
         return (
-            f"call i64 @llvm.bpf.btf.type.id(i32 {self._next()}, i64 {TYPE_ID_TARGET})"
+            f"call i64 @llvm.bpf.btf.type.id(i32 {self.number()}, i64 {TYPE_ID_TARGET})"
             f", !llvm.preserve.access.index {self.struct(kind).node}"
         )
 
@@ -208,7 +209,7 @@ class Core:
         )
         text = self._unit.constant(f"{name}:{value}".encode() + b"\0")
         return (
-            f"call i64 @llvm.bpf.preserve.enum.value(i32 {self._next()}, ptr {text}, i64 {what})"
+            f"call i64 @llvm.bpf.preserve.enum.value(i32 {self.number()}, ptr {text}, i64 {what})"
             f", !llvm.preserve.access.index {node}"
         )
 

@@ -45,6 +45,8 @@ class KernelRef(Type):
 
     llvm = "ptr"
 
+    #: it is (part of) a context, which is read at constant offsets only
+    context = False
     def __init__(
         self,
         kind: KernelType,
@@ -103,6 +105,10 @@ class KernelRef(Type):
         at = v.ir
         core = core_of(c) if self.steps else None
         for kind, step in self.steps:
+        if self.context and core is not None:
+            # An address of its own for each access: LLVM is not to make one of two, or to choose one.
+            c.unit.declare("declare ptr @llvm.bpf.passthrough.p0.p0(i32, ptr)")
+            at = c.em.op(f"call ptr @llvm.bpf.passthrough.p0.p0(i32 {core.number()}, ptr {at})")
             assert core is not None
             if isinstance(kind, KStruct):
                 assert isinstance(step, KField)
@@ -123,8 +129,9 @@ class KernelRef(Type):
     # --- going on ---------------------------------------------------------------------------------
 
     def _part(self, c: Walker, v: Value, kind: KernelType, step: Step, width: int, node: ast.AST) -> Value:
-        steps = (*self.steps, step)
-        part = Value(KernelRef(kind, self.mode, steps, pointer=False), v.ir)
+        ref = KernelRef(kind, self.mode, (*self.steps, step), pointer=False)
+        ref.context = self.context
+        part = Value(ref, v.ir)
         if width:
             assert isinstance(kind, KInt)
             return _bit_field(c, part, kind, width, node)
@@ -282,12 +289,14 @@ def read(c: Walker, part: Value, node: ast.AST) -> Value:
         if ref.mode == "btf":
             got = c.em.op(f"load ptr, ptr {at}, align 8")
         else:
+            if ref.context:
+                got = c.em.op(f'call ptr asm "", "=r,0"(ptr {got})')
             got = c.em.op(f"load ptr, ptr {probed(c, at, ref.mode, 8)}, align 8")
         return pointer(kind, ref.mode, got)
     if not isinstance(kind, KInt):
         raise c.error(node, f"{kind.name} cannot be read as a value")
     source = at if ref.mode == "btf" else probed(c, at, ref.mode, kind.size)
-    return _number(c, source, kind, node)
+    return _number(c, source, kind, node, opaque=ref.context)
 
 
 def pointer(kind: KPtr, mode: str, operand: str) -> Value:
@@ -301,7 +310,7 @@ def pointer(kind: KPtr, mode: str, operand: str) -> Value:
     return Value(KernelRef(to, mode), operand)
 
 
-def _number(c: Walker, address: str, kind: KInt, node: ast.AST) -> Value:
+def _number(c: Walker, address: str, kind: KInt, node: ast.AST, *, opaque: bool = False) -> Value:
     if kind.size not in (1, 2, 4, 8):
         raise c.error(node, f"{kind.name} has {kind.size} bytes: no number of the language")
     bits = 8 * kind.size
@@ -313,6 +322,8 @@ def _number(c: Walker, address: str, kind: KInt, node: ast.AST) -> Value:
     if bits < 64:
         got = c.em.op(f"{'sext' if kind.signed else 'zext'} i{bits} {got} to i64")
     return Value(INT, got, *kind.bounds)
+    if opaque:
+        got = c.opaque(got)
 
 
 def probed(c: Walker, at: str, mode: str, size: int) -> str:

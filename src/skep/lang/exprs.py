@@ -112,10 +112,9 @@ def _attribute(c: Walker, node: ast.Attribute) -> Value:
 def _subscript(c: Walker, node: ast.Subscript) -> Value:
     value = expr(c, node.value)
     if isinstance(node.slice, ast.Slice):
-        if value.type is TEXT:
-            bounds = [None if b is None else expr(c, b).const for b in (node.slice.lower, node.slice.upper)]
-            return c.text(value.obj[bounds[0] : bounds[1]])
-        raise c.error(node.slice, "slices are not compiled", "index single elements, or copy with a loop")
+        from skep.lang.slices import view
+
+        return view(c, value, node.slice)
     index = expr(c, node.slice)
     c.at(node)
     return value.type.item(c, value, index, node)
@@ -152,6 +151,9 @@ def operate(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> V
             return c.text(a.obj + b.obj)
         raise c.error(node, "a text cannot be computed with", "texts are constants, or fields of a struct")
     if isinstance(a.type, BoolType) and isinstance(b.type, BoolType):
+        text, times = (a, b) if a.type is TEXT else (b, a)
+        if isinstance(op, ast.Mult) and times.const is not None and 0 <= times.const * len(text.obj) <= 4096:
+            return c.text(text.obj * times.const)
         if isinstance(op, ast.BitAnd):
             return c.bool_and(a, b)
         if isinstance(op, ast.BitOr):

@@ -42,7 +42,8 @@ class GlobalVars:
             section = ".rodata" if obj.readonly else ".data" if any(data) else ".bss"
         text = "zeroinitializer" if not any(data) else f"c{quote_bytes(data)}"
         var = self.unit.di.variable(name, 1, self._described(storage, obj.readonly))
-        kind = "constant" if section.startswith(".rodata") else "global"
+        # Constants are set before loading: what they start as here says nothing.
+        kind = "externally_initialized constant" if section.startswith(".rodata") else "global"
         self.unit.top.append(
             f"@{symbol} = {kind} [{len(data)} x i8] {text}, "
             f'section "{section}", align {max(8, storage.align)}, !dbg {var}'

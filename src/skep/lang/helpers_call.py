@@ -355,19 +355,7 @@ class _Call:
             if not isinstance(made.type, PtrType):
                 raise self.error(f"{name!r} is memory, not {value.type.name}")
             at, size = made.ir, made.type.of.size
-        length = self.kwargs.pop("size", None)
-        if length is None:
-            self.operands += [f"ptr {at}", f"i64 {size}"]
-            return
-        number = c.as_int(length, node, "how many bytes")
-        if number.lo < 0 or number.hi > size:
-            raise self.error(
-                f"size may be {number.hi if number.hi > size else number.lo}, the buffer has {size} bytes"
-            )
-        self.operands += [
-            f"ptr {at}",
-            f"i64 {number.ir if number.const is not None else c.opaque(number.ir)}",
-        ]
+        self.operands += [f"ptr {at}", f"i64 {c.sized(size, self.kwargs.pop('size', None), node)}"]
 
     # --- what comes back --------------------------------------------------------------------------
 

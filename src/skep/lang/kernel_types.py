@@ -376,6 +376,8 @@ def _declared(record: Any, types: Types | None) -> tuple[KernelType, int]:
         return made, 0
     if record is bool:
         return KInt("bool", 1, False, boolean=True), 0
+    if record is int:
+        return KInt("s64", 8, True), 0
     if isinstance(record, b.BitsType):
         return _declared(record.of, types)[0], record.width
     if isinstance(record, (b.CharType, b.BytesType)):

@@ -164,9 +164,9 @@ class RingType(MapType):
     def do_output(
         self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     ) -> Value:
-        """Copy a record into the ring; whether there was room."""
-        given = named(c, "output", ("value", "flags"), 1, args, kwargs, node)
-        address, size = _record(c, given["value"], node)
+        """Copy a record (or its first ``size`` bytes) into the ring; whether there was room."""
+        given = named(c, "output", ("value", "flags", "size"), 1, args, kwargs, node)
+        address, size = _record(c, given, node)
         got = c.helper(130, [f"ptr {v.ir}", f"ptr {address}", f"i64 {size}", f"i64 {_flags(c, given, node)}"])
         good, lost, done = c.label("sent"), c.label("lost"), c.label("out")
         fine = c.em.op(f"icmp eq i64 {got}, 0")
@@ -187,14 +187,15 @@ class RingType(MapType):
         return c.int(c.helper(134, [f"ptr {v.ir}", f"i64 {_flags(c, given, node)}"]), 0, (1 << 64) - 1)
 
 
-def _record(c: Walker, value: Value, node: ast.AST) -> tuple[str, int]:
+def _record(c: Walker, given: dict[str, Value], node: ast.AST) -> tuple[str, str]:
     """(address, bytes) of something that is sent as it lies in memory."""
     kind = value.type
+    value = given["value"]
     if not isinstance(kind, PtrType):
         raise c.error(node, f"{kind.name} has no place in memory", "send a struct")
     if kind.nullable:
         c.refuse_none(value, node)
-    return value.ir, kind.of.size
+    return value.ir, c.sized(kind.of.size, given.get("size"), node)
 
 
 class UserRingType(MapType):
@@ -219,11 +220,11 @@ class PerfType(MapType):
     def do_output(
         self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     ) -> Value:
-        """Copy a record into this processor's buffer; whether there was room."""
-        given = named(c, "output", ("value", "flags"), 1, args, kwargs, node)
+        """Copy a record (or its first ``size`` bytes) into this CPU's buffer; whether there was room."""
+        given = named(c, "output", ("value", "flags", "size"), 1, args, kwargs, node)
         if not c.ctx:
             raise c.error(node, "output() needs the program's context: call it in the program, or inline")
-        address, size = _record(c, given["value"], node)
+        address, size = _record(c, given, node)
         flags = _flags(c, given, node, 0xFFFFFFFF)
         got = c.helper(25, [f"ptr {c.ctx}", f"ptr {v.ir}", f"i64 {flags}", f"ptr {address}", f"i64 {size}"])
         return c.boolean(c.em.op(f"icmp eq i64 {got}, 0"))

@@ -70,7 +70,13 @@ def assign(c: Walker, target: ast.expr, value: Value, node: ast.AST) -> None:
     elif isinstance(target, ast.Subscript):
         owner = expr(c, target.value)
         if isinstance(target.slice, ast.Slice):
-            raise c.error(target.slice, "slices are not compiled", "assign element by element")
+            from skep.lang.slices import view
+
+            piece = view(c, owner, target.slice)
+            if not isinstance(piece.type, PtrType) or not piece.type.writable:
+                raise c.error(target, f"{owner.type.name} is read-only here", "copy what you need to change")
+            piece.type.of.store(c, piece.ir, value, node)
+            return
         owner.type.set_item(c, owner, expr(c, target.slice), value, target)
     elif isinstance(target, (ast.Tuple, ast.List)):
         items = value.type.items(c, value, node)
