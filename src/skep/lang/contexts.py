@@ -16,8 +16,8 @@ from skep.lang.contexts_fields import (
     BOUNDS,
     NAMES,
     OF_TYPE,
-    ORDER,
     ONLY_AT,
+    ORDER,
     PACKETS,
     POINTERS,
     READ_ONLY_SOCK,
@@ -152,7 +152,6 @@ class ContextRef(Type):
             if "packet" in _METHODS and self.has_packet:
                 known.append("packet")
             raise c.error(node, f"{self.name} has no field {name!r}", c.nearest(name, known))
-        offset, size, count = found
         where = ONLY_AT.get((self.struct, name)) if self.context else None
         attach = self.section.attach_type
         if where is not None and attach is not None and not attach.name.startswith(where):
@@ -160,6 +159,7 @@ class ContextRef(Type):
             raise c.error(
                 node, f"{self.name}.{name} is not there in programs of this type", f"it is at {those}"
             )
+        offset, size, count = found
         return ContextField(offset, abs(size), count, size < 0, ORDER.get(self.struct, {}).get(name, ""))
 
     @property

@@ -44,9 +44,9 @@ class KernelRef(Type):
     """
 
     llvm = "ptr"
-
     #: it is (part of) a context, which is read at constant offsets only
     context = False
+
     def __init__(
         self,
         kind: KernelType,
@@ -104,11 +104,11 @@ class KernelRef(Type):
             c.refuse_none(v, node)
         at = v.ir
         core = core_of(c) if self.steps else None
-        for kind, step in self.steps:
         if self.context and core is not None:
             # An address of its own for each access: LLVM is not to make one of two, or to choose one.
             c.unit.declare("declare ptr @llvm.bpf.passthrough.p0.p0(i32, ptr)")
             at = c.em.op(f"call ptr @llvm.bpf.passthrough.p0.p0(i32 {core.number()}, ptr {at})")
+        for kind, step in self.steps:
             assert core is not None
             if isinstance(kind, KStruct):
                 assert isinstance(step, KField)
@@ -288,9 +288,9 @@ def read(c: Walker, part: Value, node: ast.AST) -> Value:
     if isinstance(kind, KPtr):
         if ref.mode == "btf":
             got = c.em.op(f"load ptr, ptr {at}, align 8")
-        else:
             if ref.context:
                 got = c.em.op(f'call ptr asm "", "=r,0"(ptr {got})')
+        else:
             got = c.em.op(f"load ptr, ptr {probed(c, at, ref.mode, 8)}, align 8")
         return pointer(kind, ref.mode, got)
     if not isinstance(kind, KInt):
@@ -321,9 +321,9 @@ def _number(c: Walker, address: str, kind: KInt, node: ast.AST, *, opaque: bool 
         return c.boolean(c.em.op(f"icmp ne i{bits} {got}, 0"))
     if bits < 64:
         got = c.em.op(f"{'sext' if kind.signed else 'zext'} i{bits} {got} to i64")
-    return Value(INT, got, *kind.bounds)
     if opaque:
         got = c.opaque(got)
+    return Value(INT, got, *kind.bounds)
 
 
 def probed(c: Walker, at: str, mode: str, size: int) -> str:

@@ -149,11 +149,11 @@ def operate(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> V
     if a.type is TEXT or b.type is TEXT:
         if a.type is b.type and isinstance(op, ast.Add):
             return c.text(a.obj + b.obj)
-        raise c.error(node, "a text cannot be computed with", "texts are constants, or fields of a struct")
-    if isinstance(a.type, BoolType) and isinstance(b.type, BoolType):
         text, times = (a, b) if a.type is TEXT else (b, a)
         if isinstance(op, ast.Mult) and times.const is not None and 0 <= times.const * len(text.obj) <= 4096:
             return c.text(text.obj * times.const)
+        raise c.error(node, "a text cannot be computed with", "texts are constants, or fields of a struct")
+    if isinstance(a.type, BoolType) and isinstance(b.type, BoolType):
         if isinstance(op, ast.BitAnd):
             return c.bool_and(a, b)
         if isinstance(op, ast.BitOr):

@@ -189,8 +189,8 @@ class RingType(MapType):
 
 def _record(c: Walker, given: dict[str, Value], node: ast.AST) -> tuple[str, str]:
     """(address, bytes) of something that is sent as it lies in memory."""
-    kind = value.type
     value = given["value"]
+    kind = value.type
     if not isinstance(kind, PtrType):
         raise c.error(node, f"{kind.name} has no place in memory", "send a struct")
     if kind.nullable:

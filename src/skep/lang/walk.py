@@ -314,6 +314,14 @@ class Walker:
         """``address`` plus a constant."""
         return self.em.op(f"getelementptr inbounds i8, ptr {address}, i64 {by}") if by else address
 
+    def within_context(self, base: str, by: builtins.int) -> str:
+        """An address in a context, or in what it points to.
+
+        The verifier wants constant offsets there, so LLVM must not make one access of two.
+        """
+        self.unit.declare("declare ptr @llvm.preserve.static.offset(ptr)")
+        return self.offset(self.em.op(f"call ptr @llvm.preserve.static.offset(ptr {base})"), by)
+
     def element(self, address: str, index: Value, size: builtins.int) -> str:
         """The address of an element ``size`` bytes large; the index is checked already."""
         if index.const is not None:
@@ -329,14 +337,6 @@ class Walker:
         if number.lo < 0 or number.hi >= count:
             if number.const is not None:
                 raise self.error(
-    def within_context(self, base: str, by: builtins.int) -> str:
-        """An address in a context, or in what it points to.
-
-        The verifier wants constant offsets there, so LLVM must not make one access of two.
-        """
-        self.unit.declare("declare ptr @llvm.preserve.static.offset(ptr)")
-        return self.offset(self.em.op(f"call ptr @llvm.preserve.static.offset(ptr {base})"), by)
-
                     node,
                     f"{what} has no element {number.const}: there are 0 to {count - 1}",
                     "make it larger, or use another index",
@@ -350,6 +350,12 @@ class Walker:
                 + (f", or mask it: i & {count - 1}" if mask else ""),
             )
         return number
+
+    def how_to_bound(self, node: ast.AST | None, bound: str) -> str:
+        """A hint for a number that is too large: it must be tested as a variable, for memory may change."""
+        if node is None or isinstance(node, ast.Name) or not isinstance(node, (ast.Attribute, ast.Subscript)):
+            return f"test it first: if i {bound}"
+        return f"keep it in a variable and test that: i = {self.text_of(node)}; if i {bound}"
 
     def load(
         self, of: Storage, address: str, base: Value, node: ast.AST, *, align: builtins.int = 0
@@ -366,12 +372,6 @@ class Walker:
             return operand
         self.unit.declare(f"declare i{bits} @llvm.bswap.i{bits}(i{bits})")
         return self.em.op(f"call i{bits} @llvm.bswap.i{bits}(i{bits} {operand})")
-    def how_to_bound(self, node: ast.AST | None, bound: str) -> str:
-        """A hint for a number that is too large: it must be tested as a variable, for memory may change."""
-        if node is None or isinstance(node, ast.Name) or not isinstance(node, (ast.Attribute, ast.Subscript)):
-            return f"test it first: if i {bound}"
-        return f"keep it in a variable and test that: i = {self.text_of(node)}; if i {bound}"
-
 
     def copy(self, to: str, source: str, size: builtins.int, align: builtins.int = 1) -> None:
         """Copy constant-size memory."""
@@ -408,6 +408,18 @@ class Walker:
                 "keep it in a map: scratch = bpf.PerCpuArray(T, 1); x = scratch[0]",
             )
 
+    def sized(self, whole: builtins.int, size: Value | None, node: ast.AST) -> str:
+        """How much of a buffer of ``whole`` bytes is meant: ``size``, which must fit, or all of it."""
+        if size is None:
+            return str(whole)
+        number = self.as_int(size, node, "how many bytes")
+        if number.lo < 0 or number.hi > whole:
+            worst = number.hi if number.hi > whole else number.lo
+            raise self.error(
+                node, f"size may be {worst}, the buffer has {whole} bytes", f"test it first: if n <= {whole}"
+            )
+        return number.ir if number.const is not None else self.opaque(number.ir)
+
     def spill(self, value: Value, of: Storage, node: ast.AST) -> str:
         """The address of ``value`` laid out as ``of``, with its padding zero (a map's key or value)."""
         kind = value.type
@@ -423,18 +435,6 @@ class Walker:
         self.fits(of.size, node)
         address = self.em.temporary(max(1, of.size), 8 if of.size >= 8 else 4)
         if not of.scalar:
-    def sized(self, whole: builtins.int, size: Value | None, node: ast.AST) -> str:
-        """How much of a buffer of ``whole`` bytes is meant: ``size``, which must fit, or all of it."""
-        if size is None:
-            return str(whole)
-        number = self.as_int(size, node, "how many bytes")
-        if number.lo < 0 or number.hi > whole:
-            worst = number.hi if number.hi > whole else number.lo
-            raise self.error(
-                node, f"size may be {worst}, the buffer has {whole} bytes", f"test it first: if n <= {whole}"
-            )
-        return number.ir if number.const is not None else self.opaque(number.ir)
-
             self.zero(address, of.size, 8)
         of.store(self, address, value, node)
         return address
