@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from skep.errors import KernelError, SkepError, VerifierError
-from skep.obj import CoreTarget, read
+from skep.obj import CoreTarget, ObjectSpec, read
+from skep.uapi.enums import ProgType
 
 _STATS = re.compile(
     r"^processed (\d+) insns \(limit \d+\) max_states_per_insn (\d+) total_states (\d+) peak_states (\d+)",
@@ -44,6 +45,16 @@ def _row(verdict: str, log: str = "", reason: str = "") -> dict[str, Any]:
     }
 
 
+def opened(path: str) -> ObjectSpec:
+    """The object; programs whose section says no type are for TC (Cilium's sections are numbers) or XDP."""
+    spec = read(path)
+    for program in spec.programs.values():
+        if program.type is None or not int(program.type):
+            tc = "cilium" in path and "xdp" not in path
+            program.type = ProgType.SCHED_CLS if tc else ProgType.XDP
+    return spec
+
+
 def kernel_verdict(path: str, program: str) -> dict[str, Any]:
     """What the running kernel says of one program."""
     from tests.verifier.harness.question import reason_of
@@ -52,7 +63,7 @@ def kernel_verdict(path: str, program: str) -> dict[str, Any]:
     from skep.linux.kernel import LinuxKernel
 
     try:
-        spec = read(path)
+        spec = opened(path)
         loader = Loader(LinuxKernel(), spec, programs=[program], log_level=4, pin_root="/nonexistent")
         for one in spec.maps.values():
             one.pinning = 0
@@ -77,7 +88,7 @@ def our_verdict(path: str, program: str, seconds: int) -> dict[str, Any]:
     signal.signal(signal.SIGPROF, late)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        spec = read(path)
+        spec = opened(path)
         verdict = check(Subject.from_object(spec, program, types=_target()))
         row = {"verdict": "accept", "reason": "", "processed": verdict.processed, "states": verdict.states}
     except VerifierError as error:

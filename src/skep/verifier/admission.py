@@ -13,6 +13,7 @@ from skep.verifier.facts import lsm_hooks
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import skip_modifiers
 from skep.verifier.features import check_features
+from skep.verifier.rights import missing
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -126,8 +127,9 @@ def check_program(env: Env) -> None:
     allowed = _ATTACH.get(kind)
     if allowed is not None and attach not in allowed and _since(P(kind).c_name) <= env.kernel:
         env.reject(f"programs of type {prog.name.lower()} cannot have attach type {name}")
-    if not env.privileged and kind not in (P.SOCKET_FILTER, P.CGROUP_SKB):
-        env.reject(f"programs of type {prog.name.lower()} need CAP_BPF and more")
+    lacks = missing(env.rights, env.kernel, prog)
+    if lacks:
+        env.reject(f"programs of type {prog.name.lower()} need {lacks}")
     check_features(env)
     _check_sleepable(env)
     if kind in (P.TRACING, P.LSM):

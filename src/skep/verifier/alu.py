@@ -72,7 +72,7 @@ class AluImm(Insn):
         st.regs[dst] = new
         id = st.ids[dst]
         if id:
-            if self.links and env.privileged:
+            if self.links and env.bpf:
                 st.ids[dst] = _linked(self.operation, self.wide, id, value, self.const)
             else:
                 st.ids[dst] = 0
@@ -82,14 +82,14 @@ class AluImm(Insn):
         if value.type == k.NOT_INIT:
             env.use(self.dst)
         if self.operation == op.BPF_NEG:
-            if not env.privileged:
+            if not env.leaks:
                 env.reject(f"R{self.dst} pointer arithmetic prohibited")
             env.set_unknown(self.dst)
             return self.next
         assert isinstance(value, Ptr)
         add_scalar(env, self.dst, self.operation, self.wide, value, self.const, True)
         moved = st.regs[self.dst]
-        if env.privileged and isinstance(moved, Ptr) and moved.id == value.id:
+        if not env.speculates and isinstance(moved, Ptr) and moved.id == value.id:
             self.memo[value] = moved
         return self.next
 
@@ -121,7 +121,7 @@ class AluReg(Insn):
         regs = st.regs
         a = regs[dst]
         b = regs[self.src]
-        if not env.privileged and self.operation in _LINKING and a.type == b.type == k.SCALAR_VALUE:
+        if env.speculates and self.operation in _LINKING and a.type == b.type == k.SCALAR_VALUE:
             from skep.verifier.speculation import sanitize_value
 
             sanitize_value(env)
@@ -142,7 +142,7 @@ class AluReg(Insn):
         regs[dst] = new
         id = st.ids[dst]
         if id:
-            if self.links and env.privileged and isinstance(b, Scalar):
+            if self.links and env.bpf and isinstance(b, Scalar):
                 st.ids[dst] = _linked(self.operation, self.wide, id, a, b)
             else:
                 st.ids[dst] = 0
@@ -165,7 +165,7 @@ class AluReg(Insn):
             assert isinstance(b, Ptr)
             mark_precise(env, dst)
             add_scalar(env, dst, self.operation, self.wide, b, a, False)
-        elif self.operation == op.BPF_SUB and env.privileged:
+        elif self.operation == op.BPF_SUB and env.leaks:
             env.set_unknown(dst)
         else:
             env.reject(f"R{dst} pointer {SIGNS.get(self.operation, '')} pointer prohibited")
@@ -194,7 +194,7 @@ class Swap(Insn):
         if new is None:
             if not isinstance(value, Scalar):
                 env.use(self.dst)
-                if not env.privileged:
+                if not env.leaks:
                     env.reject(f"R{self.dst} pointer arithmetic prohibited")
                 new = env.scalars.unknown
             else:
@@ -216,7 +216,7 @@ class Forget(Insn):
 
     def step(self, env: Env, st: State) -> int:
         value = env.use(self.dst)
-        if value.type != k.SCALAR_VALUE and not env.privileged:
+        if value.type != k.SCALAR_VALUE and not env.leaks:
             env.reject(f"R{self.dst} pointer arithmetic prohibited")
         env.set_unknown(self.dst)
         return self.next
@@ -299,7 +299,7 @@ class MovReg32(Insn):
         value = st.regs[self.src]
         if not isinstance(value, Scalar):
             env.use(self.src)
-            if not env.privileged:
+            if not env.leaks:
                 env.reject(f"R{self.src} partial copy of pointer")
             st.regs[self.dst] = env.scalars.of_size(4)
             st.ids[self.dst] = 0
@@ -333,7 +333,7 @@ class MovSx(Insn):
         value = st.regs[self.src]
         if not isinstance(value, Scalar):
             env.use(self.src)
-            if not env.privileged:
+            if not env.leaks:
                 what = "sign-extension part of pointer" if self.wide else "partial copy of pointer"
                 env.reject(f"R{self.src} {what}")
             st.regs[self.dst] = env.scalars.unknown if self.wide else env.scalars.of_size(4)

@@ -48,7 +48,7 @@ def check_access(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -
     types = btf_of(p)
     name = types[p.aux].name
     alloc = bool(p.type & k.MEM_ALLOC)
-    if not env.privileged:
+    if not env.leaks:
         env.reject(f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
     if not env.subject.gpl_compatible and not alloc:
         env.reject(f"Cannot access kernel 'struct {name}' from non-GPL compatible program")
@@ -141,7 +141,7 @@ def check_map_pointer(env: Env, reg: int, p: Ptr, off: int, size: int, write: bo
         struct_id = types.require(name, 4)
     except BtfError:
         env.reject(f"map_ptr access not supported for map type {row.type}")
-    if not env.privileged:
+    if not env.leaks:
         env.reject(f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
     if off < 0:
         env.reject(f"R{reg} is {name} invalid negative access: off={off}")

@@ -287,7 +287,7 @@ def check_return(env: Env, st: State) -> None:
         and _returns_kptr(env, value)
     ):
         return
-    if value.type != k.SCALAR_VALUE and not env.privileged:
+    if value.type != k.SCALAR_VALUE and not env.leaks:
         env.reject("R0 leaks addr as return value")
     if subprog and not frame.in_exception:
         if value.type != k.SCALAR_VALUE:

@@ -10,6 +10,7 @@ from skep.verifier import kinds as k
 from skep.verifier.precision import Backtrack
 from skep.verifier.printer import Printer
 from skep.verifier.ptr import Ptr, Ptrs
+from skep.verifier.rights import ALL, Rights
 from skep.verifier.scalar import Scalar, Scalars
 from skep.verifier.state import REF_PTR, Frame, Ref, Slot, State
 from skep.verifier.subject import Subject
@@ -42,9 +43,11 @@ class Env:
     """
 
     __slots__ = (
+        "alu_exact",
         "alu_states",
         "arg_tags",
         "backtrack",
+        "bpf",
         "code",
         "cpus",
         "ctx_memo",
@@ -56,6 +59,7 @@ class Env:
         "insn_processed",
         "jmps_processed",
         "kernel",
+        "leaks",
         "live",
         "log",
         "log_level",
@@ -64,6 +68,8 @@ class Env:
         "max_pending",
         "more",
         "narrow_memo",
+        "nospec",
+        "nospec_after",
         "notes",
         "nothing",
         "pc",
@@ -78,8 +84,10 @@ class Env:
         "protos",
         "ptrs",
         "recorder",
+        "rights",
         "scalars",
         "sccs",
+        "speculates",
         "start",
         "starts",
         "state",
@@ -98,7 +106,7 @@ class Env:
         subject: Subject,
         *,
         kernel: tuple[int, int] = (6, 18),
-        privileged: bool = True,
+        rights: Rights = ALL,
         strict: bool = False,
         log_level: int = 0,
     ) -> None:
@@ -106,13 +114,22 @@ class Env:
         self.kernel = kernel
         #: processors the kernel may have (what bpf_get_smp_processor_id stays below)
         self.cpus = os.cpu_count() or 1
-        self.privileged = privileged
+        self.rights = rights
+        #: rules beyond Linux's: all that running in a process of ours needs (see `strict`)
         self.strict = strict
+        #: CAP_BPF: precision, loops, functions, large programs
+        self.bpf = rights.bpf
+        #: addresses may become numbers (allow_ptr_leaks)
+        self.leaks = rights.perfmon and not strict
+        #: what a mispredicting processor might do counts (not bypass_spec_v1)
+        self.speculates = not rights.perfmon and not strict
+        #: nothing of the above holds a program back
+        self.privileged = self.bpf and self.leaks
         #: BPF_F_STRICT_ALIGNMENT
         self.strict_alignment = bool(subject.prog_flags & 1)
         #: stack that was never written may be read
-        self.uninit_ok = privileged and kernel >= (6, 1)  # 6.3, and the stable 6.1
-        self.loops_allowed = privileged and kernel >= (5, 3)
+        self.uninit_ok = rights.perfmon and not strict and kernel >= (6, 1)  # 6.3, and the stable 6.1
+        self.loops_allowed = rights.bpf and kernel >= (5, 3)
         self.log_level = log_level
         self.log: list[str] = []
         #: what the kernel prints beside a refusal: before it, and after
@@ -151,7 +168,12 @@ class Env:
         self.ctx_refs: dict[int, int] = {}
         #: helpers that the program may call
         self.protos: dict[int, Proto] = {}
-        #: without privileges: how an instruction that adds registers is masked
+        #: where a barrier keeps mispredicted paths out, before the instruction or after it
+        self.nospec: set[int] = set()
+        self.nospec_after: set[int] = set()
+        #: masks depend on the numbers added: states must agree in them exactly
+        self.alu_exact = False
+        #: without CAP_PERFMON: how an instruction that adds registers is masked
         self.alu_states: dict[int, tuple[int, int]] = {}
         self.walk_memo: dict[tuple[int, int, int, int, bool], Found] = {}
         self.narrow_memo: dict[tuple[Scalar, int, bool], Scalar] = {}
@@ -351,14 +373,14 @@ class Env:
 
         def change(value: Value) -> Value:
             if isinstance(value, Ptr) and which(value):
-                return unknown if self.privileged else gone
+                return unknown if self.leaks else gone
             return value
 
         self.replace(change)
 
     def clear_packets(self) -> None:
         """The packet may have moved: pointers into it are no longer any good."""
-        gone = self.scalars.unknown if self.privileged else self.nothing
+        gone = self.scalars.unknown if self.leaks else self.nothing
         for frame in self.state.frames:
             regs = frame.regs
             for i, value in enumerate(regs):

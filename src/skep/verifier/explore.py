@@ -30,7 +30,12 @@ def run(env: Env, subprog: int) -> None:
     env.prev = -1
     if env.start is not None:
         env.start(env, frame, subprog)
-    _follow(env, sub.start)
+    if env.speculates:
+        from skep.verifier.speculation import follow
+
+        follow(env, sub.start)
+    else:
+        _follow(env, sub.start)
 
 
 def _follow(env: Env, pc: int) -> None:

@@ -71,10 +71,10 @@ def check_features(env: Env) -> None:
     """Refuse what the kernel that was asked about does not know."""
     kernel = env.kernel
     insns = env.subject.insns
-    allowed = limits(kernel, env.privileged).program
+    allowed = limits(kernel, env.bpf).program
     if len(insns) > allowed and allowed == 4096:
         text = f"program of {len(insns)} instructions, {allowed} are the limit"
-        env.reject(f"{text} (Linux 5.2 takes a million)" if env.privileged else text)
+        env.reject(f"{text} (Linux 5.2 takes a million)" if env.bpf else text)
     calls = tails = False
     for pc, insn in enumerate(insns):
         name = needs(insn)

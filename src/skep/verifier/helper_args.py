@@ -179,7 +179,7 @@ def check_argument(env: Env, call: Call, index: int) -> None:
     reg = index + 1
     value = env.use(reg)
     if kind == a.ARG_ANYTHING:
-        if not env.privileged and value.type != k.SCALAR_VALUE:
+        if not env.leaks and value.type != k.SCALAR_VALUE:
             env.reject(f"R{reg} leaks addr into helper function")
         return
     type = value.type
@@ -424,7 +424,7 @@ def _map_key(env: Env, call: Call, reg: int) -> None:
 
 def _constant_key(env: Env, p: Ptr, size: int) -> int:
     """The number that a key of ``size`` bytes on the stack is known to be, -1 when it is not."""
-    if not env.privileged or p.type != k.PTR_TO_STACK or not p.var.const:
+    if not env.bpf or p.type != k.PTR_TO_STACK or not p.var.const:
         return -1
     at = -(p.off + p.var.smin) - 1
     frame = env.frame_of(p)

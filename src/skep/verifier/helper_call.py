@@ -25,6 +25,7 @@ from skep.verifier.helper_args import check_btf_argument as check_btf_argument
 from skep.verifier.map_calls import check_map_call
 from skep.verifier.precision import mark_precise
 from skep.verifier.ptr import Ptr
+from skep.verifier.rights import PERFMON_HELPERS
 from skep.verifier.scalar import Scalar
 from skep.verifier.stack import is_null, write_uninit
 from skep.verifier.value import Value
@@ -107,7 +108,7 @@ def find_proto(env: Env, number: int) -> Proto:
         found = _sockopt(env, number)
     elif number in _SOCKOPTS and not allowed(kind, number, attach, env.kernel):
         found = None
-    if found is None or (not env.privileged and not unprivileged_helper(number)):
+    if found is None or not _rights_allow(env, number):
         text = f"program of this type cannot use helper {shown}"
         if env.kernel < (6, 10):
             text = f"unknown func {shown}"
@@ -144,6 +145,13 @@ _UNPRIVILEGED: Final = frozenset(
     (1, 2, 3, 5, 7, 8, 12, 14, 15, 25, 26, 42, 46, 47, 68, 79, 81, 83, 84, 85, 86, 87, 88, 89, 95, 96, 97, 98,
      99, 105, 106, 107, 108, 120, 122, 125, 128, 129, 130, 131, 132, 133, 134, 160, 182, 186, 187, 195, 208)
 )  # fmt: skip
+
+
+def _rights_allow(env: Env, number: int) -> bool:
+    rights = env.rights
+    if not rights.bpf:
+        return unprivileged_helper(number)
+    return rights.perfmon or number not in PERFMON_HELPERS
 
 
 def unprivileged_helper(number: int) -> bool:
@@ -261,7 +269,7 @@ def _hand_over(env: Env, ref: int) -> bool:
             if in_rcu and value.type & percpu == percpu:
                 p = env.ptrs.retype(value, value.type & ~k.MEM_ALLOC | k.MEM_RCU)
                 return env.ptrs.with_ids(p, value.id, 0)
-            return env.nothing if not env.privileged else env.scalars.unknown
+            return env.nothing if not env.leaks else env.scalars.unknown
         return value
 
     env.replace(change)

@@ -129,10 +129,10 @@ class JumpImm(Insn):
         if decision.taken >= 0:
             mark_precise(env, dst)
             if decision.taken:
-                if not env.privileged:
+                if env.speculates:
                     env.speculate(self.next, self.pc)
                 return self.target
-            if not env.privileged:
+            if env.speculates:
                 env.speculate(self.target, self.pc)
             return self.next
         outcome = decision.outcome
@@ -166,7 +166,7 @@ class JumpImm(Insn):
         zero = self.const.tv == 0
         if not self.narrow and zero and operation in (op.BPF_JEQ, op.BPF_JNE) and not_null(env, value):
             taken = operation == op.BPF_JNE
-            if not env.privileged:
+            if env.speculates:
                 env.speculate(self.next if taken else self.target, self.pc)
             return self.target if taken else self.next
         branch = env.push_branch(self.target, self.pc)
@@ -174,7 +174,7 @@ class JumpImm(Insn):
         if null_test and value.type & k.PTR_MAYBE_NULL:
             mark_or_null(env, st, value, operation == op.BPF_JNE)
             mark_or_null(env, branch, value, operation == op.BPF_JEQ)
-        elif not env.privileged:
+        elif not env.leaks:
             env.reject(f"R{dst} pointer comparison prohibited")
         return self.next
 
@@ -243,7 +243,7 @@ class JumpReg(Insn):
         return self.next
 
     def go(self, env: Env, taken: bool) -> int:
-        if not env.privileged:
+        if env.speculates:
             env.speculate(self.next if taken else self.target, self.pc)
         return self.target if taken else self.next
 
@@ -265,7 +265,7 @@ class JumpReg(Insn):
         if b.type == k.NOT_INIT:
             env.use(src)
         packets = a.type in _PACKETS and b.type in _PACKETS
-        if not packets and b.type != k.SCALAR_VALUE and not env.privileged:
+        if not packets and b.type != k.SCALAR_VALUE and not env.leaks:
             env.reject(f"R{src} pointer comparison prohibited")
         flags = (SRC_STACK if b.type == k.PTR_TO_STACK else 0) | (
             DST_STACK if a.type == k.PTR_TO_STACK else 0
@@ -289,7 +289,7 @@ class JumpReg(Insn):
                 or not self.packets(env, st, branch, a, b, operation)
             )
             and a.type != k.SCALAR_VALUE
-            and not env.privileged
+            and not env.leaks
         ):
             env.reject(f"R{dst} pointer comparison prohibited")
         return self.next

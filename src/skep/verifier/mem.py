@@ -96,7 +96,7 @@ def check_mem_access(
         return
     if size > 1 and (aligned or env.strict_alignment):
         check_alignment(env, p, off, size, aligned)
-    if write and value_reg >= 0 and not env.privileged:
+    if write and value_reg >= 0 and not env.leaks:
         _check_leak(env, p, value_reg)
     new = access(env, reg, p, off + p.off, size, write, value_reg, signed)
     if not write and value_reg >= 0:
@@ -224,7 +224,7 @@ def _ctx(env: Env, off: int, size: int, write: bool, signed: bool) -> Value | No
     if found is None:
         lines: list[str] = []
         found = ctx_access(
-            env.subject, off, size, write, env.kernel, signed=signed, privileged=env.privileged, log=lines
+            env.subject, off, size, write, env.kernel, signed=signed, privileged=env.bpf, log=lines
         )
         if found is None:
             lines.append(f"invalid bpf_context access off={off} size={size}")

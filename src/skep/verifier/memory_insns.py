@@ -199,9 +199,9 @@ class Atomic(Insn):
         env.use(dst)
         if self.imm == op.BPF_CMPXCHG:
             env.use(0)
-            if st.regs[0].type != k.SCALAR_VALUE and not env.privileged:
+            if st.regs[0].type != k.SCALAR_VALUE and not env.leaks:
                 env.reject("R0 leaks addr into mem")
-        if st.regs[src].type != k.SCALAR_VALUE and not env.privileged:
+        if st.regs[src].type != k.SCALAR_VALUE and not env.leaks:
             env.reject(f"R{src} leaks addr into mem")
         check_atomic_pointer(env, dst)
         load = -1

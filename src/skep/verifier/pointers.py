@@ -56,7 +56,7 @@ def add_scalar(env: Env, dst: int, operation: int, wide: bool, p: Ptr, s: Scalar
         env.set_unknown(dst)  # a path that cannot be
         return
     if not wide:
-        if operation == op.BPF_SUB and env.privileged:
+        if operation == op.BPF_SUB and env.leaks:
             env.set_unknown(dst)
             return
         env.reject(f"R{dst} 32-bit pointer arithmetic prohibited")
@@ -82,7 +82,7 @@ def add_scalar(env: Env, dst: int, operation: int, wide: bool, p: Ptr, s: Scalar
     else:
         env.reject(f"R{dst} pointer arithmetic with {_NAMES[operation]} operator prohibited")
     _check_sane_pointer(env, new.off, new.var, p.type)
-    if not env.privileged:
+    if env.speculates:
         from skep.verifier.speculation import check_pointer_bounds
 
         check_pointer_bounds(env, dst, p, new, s, operation, ptr_is_dst)

@@ -68,7 +68,7 @@ def push_note(env: Env, st: State, flags: int, linked: tuple[tuple[int, int, int
 
 def mark_precise(env: Env, reg: int) -> None:
     """Register ``reg`` of the current frame holds a number whose exact value decides something here."""
-    if not env.privileged:
+    if not env.bpf:
         return
     st = env.state
     if st.parent is None:

@@ -189,7 +189,8 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
     if old.in_sleepable != cur.in_sleepable:
         return False
     last = count - 1
-    always = not env.privileged
+    same = env.alu_exact
+    always = same or not env.bpf
     hint = saved.hint
     x, y = old_frames[last].regs[hint], cur_frames[last].regs[hint]
     if x is not y and x.type:
@@ -230,7 +231,7 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
                         continue
                     return False
                 assert isinstance(x, Scalar)
-                if not scalar_safe(x, a.ids[r], y, b.ids[r], True, ids, exact):
+                if (same and x is not y) or not scalar_safe(x, a.ids[r], y, b.ids[r], True, ids, exact):
                     if number == last:
                         saved.hint = r
                     return False
@@ -250,7 +251,8 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
 def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exact: int) -> bool:
     new_slots = cur.slots
     limit = len(new_slots)
-    always = not env.privileged
+    same = env.alu_exact
+    always = same or not env.bpf
     loose = exact == NOT_EXACT and not always
     any_bytes = loose and env.uninit_ok
     for spi, a in enumerate(old.slots):
@@ -282,6 +284,8 @@ def _stack_safe(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exac
                 continue
             if isinstance(value, Scalar):
                 mattered = always or bool(precise >> spi & 1)
+                if same and value is not other:
+                    return False
                 if not scalar_safe(value, a.id, other, b.id, mattered, ids, exact):
                     return False
             elif other.type == 1 or not pointer_safe(value, other, ids, exact):
@@ -454,7 +458,7 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
         if evicted:
             insn.saved[callsite] = rows = [row for row in rows if not row.gone]
             env.states -= evicted
-    if not add_new or (not env.privileged and rows is not None and len(rows) > _MAX_STATES):
+    if not add_new or (not env.bpf and rows is not None and len(rows) > _MAX_STATES):
         return False
     env.total_states += 1
     env.states += 1

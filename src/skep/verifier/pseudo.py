@@ -43,7 +43,7 @@ def check_pseudo(env: Env, pc: int, raw: RawInsn, tail: RawInsn) -> None:
         env.reject(f"fd {raw.imm} is not pointing to valid bpf_map")
     row = env.subject.maps[raw.imm]
     check_map(env, row)
-    if row.type == _ARENA and not env.privileged:
+    if row.type == _ARENA and not (env.leaks and env.bpf):
         env.reject("CAP_BPF and CAP_PERFMON are required to use arena")
     if src in (op.BPF_PSEUDO_MAP_VALUE, op.BPF_PSEUDO_MAP_IDX_VALUE):
         _check_direct(env, row, tail.imm & 0xFFFF_FFFF)

@@ -129,7 +129,7 @@ def write_fixed(
     old = slots[spi]
     st = env.state
     if (
-        not env.privileged
+        not env.leaks
         and old is not None
         and old.types[7] == SPILL
         and old.value is not None
@@ -137,6 +137,10 @@ def write_fixed(
         and size != 8
     ):
         env.reject("attempt to corrupt spilled pointer on stack")
+    if env.speculates:
+        from skep.verifier.speculation import after_store
+
+        after_store(env, old, at, size, value if value_reg >= 0 else None)
     if old is not None and old.types[7] == DYNPTR:
         destroy_special(env, frame, spi)
         old = slots[spi]
@@ -144,7 +148,7 @@ def write_fixed(
     live.write(frame.frameno, env.pc, 1 << spi if size == 8 else 0)
     aligned = not off & 7
     id = 0
-    if aligned and env.privileged and isinstance(value, Scalar):
+    if aligned and env.bpf and isinstance(value, Scalar):
         if value_reg >= 0 and (size == 8 or value.umax < 1 << 8 * size):
             ids = st.ids
             id = ids[value_reg]
@@ -185,7 +189,7 @@ def _misc(env: Env, byte: int) -> int:
     if byte in (ZERO, SPILL):
         return byte if byte == ZERO else MISC
     if byte == INVALID:
-        return INVALID if env.privileged else MISC
+        return INVALID if env.leaks or env.kernel >= (6, 11) else MISC
     return MISC
 
 
@@ -206,7 +210,7 @@ def write_variable(
         spi = at >> 3
         slot = slots[spi]
         kind = INVALID if slot is None else slot.types[at & 7]
-        if not env.privileged and kind not in (MISC, ZERO):
+        if not env.leaks and kind not in (MISC, ZERO):
             env.reject(f"spilled ptr in range of var-offset stack write; insn {env.pc}, ptr off: {i}")
         if zero and kind == SPILL and slot is not None and is_null(slot.value):
             zero_used = True
@@ -282,7 +286,7 @@ def read_fixed(env: Env, frame: Frame, off: int, size: int, dst: int) -> None:
                 note = _partial(env, off, size, types, at, value, dst)
         elif dst >= 0:
             env.set_reg(dst, value, slot.id)
-        elif value.type != k.SCALAR_VALUE and not env.privileged:
+        elif value.type != k.SCALAR_VALUE and not env.leaks:
             env.reject(f"leaking pointer from stack off {off}")
         if note:
             push_note(env, env.state, STACK_ACCESS | frame.frameno << FRAME_SHIFT | spi)
@@ -346,7 +350,7 @@ def check_initialized(
     if var.const:
         low = high = var.smin + off
     else:
-        if not env.privileged:
+        if env.speculates:
             text = tnum.text(var.tv, var.tm)
             env.reject(f"R{reg} variable offset stack access prohibited for !root, var_off={text}")
         uninit = None
@@ -373,7 +377,7 @@ def check_initialized(
             if not write and env.uninit_ok:
                 i += at & 7  # to the slot's end
                 continue
-        elif slot.types == ALL_MISC or (slot.types == ALL_SPILL and not write and env.privileged):
+        elif slot.types == ALL_MISC or (slot.types == ALL_SPILL and not write and env.leaks):
             i += at & 7
             continue
         else:
@@ -391,7 +395,7 @@ def check_initialized(
             slot is not None
             and slot.types[7] == SPILL
             and slot.value is not None
-            and (slot.value.type == k.SCALAR_VALUE or env.privileged)
+            and (slot.value.type == k.SCALAR_VALUE or env.leaks)
         ):
             if write:
                 slots[spi] = Slot(scrub(slot.types))

@@ -302,7 +302,7 @@ class Subject:
             maps=maps,
             btf=btf,
             funcs=[FuncFacts(slot, names[slot], id) for slot, id in linked.func_infos],
-            lines=_lines(spec, linked),
+            lines=_lines(btf, linked),
             types=kernel_types,
             attach_name=program_spec.attach_to,
         )
@@ -378,10 +378,10 @@ def _map_facts(row: MapSpec, btf: Btf | None) -> MapFacts:
     )
 
 
-def _lines(spec: ObjectSpec, linked: LinkedProgram) -> list[LineFacts]:
-    if spec.btf is None:
+def _lines(btf: Btf | None, linked: LinkedProgram) -> list[LineFacts]:
+    if btf is None:
         return []
-    text = spec.btf.strings
+    text = btf.strings  # those of functions that were added are not in the object's own
     return [
         LineFacts(slot, text[file], where >> 10, where & 0x3FF, text[line])
         for slot, file, line, where in linked.line_infos

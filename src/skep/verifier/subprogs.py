@@ -79,7 +79,7 @@ def find_subprogs(env: Env) -> None:
     for pc, insn in enumerate(insns):
         if is_pseudo_call(insn) or is_pseudo_func(insn):
             env.pc = pc
-            if not env.privileged:
+            if not env.bpf:
                 env.reject(
                     "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN"
                 )

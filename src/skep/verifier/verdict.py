@@ -16,12 +16,13 @@ from skep.verifier.env import Env
 from skep.verifier.facts.args import ARG_ANYTHING
 from skep.verifier.live import Liveness
 from skep.verifier.refusal import WALK_AGAIN, explained
+from skep.verifier.rights import CAPABILITIES, Rights
 from skep.verifier.state import Frame
 from skep.verifier.subject import Subject
 from skep.verifier.subprogs import find_subprogs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX_PROGRAM = 1_000_000
 
@@ -53,6 +54,7 @@ def check(
     *,
     kernel: str | tuple[int, int] = "6.18",
     privileged: bool = True,
+    capabilities: Iterable[str] | None = None,
     strict: bool = False,
     log_level: int = 0,
     max_insns: int = 1_000_000,
@@ -60,14 +62,18 @@ def check(
 ) -> Verdict:
     """What Linux ``kernel`` says of a program.
 
-    ``privileged`` is CAP_BPF with CAP_PERFMON; ``strict`` asks for all that the userspace kernel needs.
+    ``privileged`` is CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, else none of them; ``capabilities`` says which
+    the loader has ("bpf", "perfmon", "net_admin"). ``strict`` asks for all that the userspace kernel needs.
     ``log_level`` 1 and 2 keep the kernel's log. Raises VerifierError with the kernel's reason, the
     instruction and its source line when the program is refused.
     """
     version = _version(kernel)
+    if capabilities is None:
+        capabilities = CAPABILITIES if privileged else ()
+    rights = Rights.of(capabilities)
 
     def walk(level: int) -> Env | VerifierError:
-        env = Env(subject, kernel=version, privileged=privileged, strict=strict, log_level=level)
+        env = Env(subject, kernel=version, rights=rights, strict=strict, log_level=level)
         env.max_insns = max_insns
         if annotate:
             env.recorder = Recorder(len(subject.insns))

@@ -30,7 +30,7 @@ def previous_entry(env: Env, st: State, pc: int) -> Saved | None:
 
 def widen_imprecise(env: Env, saved: Saved, cur: State) -> None:
     """Forget what numbers of ``cur`` are that changed since ``saved`` and did not matter."""
-    if not env.privileged:
+    if not env.bpf:
         return
     unknown = env.scalars.unknown
     for number, old in enumerate(saved.state.frames):
