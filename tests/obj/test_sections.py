@@ -7,7 +7,8 @@ import ctypes.util
 
 import pytest
 
-from skep.obj.sections import _rows, guess, lookup
+from skep.obj.guess import by_name
+from skep.obj.sections import _rows, lookup
 from skep.uapi.enums import AttachType, ProgType
 from tests.support.oracles import absent
 
@@ -85,6 +86,6 @@ def test_guesses() -> None:
         ("prog", "handle", ProgType.SCHED_CLS),
         (".text", "my_socket_filter", ProgType.SOCKET_FILTER),
     ):
-        found = guess(section, function)
+        found = by_name(section, function)
         assert found is not None and found.type == want
-    assert guess(".text", "helper") is None
+    assert by_name(".text", "helper") is None

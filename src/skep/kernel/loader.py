@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from sys import byteorder
 
 from skep.errors import KernelError, LinkError
 from skep.kernel import mapload
@@ -113,6 +114,12 @@ class Loader:
 
     def load(self) -> Object:
         """The object, loaded. On any error everything made so far is closed, pins made are removed."""
+        if self.spec.byteorder != byteorder:
+            # Its constants and data are of the other order, which turning the instructions does not mend.
+            raise LinkError(
+                f"{self.spec.path or self.spec.name or 'object'}: made for {self.spec.byteorder}-endian "
+                f"machines, this one is {byteorder}-endian: compile it with --target=bpf"
+            )
         made = Object(self.kernel, self.spec)
         pins: list[str] = []
         try:
@@ -150,10 +157,6 @@ class Loader:
         if btf is None:
             return
         self._codecs = Codecs(btf)
-        from sys import byteorder
-
-        if btf.order != ("<" if byteorder == "little" else ">"):
-            return  # types of the other byte order: no kernel here takes them
         from skep.kernel import btfload
         from skep.obj import kernel_btf
 

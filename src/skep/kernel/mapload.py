@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _NUMA_NODE: Final = 4
 _MMAPABLE: Final = 1 << 10
+#: kernel.perf_event_max_stack, as kernels come
+_STACK_DEPTH: Final = 127
 _OF_MAPS: Final = (T.ARRAY_OF_MAPS, T.HASH_OF_MAPS)
 _RINGS: Final = (T.RINGBUF, T.USER_RINGBUF)
 #: types that kernels take no BTF of
@@ -57,8 +59,16 @@ class Shape:
         self.flags = spec.flags
         self.extra = spec.extra
         if spec.type == T.PERF_EVENT_ARRAY:
-            self.key_size, self.value_size = self.key_size or 4, self.value_size or 4
+            # A type for its values says what the records are, not what the slots hold.
+            self.key_size = self.key_size or 4
+            self.value_size = 4 if spec.value_type_id else self.value_size or 4
             self.max_entries = self.max_entries or kernel.cpus
+        elif spec.type == T.STACK_TRACE:
+            self.value_size = self.value_size or 8 * _STACK_DEPTH
+        elif spec.type == T.CPUMAP:
+            self.max_entries = self.max_entries or kernel.cpus
+        elif spec.type in _OF_MAPS:
+            self.value_size = self.value_size or 4
         elif spec.type in _RINGS:
             self.key_size = self.value_size = 0
             self.max_entries = ring_size(spec.max_entries)

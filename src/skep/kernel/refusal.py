@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from skep.obj import LinkedProgram
     from skep.obj.spec import MapSpec
 
+#: types whose max_entries are 0, or filled in
+_UNSIZED: Final = frozenset(
+    (
+        MapType.CGROUP_STORAGE,
+        MapType.PERCPU_CGROUP_STORAGE,
+        MapType.CGRP_STORAGE,
+        MapType.SK_STORAGE,
+        MapType.INODE_STORAGE,
+        MapType.TASK_STORAGE,
+        MapType.PERF_EVENT_ARRAY,
+        MapType.CPUMAP,
+        MapType.STRUCT_OPS,
+    )
+)
 _POISON: Final = "195896080"
 _LAST_INSN: Final = re.compile(r"^(?:from \d+ to )?(\d+): \([0-9a-f]{2}\)", re.M)
 _HELPER: Final = re.compile(r"(?:unknown func|invalid func|cannot use helper) ([a-z0-9_]+)#(\d+)")
@@ -41,6 +55,8 @@ def of_map(kernel: Kernel, spec: MapSpec, error: KernelError) -> SkepError:
     if spec.flags:
         shape += f", flags {spec.flags:#x}"
     error.reason = f"map {spec.name} ({shape}): {error.reason}"
+    if error.errno == errno.EINVAL and not spec.max_entries and kind not in _UNSIZED:
+        error.reason += f": its size is left to the loader: max_entries={{{spec.name!r}: …}}"
     return error
 
 

@@ -38,7 +38,7 @@ class StructOps:
         value_type = self.kernel.find(_PREFIX + self.name, _STRUCT)
         if kernel_id is None or value_type is None:
             raise NotSupported(
-                errno.ESRCH, f"struct_ops map {map.name}: implementing {self.name}, not in its BTF,"
+                errno.ESRCH, f"struct_ops map {map.name}: implementing {self.name} (not in the kernel's BTF)"
             )
         self.kernel_id = kernel_id
         self.value_type = value_type

@@ -70,7 +70,11 @@ def attach_attr(spec: ProgramSpec, externs: ExternTable, target: str | Program |
     what = {"btf_trace_": "tracepoint", "bpf_lsm_": "LSM hook", "bpf_iter_": "iterator"}.get(
         prefix, "function"
     )
-    raise NotSupported(errno.ESRCH, f"program {spec.name}: attaching to {what} {name!r}, not in its BTF,")
+    hint = f"; targets={{{spec.name!r}: …}} names another" if what == "function" and target is None else ""
+    raise NotSupported(
+        errno.ESRCH,
+        f"program {spec.name}: attaching to {what} {name!r} (not in the kernel's BTF{hint})",
+    )
 
 
 def _of_program(spec: ProgramSpec, target: Program, name: str) -> dict[str, Any]:

@@ -134,7 +134,6 @@ netfilter               NETFILTER               NETFILTER
 #: names of before the convention, and those of other loaders
 _OLD = """
 xdp_prog                     XDP                     XDP
-filter                       SOCKET_FILTER           -
 sockfilter                   SOCKET_FILTER           -
 sk_filter                    SOCKET_FILTER           -
 cgroup_skb                   CGROUP_SKB              -
@@ -175,21 +174,22 @@ def lookup(name: str) -> Section | None:
     return None
 
 
-def guess(section: str, function: str) -> Section | None:
-    """The meaning of a section that says nothing (iproute2's "prog", ".text"), by the function's name.
+def before(name: str) -> Section | None:
+    """The meaning of a name as libbpf before 1.0 read it: the longest of the table's that it starts with.
 
-    "xdp" in the name makes an XDP program, "tc", "cls", "ingress" or "egress" a classifier, "sock" or
-    "filter" a socket filter; SEC("prog") without any of these is a classifier, as for `tc`.
+    "xdp_pass", "socket1", "cgroup/sock2", "tc/tail": what follows must not be a letter.
     """
-    words = function.lower()
-    for parts, meaning in (
-        (("xdp",), "xdp"),
-        (("tc_", "_tc", "cls", "ingress", "egress"), "tc"),
-        (("sock", "filter"), "socket"),
-    ):
-        if any(part in words for part in parts):
-            return lookup(meaning)
-    return lookup("tc") if section == "prog" else None
+    name = name.removeprefix("?")
+    best: Section | None = None
+    for row in _rows():
+        prefix = row.prefix
+        if (
+            name.startswith(prefix)
+            and not name[len(prefix) : len(prefix) + 1].isalpha()
+            and (best is None or len(prefix) > len(best.prefix))
+        ):
+            best = row
+    return best
 
 
 @once

@@ -1,0 +1,183 @@
+"""Types of programs whose section names none: by older names, by what the code does, by their neighbours.
+
+tc, ip and the kernel's samples took sections of any name, since their command line said the type. Three
+types are guessed here, those that such objects hold: XDP, classifiers (SCHED_CLS) and socket filters. What a
+program reads of its context and which helpers it calls tell more than names do, where they tell anything.
+"""
+
+from __future__ import annotations
+
+import struct
+from sys import byteorder
+
+from skep.obj.sections import Section, before, lookup
+from skep.uapi.enums import ProgType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Final
+
+    from skep.obj.spec import SubprogSpec
+
+_LITTLE: Final = byteorder == "little"
+_SECTION_OF: Final = {
+    ProgType.XDP: "xdp",
+    ProgType.SCHED_CLS: "tc",
+    ProgType.SOCKET_FILTER: "socket",
+}
+GUESSED: Final = frozenset(_SECTION_OF)
+_XDP_FIELDS: Final = frozenset(range(0, 24, 4))
+_SKB_BYTES: Final = 192
+#: 64-bit fields of __sk_buff: flow_keys, tstamp, sk, hwtstamp
+_SKB_WIDE: Final = frozenset((144, 152, 168, 184))
+#: fields of __sk_buff that socket filters may not read: tc_classid, data, data_end, family … local_port,
+#: data_meta, tstamp, wire_len, hwtstamp
+_NOT_FOR_SOCKETS: Final = frozenset((72, 76, 80, *range(88, 144, 4), 152, 160, 184))
+_CB: Final = range(48, 68)
+
+
+def is_tail(section: str) -> bool:
+    """Whether a section's name is of those given to what tail calls reach: "2/7", "tail-3", "xdp/tail"."""
+    first, _, second = section.removeprefix("?").partition("/")
+    return tail_of(section) is not None or (second or first).startswith("tail")
+
+
+def tail_of(section: str) -> tuple[int, int] | None:
+    """What iproute2 reads in a section's name "ID/KEY": the number of a program array, and the slot in it."""
+    first, slash, second = section.removeprefix("?").partition("/")
+    if not slash:
+        return None
+    try:
+        return int(first, 0), int(second, 0)
+    except ValueError:
+        return None
+
+
+def stem(section: str) -> str:
+    """What sections of one series have in common: "tail-" of "tail-12"."""
+    return section.rstrip("0123456789")
+
+
+def by_section(section: str) -> Section | None:
+    """The meaning of a section: by the convention, else as libbpf before 1.0 did, which took "xdp_pass"."""
+    return lookup(section) or before(section)
+
+
+def by_name(section: str, function: str) -> Section | None:
+    """The meaning that a section's and its function's names suggest (iproute2's "prog", ".text").
+
+    "xdp" in the function's name makes an XDP program, "tc", "cls", "ingress" or "egress" a classifier,
+    "sock" or "filter" a socket filter; then SEC("prog"), "ingress", "egress", "from-…" and "to-…" are
+    classifiers, as for `tc`, and "filter" socket filters.
+    """
+    words = function.lower()
+    for parts, meaning in (
+        (("xdp",), "xdp"),
+        (("tc_", "_tc", "cls", "ingress", "egress"), "tc"),
+        (("sock", "filter"), "socket"),
+    ):
+        if any(part in words for part in parts):
+            return lookup(meaning)
+    name = section.removeprefix("?")
+    if name in ("prog", "ingress", "egress") or name.startswith(("from-", "to-")):
+        return lookup("tc")
+    return lookup("socket") if name == "filter" else None
+
+
+def of_type(type: ProgType) -> Section | None:
+    """The section that stands for one of the types guessed here."""
+    name = _SECTION_OF.get(type)
+    return lookup(name) if name is not None else None
+
+
+class Evidence:
+    """What the code of a function says of its type.
+
+    ``kind`` is "xdp" or "skb" where what it reads of its context is of that kind, else None; ``fits`` are the
+    types among XDP, SCHED_CLS and SOCKET_FILTER that have the fields and the helpers it uses.
+    """
+
+    __slots__ = ("fits", "kind")
+
+    def __init__(self, function: SubprogSpec) -> None:
+        fields, helpers, loads_packet = _uses(function)
+        skb = loads_packet or any(store or at >= 24 for at, _, store in fields)
+        xdp = all(at in _XDP_FIELDS and size == 4 and not store for at, size, store in fields)
+        fits = []
+        if xdp and not loads_packet:
+            fits.append(ProgType.XDP)
+        if all(_in_skb(at, size) for at, size, _ in fields):
+            fits.append(ProgType.SCHED_CLS)
+            if not any(at & ~3 in _NOT_FOR_SOCKETS or (store and at not in _CB) for at, _, store in fields):
+                fits.append(ProgType.SOCKET_FILTER)
+        if helpers:
+            from skep.uapi.availability import first
+
+            fits = [type for type in fits if all(first(type, helper) is not None for helper in helpers)]
+        self.fits = tuple(fits)
+        self.kind: str | None = None
+        if skb and (ProgType.SCHED_CLS in fits or ProgType.SOCKET_FILTER in fits):
+            self.kind = "skb"
+        elif fits == [ProgType.XDP] or (ProgType.XDP in fits and {0, 4} <= {at for at, _, _ in fields}):
+            self.kind = "xdp"
+        elif fits and ProgType.XDP not in fits:
+            self.kind = "skb"
+
+    def choose(self, named: Section | None, known: Collection[ProgType]) -> Section | None:
+        """The type, when code and names together leave one; ``known`` are the other programs' types."""
+        if self.kind == "xdp":
+            return of_type(ProgType.XDP)
+        if self.kind is None:
+            return named if named is not None and (named.type in self.fits or not self.fits) else None
+        if named is not None and named.type in self.fits:
+            return named
+        if len(self.fits) == 2 and ProgType.SCHED_CLS in known:
+            return of_type(ProgType.SCHED_CLS)
+        return of_type(self.fits[-1])
+
+
+def _in_skb(at: int, size: int) -> bool:
+    return 0 <= at < _SKB_BYTES and (size <= 4 or at in _SKB_WIDE)
+
+
+def _uses(function: SubprogSpec) -> tuple[set[tuple[int, int, bool]], set[int], bool]:
+    """Fields of the context (byte, size, stored), helpers called, and whether it has LD_ABS or LD_IND.
+
+    One pass in the order of the code: registers hold the context from where they were set to it until they
+    are set again, which is how compilers use them.
+    """
+    context = {1}
+    fields: set[tuple[int, int, bool]] = set()
+    helpers: set[int] = set()
+    loads_packet = False
+    relocated = {reloc.pc for reloc in function.relocs}
+    wide = False
+    for pc, (opcode, registers, offset, imm) in enumerate(struct.iter_unpack("=BBhi", function.code)):
+        if wide:
+            wide = False
+            continue
+        dst, src = (registers & 15, registers >> 4) if _LITTLE else (registers >> 4, registers & 15)
+        kind = opcode & 7
+        if opcode == 0x18:
+            wide = True
+            context.discard(dst)
+        elif kind == 0:  # LD_ABS, LD_IND
+            loads_packet = True
+            context -= {0, 1, 2, 3, 4, 5}
+        elif kind == 1:
+            if src in context:
+                fields.add((offset, (4, 2, 1, 8)[opcode >> 3 & 3], False))
+            context.discard(dst)
+        elif kind in (2, 3):
+            if dst in context and opcode & 0xE0 == 0x60:
+                fields.add((offset, (4, 2, 1, 8)[opcode >> 3 & 3], True))
+        elif opcode == 0xBF and offset == 0 and src in context:
+            context.add(dst)
+        elif kind in (4, 7):
+            context.discard(dst)
+        elif opcode == 0x85:
+            if src == 0 and pc not in relocated and imm > 0:
+                helpers.add(imm)
+            context -= {0, 1, 2, 3, 4, 5}
+    return fields, helpers, loads_packet
