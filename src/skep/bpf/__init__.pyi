@@ -14,6 +14,7 @@ from skep.bpf._base import Context as Context
 from skep.bpf._base import KernelStruct as KernelStruct
 from skep.bpf._base import Pointer as Pointer
 from skep.bpf._base import Text as Text
+from skep.bpf._base import _Held, _Section
 from skep.bpf._contexts import *
 from skep.bpf._events import *
 from skep.bpf._helpers import *
@@ -206,6 +207,20 @@ def read_kernel(of: type[_T], address: Any, /) -> _T: ...
 @overload
 def read_kernel(of: Any, address: Any, /) -> Any:
     """A copy of the value at an address of the kernel."""
+
+def releasing(of: _T | None, /) -> _Held[_T]:
+    """``with bpf.releasing(bpf.sk_lookup_tcp(...)) as sk:``: given back at the end; skipped for None."""
+
+def rcu_read_lock() -> _Section:
+    """An RCU section, for ``with``, or until `rcu_read_unlock`."""
+
+def rcu_read_unlock() -> None: ...
+def preempt_disable() -> _Section:
+    """The task stays on its processor, for ``with``, or until `preempt_enable`."""
+
+def preempt_enable() -> None: ...
+def local_irq_save() -> _Section:
+    """No interrupts on this processor, for ``with``."""
 
 # Every other name is a type, enumerator or kfunc of the kernel's.
 def __getattr__(name: str) -> Any: ...

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from skep.lang import arith, callbacks
+from skep.lang import arith, callbacks, references
 from skep.lang.arguments import named, positional
 from skep.lang.loops import Enumerated, RangeValue
 from skep.lang.values import BUILTIN, INT, OBJECT, TEXT, TUPLE, PtrType, Type, Value
@@ -197,7 +197,72 @@ def _tuple(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     return value
 
 
+def _bytes(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    size = positional(c, "bytes", args, kwargs, node, 1)[0].const
+    if size is None or not 0 <= size <= 4096:
+        raise c.error(
+            node, "bytes() takes a constant size", "bytes(16) is sixteen zeros; bpf.raw(n) is memory"
+        )
+    return c.text(bytes(size))
+
+
+def _order(c: Walker, name: str, value: Value | None, node: ast.AST) -> bool:
+    """Whether an argument says "big"."""
+    said = value.obj if value is not None and value.type is TEXT else b""
+    if said not in (b"big", b"little"):
+        raise c.error(node, f"{name}() needs an order of bytes", 'write "big" (the network\'s) or "little"')
+    return bool(said == b"big")
+
+
+def _sizes(c: Walker, name: str, size: int | None, node: ast.AST) -> int:
+    if size not in (1, 2, 4, 8):
+        raise c.error(node, f"{name}() works with 1, 2, 4 or 8 bytes", "take single bytes for other sizes")
+    return size
+
+
+def to_bytes(c: Walker, number: Value, node: ast.AST) -> Value:
+    """``number.to_bytes(4, "big")``."""
+
+    def call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        from skep.lang.aggregates import TextStorage
+
+        given = named(c, "to_bytes", ("length", "byteorder"), 2, args, kwargs, node)
+        size = _sizes(c, "to_bytes", given["length"].const, node)
+        got, bits = number.ir, size * 8
+        if bits < 64:
+            got = c.em.op(f"trunc i64 {got} to i{bits}")
+        if _order(c, "to_bytes", given["byteorder"], node):
+            got = c.swap(got, bits)
+        room = c.buffer(size, 8)
+        c.em.do(f"store i{bits} {got}, ptr {room}, align {size}")
+        return Value(PtrType(TextStorage(size, False), "stack"), room)
+
+    return Value(BUILTIN, obj=call)
+
+
+def _from_bytes(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    given = named(c, "from_bytes", ("bytes", "byteorder"), 2, args, kwargs, node)
+    big = _order(c, "from_bytes", given["byteorder"], node)
+    value = given["bytes"]
+    if value.type is TEXT:
+        return c.int_const(int.from_bytes(value.obj, "big" if big else "little"))
+    value = value.type.materialise(c, value, node)
+    if not isinstance(value.type, PtrType) or not value.type.of.is_text:
+        raise c.error(node, f"{value.type.name} is no bytes", "give a field of bytes, or a slice of one")
+    if value.type.nullable:
+        c.refuse_none(value, node)
+    bits = 8 * _sizes(c, "from_bytes", value.type.of.size, node)
+    got = c.em.op(f"load i{bits}, ptr {value.ir}, align 1")
+    if big:
+        got = c.swap(got, bits)
+    if bits < 64:
+        got = c.em.op(f"zext i{bits} {got} to i64")
+    return Value(INT, got, 0, (1 << bits) - 1)
+
+
 _PYTHON: dict[str, Builtin] = {
+    "from_bytes": _from_bytes,
+    "bytes": _bytes,
     "range": _range,
     "enumerate": _enumerate,
     "zip": _zip,
@@ -311,6 +376,7 @@ def _no_swap(name: str, bits: int) -> Builtin:
 
 _LANGUAGE: dict[str, Builtin] = {
     "unroll": _unroll,
+    "releasing": references.releasing,
     "log2": _log2,
     "sizeof": _sizeof,
     "tail_call": _tail_call,

@@ -12,6 +12,7 @@ from skep.bpf.types import ArrayType, IntType, KernelStruct, LpmType
 from skep.errors import SkepError
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import positional
+from skep.lang.held import Ref
 from skep.lang.layout import IntStorage
 from skep.lang.scope import Scope, join
 from skep.lang.values import TEXT, PtrType, Value
@@ -73,7 +74,10 @@ def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value]
         positional(c, f"bpf.{obj.name}", args, kwargs, node, 0)
         address = c.buffer(obj.size, 8, ("object", c.scope.prefix, id(node)))
         c.zero(address, obj.size, 8)
-        return Value(PtrType(c.unit.storage(obj, c, node), "stack"), address)
+        made = Value(PtrType(c.unit.storage(obj, c, node), "stack"), address)
+        if obj.name == "bpf_dynptr":
+            made.ref = Ref(f"{c.scope.prefix}dynptr@{id(node):x}")
+        return made
     if isinstance(obj, Program):
         raise c.error(
             node, f"{obj.__name__} is a program: programs are not called", "bpf.tail_call jumps to one"

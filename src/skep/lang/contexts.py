@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skep.bpf.types import IntType as IntRecord
 from skep.bpf.types import Named
+from skep.lang import references
 from skep.lang.aggregates import TextStorage
 from skep.lang.contexts_fields import (
     BOUNDS,
@@ -184,9 +185,9 @@ class ContextRef(Type):
             return Value(ContextRef(struct, self.section, nullable=nullable, context=False), got)
         if field.order == "raw":
             raw = Value(ContextBytes(field.size * field.elements), c.within_context(v.ir, field.offset))
-            return raw
+            return references.derived(raw, v)
         if field.elements:
-            return Value(ContextArray(field, self._may_write(name)), v.ir)
+            return references.derived(Value(ContextArray(field, self._may_write(name)), v.ir), v)
         return load(c, v.ir, field, node)
 
     def _may_write(self, name: str) -> bool:

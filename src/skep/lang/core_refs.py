@@ -15,6 +15,7 @@ from skep.lang import core as co
 from skep.lang.aggregates import TextStorage
 from skep.lang.kernel_types import KArray, KernelType, KField, KFunc, KInt, KPtr, KStruct
 from skep.lang.layout import Storage
+from skep.lang.references import derived
 from skep.lang.values import INT, U64, BytesType, NoneType, PtrType, Type, Value
 from skep.uapi.enums import ProgType
 
@@ -131,7 +132,7 @@ class KernelRef(Type):
     def _part(self, c: Walker, v: Value, kind: KernelType, step: Step, width: int, node: ast.AST) -> Value:
         ref = KernelRef(kind, self.mode, (*self.steps, step), pointer=False)
         ref.context = self.context
-        part = Value(ref, v.ir)
+        part = derived(Value(ref, v.ir), v)
         if width:
             assert isinstance(kind, KInt)
             return _bit_field(c, part, kind, width, node)

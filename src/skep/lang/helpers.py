@@ -10,7 +10,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from skep.lang import core as co
-from skep.lang import helpers_print, helpers_read, helpers_say
+from skep.lang import helpers_print, helpers_read, helpers_say, references
 from skep.lang.contexts import section_of
 from skep.lang.core_refs import core_of
 from skep.lang.helpers_types import FunctionName, KernelName
@@ -63,6 +63,8 @@ def check(c: Walker, number: int, name: str, node: ast.AST) -> None:
     attach = int(section.attach_type) if section.attach_type is not None else None
     if availability.first(section.type, number, attach) is not None:
         proto = protos.proto(int(section.type), number, attach or 0, section.sleepable)
+        if proto is not None and proto.might_sleep:
+            references.awake(c, f"bpf.{name}", node)
         if proto is not None and proto.might_sleep and not section.sleepable:
             raise c.error(
                 node,

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skep.bpf.types import be16
+from skep.lang import references
 from skep.lang.contexts import ContextRef, section_of
 from skep.lang.contexts_args import RawContext, Registers, TracepointRecord
 from skep.lang.contexts_fields import MOVES_PACKET
@@ -66,6 +67,9 @@ def caller(number: int, name: str) -> Callable[..., Value]:
     def call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         from skep.lang.helpers import check
 
+        instead = _INSTEAD.get(name)
+        if instead is not None:
+            raise c.error(node, f"bpf.{name}() is written otherwise here", instead)
         check(c, number, name, node)
         c.node = node
         return _Call(c, number, name, args, kwargs, node).emit()
@@ -73,6 +77,14 @@ def caller(number: int, name: str) -> Callable[..., Value]:
     return call
 
 
+#: what the language has forms of its own for, which keep what was begun and what ends it together
+_INSTEAD: Final = {
+    "ringbuf_reserve": "with ring.reserve() as e: ... submits e at the end of the block",
+    "ringbuf_submit": "with ring.reserve() as e: ... submits e at the end of the block",
+    "ringbuf_discard": "with ring.reserve() as e: ... submits e; look first, and reserve after",
+    "spin_lock": "with value.lock: ... holds the lock for the block",
+    "spin_unlock": "with value.lock: ... holds the lock for the block",
+}
 #: arguments that are left out when what the language passes is all there is
 _DEFAULTS: Final = {"flags": 0}
 #: parameters whose buffers are the caller's, although the helper only writes to them
@@ -124,6 +136,11 @@ class _Call:
         self.c_proto = prototype(number)
         self.facts = self._facts()
         self.map: MapType | None = None
+        #: what the call gives back, and the dynptr that it reserves
+        self.released: Value | None = None
+        self.reserved: Value | None = None
+        #: the pointers among its arguments
+        self.pointers: list[Value] = []
         #: what comes back through memory: (type, address)
         self.outputs: list[Value | _Later] = []
         self.operands: list[str] = []
@@ -185,6 +202,10 @@ class _Call:
             from skep.lang.contexts_packet import moved
 
             moved(c, self.node)
+        if self.released is not None:
+            references.release(c, self.released, self.node, f"bpf.{self.name}()")
+        if self.reserved is not None:
+            references.dynptr(c, self.reserved, self.node)
         return self._result(base, got)
 
     def _argument(self, arguments: list[protos.Arg], names: list[str], at: int) -> int:
@@ -256,6 +277,12 @@ class _Call:
             raise self.error(f"{name!r} is missing")
         if nullable and value.type.name == "None":
             return "ptr null"
+        if value.type.llvm == "ptr":
+            self.pointers.append(value)
+        if arg.kind & kinds.OBJ_RELEASE:
+            self.released = value
+        elif kind == a.ARG_PTR_TO_DYNPTR and arg.kind & kinds.DYNPTR_TYPE_RINGBUF:
+            self.reserved = value
         if kind == a.ARG_CONST_MAP_PTR:
             if not isinstance(value.type, MapType):
                 raise self.error(f"{name!r} is a map, not {value.type.name}")
@@ -417,6 +444,7 @@ class _Call:
             value = Value(KernelRef(kind, "btf", nullable=nullable), got)
         else:
             value = Value(KernelRef(KernelType(), "kernel", nullable=nullable), got)
+        value = references.of_helper(c, self.number, self.name, value, self.pointers, self.node)
         if not self.outputs:
             return value
         made = [number_at(c, v.at, v.size, v.signed) if isinstance(v, _Later) else v for v in self.outputs]

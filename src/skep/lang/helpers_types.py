@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from skep.lang.arguments import positional
 from skep.lang.core_refs import KernelRef
 from skep.lang.kernel_types import DeclaredStruct, KernelType, KStruct, types_of
+from skep.lang.references import derived
 from skep.lang.values import OBJECT, PtrType, Type, Value
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def cast(c: Walker, kind: KernelType, value: Value, node: ast.AST) -> Value:
         mode = ref.mode
         if mode == "btf" and _stem(ref.kind) != _stem(kind):
             mode = "kernel"
-        return Value(KernelRef(kind, mode), ref.address(c, value, node))
+        return derived(Value(KernelRef(kind, mode), ref.address(c, value, node)), value)
     if ref.nullable:
         c.refuse_none(value, node)
     if ref.llvm == "ptr" and not (isinstance(ref, PtrType) and ref.of.scalar):

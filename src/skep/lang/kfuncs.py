@@ -6,13 +6,17 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from skep.bpf.types import u64
 from skep.btf import types as t
+from skep.lang import references
+from skep.lang.aggregates import TextStorage
 from skep.lang.contexts import ContextRef, section_of
 from skep.lang.contexts_args import RawContext
 from skep.lang.contexts_fields import OF_TYPE
 from skep.lang.core_refs import KernelRef, core_of
 from skep.lang.helpers_read import address
 from skep.lang.helpers_structs import number_at
+from skep.lang.iterators import Iteration, IterationType
 from skep.lang.kernel_types import KernelType, KInt, KPtr, KStruct, types_of
 from skep.lang.maps import MapType
 from skep.lang.values import BUILTIN, INT, TEXT, PtrType, Value
@@ -37,15 +41,108 @@ _RETURN_NULL: Final = frozenset(
 )
 
 
+_OWN: Final = (
+    "takes objects of types that the program itself allocates, which are not compiled",
+    "keep them in a map, or in a queue",
+)
+_LOCK: Final = ("has no block of its own here", "with value.lock: ..., for a field bpf.SpinLock")
+#: kfuncs that work on what the language has no types for
+_NOT_COMPILED: Final = {
+    **dict.fromkeys(
+        (
+            "bpf_obj_new_impl",
+            "bpf_obj_drop_impl",
+            "bpf_percpu_obj_new_impl",
+            "bpf_percpu_obj_drop_impl",
+            "bpf_refcount_acquire_impl",
+            "bpf_list_push_front_impl",
+            "bpf_list_push_back_impl",
+            "bpf_list_pop_front",
+            "bpf_list_pop_back",
+            "bpf_list_front",
+            "bpf_list_back",
+            "bpf_rbtree_add_impl",
+            "bpf_rbtree_first",
+            "bpf_rbtree_remove",
+            "bpf_rbtree_root",
+            "bpf_rbtree_left",
+            "bpf_rbtree_right",
+        ),
+        _OWN,
+    ),
+    **dict.fromkeys(
+        (
+            "bpf_res_spin_lock",
+            "bpf_res_spin_unlock",
+            "bpf_res_spin_lock_irqsave",
+            "bpf_res_spin_unlock_irqrestore",
+        ),
+        _LOCK,
+    ),
+}
+
+
 def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
     """The kfunc ``name`` (or ``bpf_name``); None when the kernel has none."""
     types = types_of(c, node)
+    if name.startswith("iter_") and (found := iteration(c, name, node)) is not None:
+        return found
     for full in (name, f"bpf_{name}"):
         if types.present(full) and is_kfunc(types.btf, full):
-            found = types.function(full)
-            if found is not None:
-                return Value(BUILTIN, obj=_caller(full, *found))
+            signature = types.function(full)
+            if signature is not None:
+                return Value(BUILTIN, obj=_caller(full, *signature))
     return None
+
+
+def iteration(c: Walker, name: str, node: ast.AST) -> Value | None:
+    """``bpf.iter_NAME(...)``, for loops over what the kernel counts; None when no iterator is called so."""
+    base = f"bpf_{name}"
+    if f"{base}_new" not in kf.iterators():
+        return None
+    types = types_of(c, node)
+    parts = [types.function(f"{base}_{end}") for end in ("new", "next", "destroy")]
+    new, next_, destroy = parts
+    if new is None or next_ is None or destroy is None:
+        raise c.error(node, f"this kernel has no {base}", "its BTF is what programs are compiled with")
+
+    def make(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        check(c, f"{base}_new", node)
+        kind = new[0][0][1]
+        size = kind.to.size if isinstance(kind, KPtr) and isinstance(kind.to, KStruct) else 8
+        room = c.buffer(size, 8, ("iter", c.scope.prefix, id(node)))
+        it = Value(PtrType(TextStorage(size, False), "stack"), room)
+
+        def next_one() -> str:
+            _declare(c, f"{base}_next", *next_)
+            return c.em.op(f"call ptr @{base}_next(ptr {room})")
+
+        def element(found: str) -> Value:
+            of = next_[1]
+            assert isinstance(of, KPtr)
+            if isinstance(of.to, KInt):
+                return number_at(c, found, of.to.size, of.to.signed)
+            return Value(KernelRef(of.to, "btf"), found)
+
+        def end() -> None:
+            _declare(c, f"{base}_destroy", *destroy)
+            c.em.do(f"call void @{base}_destroy(ptr {room})")
+
+        def iteration(loop: ast.For) -> Iteration:
+            return Iteration(
+                lambda: _drop(_call(c, f"{base}_new", *new, [it, *args], kwargs, node, looping=True)),
+                next_one,
+                element,
+                end,
+            )
+
+        return Value(IterationType(), obj=iteration)
+
+    return Value(BUILTIN, obj=make)
+
+
+def _drop(_: Value) -> None:
+    """Nothing is to be done with what a call gives."""
 
 
 def is_kfunc(btf: object, name: str) -> bool:
@@ -78,9 +175,20 @@ def _call(
     args: list[Value],
     kwargs: dict[str, Value],
     node: ast.AST,
+    *,
+    looping: bool = False,
 ) -> Value:
     check(c, name, node)
+    reason = _NOT_COMPILED.get(name)
+    if reason is not None:
+        raise c.error(node, f"{references.shown(name)}() {reason[0]}", reason[1])
+    if kf.flags(name) & kf.ITER and not looping:
+        short = name.removeprefix("bpf_").rpartition("_")[0]
+        raise c.error(node, f"{references.shown(name)}() is what a loop calls", f"for x in bpf.{short}(...):")
+    if name in references.SECTIONS or name in references.ENDS:
+        return _section(c, name, node)
     given, named = list(args), dict(kwargs)
+    pointers: list[Value] = []
     operands: list[str] = []
     outputs: list[tuple[KernelType, str]] = []
     size: str = ""
@@ -97,7 +205,7 @@ def _call(
             continue
         if _is_context(kind) and not (given and isinstance(given[0].type, (ContextRef, RawContext))):
             if not c.ctx:
-                raise c.error(node, f"bpf.{name}() needs the context, which only a program has")
+                raise c.error(node, f"{references.shown(name)}() needs the context, which only a program has")
             operands.append(f"ptr {c.ctx}")
             continue
         value = given.pop(0) if given else named.pop(param, None)
@@ -115,12 +223,14 @@ def _call(
             if isinstance(kind, KInt) and "flags" in param:
                 operands.append(f"i{8 * kind.size} 0")
                 continue
-            raise c.error(node, f"bpf.{name}(): {param!r} is missing")
+            raise c.error(node, f"{references.shown(name)}(): {param!r} is missing")
         operand, size = _operand(c, name, param, kind, value, node)
         operands.append(operand)
+        if isinstance(value.type, KernelRef):
+            pointers.append(value)
     if given or named:
         words = ", ".join(param for param, kind in params if not _is_context(kind))
-        raise c.error(node, f"bpf.{name}() takes fewer arguments", f"it takes ({words})")
+        raise c.error(node, f"{references.shown(name)}() takes fewer arguments", f"it takes ({words})")
     ret = _ir(result)
     _declare(c, name, params, result)
     if ret == "void":
@@ -128,6 +238,11 @@ def _call(
         made = c.none()
     else:
         made = _result(c, name, result, c.em.op(f"call {ret} @{name}({', '.join(operands)})"))
+    flags = kf.flags(name)
+    if flags & kf.RELEASE and pointers:
+        references.release(c, pointers[0], node, f"{references.shown(name)}()")
+    if flags & kf.ACQUIRE:
+        made = _acquired(c, name, result, made, node)
     if not outputs:
         return made
     numbers = []
@@ -135,6 +250,79 @@ def _call(
         assert isinstance(kind, KPtr) and isinstance(kind.to, KInt)
         numbers.append(number_at(c, room, kind.to.size, kind.to.signed))
     return c.tuple([made, *numbers])
+
+
+def _section(c: Walker, name: str, node: ast.AST) -> Value:
+    """A section of the program begins or ends."""
+    di = c.unit.di
+    ends = references.SECTIONS[name][0] if name in references.SECTIONS else name
+    if ends == "bpf_local_irq_restore":
+        flags = [("flags__irq_flag", di.pointer(di.integer(u64)))]
+        c.unit.kfunc("void", "bpf_local_irq_save", "null", flags)
+        c.unit.kfunc("void", "bpf_local_irq_restore", "null", flags)
+        if name == ends:
+            raise c.error(node, "interrupts come back where the block ends", "with bpf.local_irq_save(): ...")
+        operand = f"ptr {c.buffer(8, 8, ('irq', c.scope.prefix, id(node)))}"
+    else:
+        operand = ""
+        c.unit.kfunc("void", name, "null", [])
+        c.unit.kfunc("void", ends, "null", [])
+    if name == ends:
+        references.end(c, name, node)
+        c.em.do(f"call void @{name}()")
+        return c.none()
+
+    def give_back(c: Walker, _: str) -> None:
+        c.em.do(f"call void @{ends}({operand})")
+
+    key = references.begin(c, name, node, give_back)
+    c.em.do(f"call void @{name}({operand})")
+    return Value(references.SectionType(), obj=key)
+
+
+def _acquired(c: Walker, name: str, result: KernelType, made: Value, node: ast.AST) -> Value:
+    """What a kfunc acquired, with the kfunc that takes it back."""
+    call = references.shown(name)
+    found = _releaser(c, result, node)
+    if found is None:
+        raise c.error(
+            node, f"{call}() acquires a {result.name}, and no function of this kernel takes it back"
+        )
+    release, params, gives = found
+
+    def give_back(c: Walker, operand: str) -> None:
+        _declare(c, release, params, gives)
+        rest = "".join(", ptr null" for _ in params[1:])
+        c.em.do(f"call {_ir(gives)} @{release}(ptr {operand}{rest})")
+
+    return references.acquire(
+        c,
+        made,
+        node,
+        call,
+        f"{references.shown(release)}(x)",
+        give_back,
+        form=f"with bpf.releasing({call}(...)) as x:",
+    )
+
+
+def _releaser(
+    c: Walker, kind: KernelType, node: ast.AST
+) -> tuple[str, list[tuple[str, KernelType]], KernelType] | None:
+    """The function that the kernel flags as taking back a pointer of this type, and its signature."""
+    if not isinstance(kind, KPtr) or not isinstance(kind.to, KStruct):
+        return None
+    types = types_of(c, node)
+    for name in kf.releasing():
+        if not types.present(name) or kf.flags(name) & kf.ACQUIRE:
+            continue
+        found = types.function(name)
+        if found is None or not found[0]:
+            continue
+        first = found[0][0][1]
+        if isinstance(first, KPtr) and isinstance(first.to, KStruct) and first.to.local == kind.to.local:
+            return name, *found
+    return None
 
 
 def _is_number(kind: KernelType) -> bool:
@@ -182,11 +370,15 @@ def _operand(
         to = kind.to if isinstance(kind, KPtr) else None
         have = value.type.kind
         if isinstance(to, KStruct) and isinstance(have, KStruct) and to.local != have.local.split("___")[0]:
-            raise c.error(node, f"bpf.{name}(): {param!r} is a {to.name} *, not a {have.name} *")
+            raise c.error(
+                node,
+                f"{references.shown(name)}(): {param!r} is a {to.name} *, not a {have.name} *",
+                f"give a {to.name} *, or call what takes a {have.name} *",
+            )
         if value.type.mode != "btf":
             raise c.error(
                 node,
-                f"bpf.{name}(): {param!r} is a pointer that the verifier follows",
+                f"{references.shown(name)}(): {param!r} is a pointer that the verifier follows",
                 "take it from an argument of the program, or from a kfunc that gives one",
             )
         return f"ptr {address(c, value, node)}", ""
@@ -241,6 +433,16 @@ def check(c: Walker, name: str, node: ast.AST) -> None:
             if (since := kf.first(name, int(one))) is not None
         ]
         raise c.error(node, f"{kind} programs cannot call {name}", f"{', '.join(others)} programs can")
+    if c.locked:
+        raise c.error(
+            node,
+            "this calls the kernel, which programs cannot while they hold a lock",
+            "do it before the block, or after it",
+        )
+    if kf.sleeps(name):
+        references.awake(c, references.shown(name), node)
+    if kf.flags(name) & kf.RCU_PROTECTED and section.sleepable:
+        references.in_rcu(c, references.shown(name), node)
     if kf.sleeps(name) and not section.sleepable:
         raise c.error(
             node,

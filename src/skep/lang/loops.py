@@ -12,7 +12,6 @@ from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
-from skep.bpf.types import u64
 from skep.lang import tests
 from skep.lang.scope import Env, Loop, equal, join, widen
 from skep.lang.values import INT, PtrType, Value
@@ -46,7 +45,7 @@ class Enumerated:
         self.start = start
 
 
-def _settle(c: Walker, walk: Callable[[Env], list[Env]]) -> Env:
+def settle(c: Walker, walk: Callable[[Env], list[Env]]) -> Env:
     """The variables at the head of a loop: ``walk`` walks its body from an environment, and gives those
     with which it comes back to the head."""
     entry = dict(c.env)
@@ -96,7 +95,7 @@ def _body(c: Walker, loop: Loop, body: list[ast.stmt]) -> list[Env]:
     return ends
 
 
-def _finish(
+def finish(
     c: Walker, node: ast.While | ast.For, ends: list[Env | None], loop: Loop, no_break: str, out: str
 ) -> None:
     """Walk ``else`` where the loop ends by itself, then join with the breaks."""
@@ -127,11 +126,11 @@ def while_(c: Walker, node: ast.While) -> None:
     def walk(head: Env) -> list[Env]:
         return _while_once(c, node)[0]
 
-    head = _settle(c, walk)
+    head = settle(c, walk)
     _few_turns(c, node, head)
     c.env = dict(head)
     _, ends, loop, no_break, out = _while_once(c, node)
-    _finish(c, node, [ends], loop, no_break, out)
+    finish(c, node, [ends], loop, no_break, out)
 
 
 def _while_once(c: Walker, node: ast.While) -> tuple[list[Env], Env | None, Loop, str, str]:
@@ -229,7 +228,12 @@ def _steps(node: ast.While, name: str) -> list[int | None]:
 
 
 def for_(c: Walker, node: ast.For) -> None:
+    from skep.lang import iterators
+
     source = c.expr(node.iter)
+    if isinstance(source.type, iterators.IterationType):
+        iterators.loop(c, node, source.obj(node))
+        return
     if isinstance(source.obj, Enumerated):
         length = source.obj.array.type.length(c, source.obj.array, node.iter)
         _counted(c, node, RangeValue(c.int_const(0), length, 1), source)
@@ -238,7 +242,7 @@ def for_(c: Walker, node: ast.For) -> None:
         span = source.obj
         counts = _constants(span)
         if span.counted_by_kernel:
-            _iterated(c, node, span)
+            iterators.loop(c, node, iterators.of_range(c, node, span))
         elif span.unroll:
             if counts is None or len(counts) > 4096:
                 raise c.error(
@@ -286,49 +290,7 @@ def _unrolled(c: Walker, node: ast.For, items: list[Value]) -> None:
             break
         c.em.place(turn.on_continue)
         c.env, c.live = join(ends, c.lost), True
-    _finish(c, node, [None if ended else c.env], loop, no_break, out)
-
-
-def _iterated(c: Walker, node: ast.For, span: RangeValue) -> None:
-    """An open-coded iterator (Linux 6.4): the verifier follows one turn, however many there are."""
-    di = c.unit.di
-    number = di.base("int", 32, "signed")
-    words = di.array(di.integer(u64), 64, 1)
-    of = di.pointer(di.struct("bpf_iter_num", 8, [("__opaque", words, 0, 64, -1)]))
-    iterator = [("it", of)]
-    c.unit.kfunc("i32", "bpf_iter_num_new", number, [*iterator, ("start", number), ("end", number)])
-    c.unit.kfunc("ptr", "bpf_iter_num_next", di.pointer(number), iterator)
-    c.unit.kfunc("void", "bpf_iter_num_destroy", "null", iterator)
-    state = c.buffer(8, 8, ("iter", c.scope.prefix, id(node)))
-    low, high = (c.em.op(f"trunc i64 {v.ir} to i32") for v in (span.start, span.stop))
-    c.em.op(f"call i32 @bpf_iter_num_new(ptr {state}, i32 {low}, i32 {high})")
-    lo, hi = max(span.start.lo, -(1 << 31)), min(span.stop.hi - 1, (1 << 31) - 1)
-
-    def destroy() -> None:
-        c.em.do(f"call void @bpf_iter_num_destroy(ptr {state})")
-
-    def once() -> tuple[list[Env], Env, Loop, str, str]:
-        head, inside, no_break, out = (c.label(x) for x in ("iter", "do", "od", "out"))
-        outside = len(c.scope.withs)
-        loop = Loop(out, head, outside, outside + 1)
-        c.em.place(head)
-        ends = dict(c.env)
-        found = c.em.op(f"call ptr @bpf_iter_num_next(ptr {state})")
-        c.em.cond(c.em.op(f"icmp ne ptr {found}, null"), inside, no_break)
-        c.em.place(inside)
-        now = c.em.op(f"sext i32 {c.em.op(f'load i32, ptr {found}, align 4')} to i64")
-        c.scope.withs.append(destroy)
-        back = _turn(c, node, loop, Value(INT, now, lo, max(lo, hi)), None)
-        c.scope.withs.pop()
-        return back, ends, loop, no_break, out
-
-    head = _settle(c, lambda _: once()[0])
-    c.env = dict(head)
-    _, ends, loop, no_break, out = once()
-    c.em.place(no_break)
-    destroy()
-    c.em.br(over := c.label("over"))
-    _finish(c, node, [ends], loop, over, out)
+    finish(c, node, [None if ended else c.env], loop, no_break, out)
 
 
 def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) -> None:
@@ -353,10 +315,10 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
     def walk(head: Env) -> list[Env]:
         return once()[0]
 
-    head = _settle(c, walk)
+    head = settle(c, walk)
     c.env = dict(head)
     _, ends, loop, no_break, out = once()
-    _finish(c, node, [ends], loop, no_break, out)
+    finish(c, node, [ends], loop, no_break, out)
 
 
 def _for_once(
@@ -374,7 +336,7 @@ def _for_once(
     if start.hi < stop.lo if span.step > 0 else start.lo > stop.hi:
         # At least one turn: the test comes after the body, and the variable has a value after the loop.
         em.place(inside)
-        back = _turn(c, node, loop, Value(INT, em.op(f"load i64, ptr {counter}"), lo, hi), array)
+        back = turn(c, node, loop, Value(INT, em.op(f"load i64, ptr {counter}"), lo, hi), array)
         em.place(onward)
         if not back:
             em.do("unreachable")
@@ -389,14 +351,14 @@ def _for_once(
     ends = dict(c.env)
     em.cond(going, inside, no_break)
     em.place(inside)
-    back = _turn(c, node, loop, Value(INT, now, lo, hi), array)
+    back = turn(c, node, loop, Value(INT, now, lo, hi), array)
     em.place(onward)
     _step(c, counter, span.step)
     em.br(test)
     return back, ends, loop, no_break, out
 
 
-def _turn(c: Walker, node: ast.For, loop: Loop, index: Value, array: Value | None) -> list[Env]:
+def turn(c: Walker, node: ast.For, loop: Loop, index: Value, array: Value | None) -> list[Env]:
     """One turn: the variable gets its value, the body is walked."""
     from skep.lang.stmts import assign
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from skep.lang import references
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import named
 from skep.lang.layout import Storage
@@ -265,6 +266,7 @@ class ProgType(MapType):
             raise c.error(
                 node, "a tail call inside 'with' would never leave the block", "call it after the block"
             )
+        references.leaving(c, node, "here, and a tail call does not come back")
         index = c.as_int(given["index"], node, "an index")
         number = c.em.op(f"trunc i64 {index.ir} to i32") if index.const is None else str(index.const)
         return c.int(c.helper(12, [f"ptr {c.ctx}", f"ptr {v.ir}", f"i32 {number}"]), _ERRNO, 0)
@@ -325,7 +327,8 @@ class SockType(MapType):
 
         key = self.key_address(c, named(c, "get", ("key",), 1, args, kwargs, node)["key"], node)
         got = c.em.op(f"call ptr inttoptr (i64 1 to ptr)(ptr {v.ir}, ptr {key})")
-        return Value(ContextRef("bpf_sock", section_of(c, node), nullable=True, context=False), got)
+        sock = Value(ContextRef("bpf_sock", section_of(c, node), nullable=True, context=False), got)
+        return references.socket(c, sock, node, f"{self.symbol}.get")
 
     do_lookup = do_get
 

@@ -13,7 +13,9 @@ from skep.bpf.maps import Map, StructOps
 from skep.errors import SkepError
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import named
+from skep.lang.core_refs import KernelRef
 from skep.lang.layout import Storage, atomic
+from skep.lang.pointers import KernelPointerStorage
 from skep.lang.values import BUILTIN, OPTIONAL, TUPLE, PtrType, Type, Value
 from skep.uapi.enums import MapType as Kind
 
@@ -280,6 +282,9 @@ class Table(MapType):
         default = given.get("default")
         number = c.as_int(default, node) if default is not None else c.int_const(0)
         value = self._value_or(c, of, found, there, number, node)
+        if isinstance(of, KernelPointerStorage) and default is None:
+            at = c.em.op(f"inttoptr i64 {value.ir} to ptr")
+            return Value(KernelRef(of.kind, "kernel", nullable=True), at)
         if default is not None:
             return value
         return Value(OPTIONAL, obj=(there, value))

@@ -20,7 +20,7 @@ _BOOL = BoolStorage()
 class Namespace:
     """Storage types by record, each made once. ``kernel`` resolves names of the kernel's types."""
 
-    def __init__(self, kernel: Callable[[str], Storage | None]) -> None:
+    def __init__(self, kernel: Callable[[Any], Storage | None]) -> None:
         self._known: dict[int, tuple[Any, Storage]] = {}
         self._kernel = kernel
         self._making: list[Any] = []
@@ -61,6 +61,10 @@ class Namespace:
                 "lpm_key", [("prefixlen", self.storage(t.u32), 0), ("data", self.storage(record.of), 0)]
             )
         if isinstance(record, t.PointerType):
+            to = _struct_of(record.of)
+            kernel = isinstance(to, t.Named) or getattr(getattr(to, "__bpf__", None), "kernel", None)
+            if kernel and (pointer := self._kernel(to)) is not None:
+                return pointer
             return PointerStorage(None if record.of is None else self.storage(record.of))
         if isinstance(record, t.KernelStruct):
             return OpaqueStorage(record.name, record.size, record.align)
@@ -69,8 +73,8 @@ class Namespace:
                 return self._struct(record)
             if issubclass(record, enum.IntEnum):
                 return EnumStorage(record, getattr(record, "__bpf_int__", t.u32))
-        if isinstance(record, t.Named):
-            found = self._kernel(record.name)
+        if isinstance(to := _struct_of(record), t.Named):
+            found = self._kernel(to)
             if found is not None:
                 return found
         raise SkepError(f"{_name(record)} is no type that has a size in memory{_hint(record)}")
@@ -89,6 +93,11 @@ class Namespace:
         return StructStorage(
             info.name, fields, union=info.union, packed=info.packed, align=info.align, cls=cls
         )
+
+
+def _struct_of(record: Any) -> Any:
+    """The name of the struct that a hook is called like (``bpf.socket``)."""
+    return t.Named(record.name) if isinstance(record, Hook) else record
 
 
 def _name(record: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
+from skep.lang import held
 from skep.lang.values import (
     BOOL,
     INT,
@@ -127,6 +128,14 @@ def join_values(a: Value, b: Value) -> Value | None:
     """What a variable is that is ``a`` on one path and ``b`` on another; None when nothing is both."""
     if a is b:
         return a
+    good, ref = held.join_refs(a, b)
+    made = _join_values(a, b) if good else None
+    if made is not None and made.ref != ref:
+        made = Value(made.type, made.ir, made.lo, made.hi, obj=made.obj, place=made.place, ref=ref)
+    return made
+
+
+def _join_values(a: Value, b: Value) -> Value | None:
     if INT in (a.type, b.type) and NONE in (a.type, b.type):
         number = a if a.type is INT else b
         if number.obj is None:
@@ -186,23 +195,33 @@ def join(envs: list[Env], lost: dict[str, str]) -> Env:
         return dict(first)
     made: Env = {}
     for name, value in first.items():
+        if held.is_slot(name):
+            continue
         for other in envs[1:]:
             theirs = other.get(name)
             if theirs is None:
-                lost[name] = "unassigned"
+                _unassigned(name, lost)
                 break
             joined = join_values(value, theirs)
             if joined is None:
                 lost[name] = f"{value.type.name} on one path and {theirs.type.name} on another"
+                if not held.join_refs(value, theirs)[0]:
+                    lost[name] = "acquired on one path and not on another"
                 break
             value = joined
         else:
             made[name] = value
     for other in envs[1:]:
         for name in other:
-            if name not in first:
-                lost[name] = "unassigned"
+            if name not in first and not held.is_slot(name):
+                _unassigned(name, lost)
+    held.join(envs, made)
     return made
+
+
+def _unassigned(name: str, lost: dict[str, str]) -> None:
+    if not lost.get(name, "").startswith("given back"):
+        lost[name] = "unassigned"
 
 
 def equal(a: Env, b: Env) -> bool:
@@ -216,6 +235,8 @@ def _equal(a: Value, b: Value) -> bool:
     if a is b:
         return True
     if a.lo != b.lo or a.hi != b.hi or not a.type.same(b.type) or a.type.nullable != b.type.nullable:
+        return False
+    if a.ref != b.ref:
         return False
     if isinstance(a.type, TupleType):
         return len(a.obj) == len(b.obj) and all(_equal(x, y) for x, y in zip(a.obj, b.obj, strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skep.bpf.globals import Global
 from skep.bpf.types import ArrayType, BytesType, CharType
-from skep.lang import loops, tests
+from skep.lang import loops, references, tests
 from skep.lang.exprs import expr
 from skep.lang.exprs import owner as owner_of
 from skep.lang.scope import join
@@ -38,6 +38,7 @@ def _expression(c: Walker, node: ast.Expr) -> None:
         return  # a docstring, or ...
     value = expr(c, node.value)
     value.type.dropped(c, value, node)
+    references.unused(c, value, node)
 
 
 # --- assignment ---------------------------------------------------------------------------------------
@@ -226,6 +227,7 @@ def give_back(c: Walker, value: Value, node: ast.AST) -> None:
     else:
         operand = c.unit.result_operand(c, value, node)
         leave(c, 0, node)
+        references.leaving(c, node)
         c.em.ret(operand)
     c.live = False
 
@@ -263,6 +265,7 @@ def _with_items(c: Walker, node: ast.With, at: int) -> None:
     item = node.items[at]
     manager = expr(c, item.context_expr)
     c.at(item.context_expr)
+    references.refuse_with(c, manager, item.context_expr)
     locked = c.locked
     entered, test = manager.type.enter(c, manager, item.context_expr)
     after = c.label("after")

@@ -41,6 +41,8 @@ def call(c: Walker, obj: Subprog, args: list[Value], kwargs: dict[str, Value], n
                 raise c.error(
                     node, f"{value.type.name} is no pointer of the kernel's", f"see parameter {name!r}"
                 )
+            if value.type.nullable and not nullable:
+                c.refuse_none(value, node, f"what is given for {name!r}")
             operands.append(f"ptr {value.ir}")
         elif storage.scalar:
             number = c.as_int(value, node, f"parameter {name!r} of {obj.__name__}()")
@@ -84,6 +86,8 @@ def compile_subprog(
 ) -> Made:
     """Compile a subprogram into the unit. ``kinds`` are the arguments of its first call: contexts and objects
     of the kernel are of their types."""
+    from skep.lang.contexts import ContextRef
+    from skep.lang.core_refs import KernelRef
     from skep.lang.walk import Walker
 
     fn: Any = obj.fn
@@ -141,7 +145,10 @@ def compile_subprog(
             assert kinds is not None and caller is not None
             if kinds[name].ir == caller.ctx:
                 c.ctx = f"%a{i}"
-            c.bind(name, Value(kinds[name].type, f"%a{i}", obj=kinds[name].obj), tree)
+            given = kinds[name].type
+            if isinstance(given, (KernelRef, ContextRef)):
+                given = given.optional(optional)
+            c.bind(name, Value(given, f"%a{i}", obj=kinds[name].obj), tree)
             continue
         _bind(c, name, kept, optional, f"%a{i}", tree, own=obj.global_)
     unit.body(c, tree)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from skep.lang import arith
+from skep.lang import arith, references
 from skep.lang.scope import Env, join
 from skep.lang.values import INT, NONE, OPTIONAL, TEXT, TUPLE, BoolType, PtrType, Value
 
@@ -131,7 +131,11 @@ def _optional_facts(c: Walker, key: str | None) -> Facts:
     if key is None:
         return [], []
     bound = c.env[key]
-    return [(key, bound.type.narrowed(bound))], [(key, Value(NONE, place=bound.place))]
+    there, not_there = references.facts(bound)
+    narrowed = bound.type.narrowed(bound)
+    if bound.ref is not None:
+        narrowed.ref = bound.ref
+    return [(key, narrowed), *there], [(key, Value(NONE, place=bound.place)), *not_there]
 
 
 def _interval_facts(c: Walker, key: str, op: ast.cmpop, a: Value, b: Value) -> Facts:

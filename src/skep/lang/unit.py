@@ -150,11 +150,10 @@ class Unit:
 
     # --- types --------------------------------------------------------------------------------------
 
-    def _kernel_storage(self, name: str) -> Storage | None:
-        from skep.lang import kernel_types
+    def _kernel_storage(self, record: Any) -> Storage | None:
+        from skep.lang.pointers import storage
 
-        found = getattr(kernel_types, "storage", None)
-        return None if found is None else found(self, name)
+        return storage(self, record)
 
     def storage(self, record: Any, c: Walker, node: ast.AST) -> Storage:
         """The storage of a type record or class; refuses at ``node`` what is no type."""

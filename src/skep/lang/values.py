@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 if TYPE_CHECKING:
     import ast
 
+    from skep.lang.held import Ref
     from skep.lang.layout import Storage
     from skep.lang.walk import Walker
 
@@ -25,13 +26,22 @@ class Value:
     """One value. ``ir`` is its operand ("" when it has none at run time).
 
     ``lo`` and ``hi`` bound an integer, inclusive; ``obj`` is what is known when compiling: a constant's
-    bytes, a tuple's items, a Python object. ``place`` is the stack slot of a local variable's binding.
+    bytes, a tuple's items, a Python object. ``place`` is the stack slot of a local variable's binding,
+    ``ref`` what was acquired and has to be given back (`skep.lang.references`).
     """
 
-    __slots__ = ("hi", "ir", "lo", "obj", "place", "type")
+    __slots__ = ("hi", "ir", "lo", "obj", "place", "ref", "type")
 
     def __init__(
-        self, type: Type, ir: str = "", lo: int = 0, hi: int = 0, *, obj: Any = None, place: str = ""
+        self,
+        type: Type,
+        ir: str = "",
+        lo: int = 0,
+        hi: int = 0,
+        *,
+        obj: Any = None,
+        place: str = "",
+        ref: Ref | None = None,
     ) -> None:
         self.type = type
         self.ir = ir
@@ -39,6 +49,7 @@ class Value:
         self.hi = hi
         self.obj = obj
         self.place = place
+        self.ref = ref
 
     @property
     def const(self) -> int | None:
@@ -167,6 +178,13 @@ class IntType(Type):
 
     name = "an integer"
     llvm = "i64"
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        if name == "to_bytes":
+            from skep.lang.builtins import to_bytes
+
+            return to_bytes(c, v, node)
+        return super().attr(c, v, name, node)
 
 
 class BoolType(Type):

@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from skep.errors import CompileError
-from skep.lang import arith
+from skep.lang import arith, references
 from skep.lang.emit import Emit
 from skep.lang.layout import Storage
 from skep.lang.scope import Env, Scope
 from skep.lang.values import BOOL, INT, NONE, TEXT, TUPLE, U64, BoolType, IntType, PtrType, Type, Value
+from skep.uapi.enums import ProgType
 
 if TYPE_CHECKING:
     from skep.bpf.programs import Program
@@ -30,6 +31,18 @@ _STACK = 512
 PART = "part"
 #: memory larger than this is set and copied in pieces: LLVM would call a function for it
 _PIECE = 1024
+_MERGED = 128
+#: programs that have bpf_probe_read_kernel
+_READERS = frozenset(
+    (
+        ProgType.KPROBE,
+        ProgType.TRACEPOINT,
+        ProgType.RAW_TRACEPOINT,
+        ProgType.PERF_EVENT,
+        ProgType.TRACING,
+        ProgType.LSM,
+    )
+)
 
 
 #: helpers behind the methods of maps that only some types of programs have: tail calls are all's
@@ -58,6 +71,8 @@ class Walker:
         self.zeroed = ""
         #: inside a `with lock:` block
         self.locked = False
+        #: what was acquired and has to be given back
+        self.books = references.Books()
         self._line = (-1, "")
         #: the statement or expression that is compiled
         self.node: ast.AST = ast.Pass()
@@ -244,12 +259,23 @@ class Walker:
     def bind(self, key: str, value: Value, node: ast.AST) -> Value:
         """Give the variable ``key`` (prefix and name) a value."""
         value = value.type.materialise(self, value, node)
+        old = self.env.get(key)
+        if old is not None and (old.ref is not None or old.type is TUPLE):
+            references.overwritten(self, key, old, value, node)
         made = self._bound(key, value, node)
         self.env[key] = made
         self.lost.pop(key, None)
         return made
 
     def _bound(self, key: str, value: Value, node: ast.AST) -> Value:
+        made = self._kept(key, value, node)
+        if value.ref is not None:
+            if made is value:
+                made = Value(value.type, value.ir, value.lo, value.hi, obj=value.obj, place=value.place)
+            made.ref = value.ref
+        return made
+
+    def _kept(self, key: str, value: Value, node: ast.AST) -> Value:
         kind = value.type
         if kind is TUPLE:
             items = [self._bound(f"{key}.{i}", item, node) for i, item in enumerate(value.obj)]
@@ -283,11 +309,13 @@ class Walker:
         if kind is NONE:
             return Value(NONE)
         if not kind.llvm or not bound.place:
-            return kind.unbound(self, bound)
+            made = kind.unbound(self, bound)
+            made.ref = bound.ref
+            return made
         if bound.const is not None:
             return self.int_const(bound.const) if kind is INT else self.bool_const(bool(bound.const))
         got = self.em.op(f"load {kind.llvm}, ptr {bound.place}")
-        return Value(kind, got, bound.lo, bound.hi, obj=bound.obj, place=bound.place)
+        return Value(kind, got, bound.lo, bound.hi, obj=bound.obj, place=bound.place, ref=bound.ref)
 
     def drop_scope(self, prefix: str) -> None:
         """Forget the variables of an inlined function that has returned."""
@@ -387,13 +415,33 @@ class Walker:
         """Zero constant-size memory."""
         if to == self.zeroed:
             return
+        if size > _PIECE:
+            self._zero_much(to, size)
+            return
         self.unit.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)")
-        for at in range(0, size, _PIECE):
-            part = min(_PIECE, size - at)
-            where = self.offset(to, at)
-            self.em.do(
-                f"call void @llvm.memset.p0.i64(ptr align {align} {where}, i8 0, i64 {part}, i1 false)"
-            )
+        # What LLVM would merge to more than a piece it would call a function for, which there is not.
+        volatile = "true" if size > _MERGED else "false"
+        self.em.do(f"call void @llvm.memset.p0.i64(ptr align {align} {to}, i8 0, i64 {size}, i1 {volatile})")
+
+    def _zero_much(self, to: str, size: builtins.int) -> None:
+        if self.section is not None and self.section.type in _READERS and not self.locked:
+            # What cannot be read is zeros: the kernel's own memset, in one call.
+            self.helper(113, [f"ptr {to}", f"i64 {size}", "ptr null"])
+            return
+        turn, done = self.label("zero"), self.label("zeroed")
+        slot = self.em.slot("i64", ("zero", self.fresh()))
+        self.em.do(f"store i64 0, ptr {slot}")
+        self.em.place(turn)
+        at = self.em.op(f"load i64, ptr {slot}")
+        self.em.do(
+            f"store volatile i64 0, ptr {self.em.op(f'getelementptr i8, ptr {to}, i64 {at}')}, align 1"
+        )
+        after = self.em.op(f"add nuw nsw i64 {at}, 8")
+        self.em.do(f"store i64 {after}, ptr {slot}")
+        self.em.cond(self.em.op(f"icmp ult i64 {after}, {size - size % 8}"), turn, done)
+        self.em.place(done)
+        for i in range(size - size % 8, size):
+            self.em.do(f"store i8 0, ptr {self.offset(to, i)}, align 1")
 
     def buffer(self, size: builtins.int, align: builtins.int = 8, key: object = None) -> str:
         """A stack buffer; refuses none here, the sum is checked when the function is complete."""
@@ -536,9 +584,13 @@ class Walker:
         good, bad = self.label("ok"), self.label("no")
         self.em.cond(test, good, bad)
         self.em.place(bad)
+        env, lost = self.env, dict(self.lost)
+        self.env = dict(env)
         for scope in reversed(self.scopes):
             for close in reversed(scope.withs):
                 close()
+        references.give_all_back(self)
+        self.env, self.lost = env, lost
         result = self.scopes[0].result
         self.em.ret("void" if result == "void" else "ptr null" if result == "ptr" else f"{result} 0")
         self.em.place(good)

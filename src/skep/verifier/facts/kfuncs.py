@@ -92,6 +92,16 @@ def flags(name: str, kernel: Version = (6, 18)) -> int:
     return found | TRUSTED_ARGS if found & RELEASE else found
 
 
+def releasing() -> list[str]:
+    """The functions that take back what another acquired."""
+    return [name for name, row in _table().items() if row[0] & RELEASE]
+
+
+def iterators() -> list[str]:
+    """The functions that begin an open-coded iterator."""
+    return [name for name, row in _table().items() if row[0] & ITER_NEW]
+
+
 def sleeps(name: str) -> bool:
     """The function may sleep."""
     row = _table().get(name)
