@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import skep
 from skep import obj
 from skep.elf import ElfBuilder
 from skep.elf import constants as c
@@ -12,6 +15,7 @@ from skep.kernel.loader import Loader
 from skep.linux.kernel import LinuxKernel
 from skep.obj.guess import is_tail, stem, tail_of
 from skep.uapi.enums import AttachType, ProgType
+from tests.obj.support import compiled, written
 from tests.support import oracles
 
 ZERO, EXIT = Insn(0xB7), Insn(0x95)
@@ -115,6 +119,20 @@ def test_tails_of_an_object_of_two_types() -> None:
 def test_other_types_spread_as_before() -> None:
     spec = made(("kprobe/f", "probe", WIDE), ("helpers", "tail", WIDE))
     assert {p.type for p in spec.programs.values()} == {ProgType.KPROBE}
+
+
+def test_called_functions_of_unknown_sections_are_no_programs(tmp_path: Path) -> None:
+    text = """
+    SEC("other") __noinline int helper(int x) { asm volatile("" : "+r"(x)); return x; }
+    SEC("socket") int entry(void *ctx) { return helper(4); }
+    LICENSE;"""
+    path = compiled(written(tmp_path, "other.c", text), tmp_path)
+    spec = obj.read(path)
+    assert {p.name: p.autoload for p in spec.programs.values()} == {"entry": True, "helper": False}
+    assert len(obj.link_program(spec, "entry").subprogs) == 2
+    oracles.bpf()
+    with skep.load(path) as loaded:
+        assert list(loaded.programs) == ["entry"]
 
 
 @pytest.mark.parametrize(

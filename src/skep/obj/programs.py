@@ -36,7 +36,9 @@ def collect(source: Source, tails: dict[int, str]) -> None:
                 continue
             made = _program(function, name)
             spec.programs[function.key] = made
-            if made.type == ProgType.UNSPEC:
+            if made.type == ProgType.UNSPEC and function.key in called:
+                made.autoload = False  # a function for others, in a section of its own
+            elif made.type == ProgType.UNSPEC:
                 unknown.append(made)
             _tail(spec.maps, tails, name, function.key)
     if unknown:
