@@ -38,8 +38,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--kernel", default="6.18", metavar="VERSION", help="for this release (6.18); or `all`"
     )
+    parser.add_argument("--unprivileged", action="store_true", help="as for a user without any capability")
     parser.add_argument(
-        "--unprivileged", action="store_true", help="as for a user without CAP_BPF and CAP_PERFMON"
+        "--capabilities", metavar="LIST", help="as for a user with just these of bpf, perfmon, net_admin"
     )
     parser.add_argument("--strict", action="store_true", help="ask for all that the userspace kernel needs")
     parser.add_argument("--btf", metavar="FILE", help="kernel types to relocate against")
@@ -47,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-j", "--json", action="store_true", help="everything, as JSON")
     options = parser.parse_intermixed_args(argv)
     versions = _versions(parser, options.kernel)
+    options.capabilities = _capabilities(parser, options)
     from skep.obj import CoreTarget
 
     target = CoreTarget.open(options.btf) if options.btf else CoreTarget.kernel()
@@ -93,6 +95,22 @@ def _versions(parser: argparse.ArgumentParser, text: str) -> list[str]:
     if (int(major), int(minor)) < VERSIONS[0]:
         parser.error(f"--kernel {text}: releases before {known[0]} are not known")
     return [text]
+
+
+def _capabilities(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str] | None:
+    text: str | None = options.capabilities
+    if text is None:
+        return None
+    if options.unprivileged:
+        parser.error("--capabilities and --unprivileged exclude each other")
+    from skep.verifier.rights import Rights
+
+    names = [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        Rights.of(names)
+    except VerifierError as error:
+        parser.error(f"--capabilities {text}: {error.reason}; {error.hint}")
+    return names
 
 
 def _open(path: str) -> ObjectSpec:
@@ -152,6 +170,7 @@ class _Check:
             subject,
             kernel=version,
             privileged=not self.options.unprivileged,
+            capabilities=self.options.capabilities,
             strict=self.options.strict,
             log_level=min(2, self.options.verbose),
         )

@@ -9,6 +9,7 @@ from skep.uapi.enums import SINCE
 from skep.uapi.enums import AttachType as A
 from skep.uapi.enums import MapType as M
 from skep.uapi.enums import ProgType as P
+from skep.verifier import strict
 from skep.verifier.facts import lsm_hooks
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import skip_modifiers
@@ -130,6 +131,8 @@ def check_program(env: Env) -> None:
     lacks = missing(env.rights, env.kernel, prog)
     if lacks:
         env.reject(f"programs of type {prog.name.lower()} need {lacks}")
+    if env.strict is not None:
+        strict.check_program(env, env.strict)
     check_features(env)
     _check_sleepable(env)
     if kind in (P.TRACING, P.LSM):
@@ -207,6 +210,7 @@ def check_map(env: Env, row: MapFacts) -> None:
         kind = M(row.type)
     except ValueError:
         env.reject(f"map type {row.type} of {row.name!r} is unknown")
+    strict.check_map(env, row.name, row.type)
     first = _since(kind.c_name)
     if first > env.kernel:
         env.reject(

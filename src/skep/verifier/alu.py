@@ -15,6 +15,7 @@ from skep.verifier.precision import mark_precise
 from skep.verifier.ptr import Ptr
 from skep.verifier.scalar import S32_MAX, S32_MIN, U32, Scalar
 from skep.verifier.state import ADD_CONST, ADD_CONST32, ADD_CONST64, Note, State
+from skep.verifier.strict import one_object
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
@@ -165,7 +166,9 @@ class AluReg(Insn):
             assert isinstance(b, Ptr)
             mark_precise(env, dst)
             add_scalar(env, dst, self.operation, self.wide, b, a, False)
-        elif self.operation == op.BPF_SUB and env.leaks:
+        elif self.operation == op.BPF_SUB and (
+            env.leaks or (env.strict is not None and self.wide and one_object(a, b))
+        ):
             env.set_unknown(dst)
         else:
             env.reject(f"R{dst} pointer {SIGNS.get(self.operation, '')} pointer prohibited")

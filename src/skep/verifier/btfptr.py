@@ -9,6 +9,7 @@ from skep.verifier import kinds as k
 from skep.verifier import tnum
 from skep.verifier.nullness import is_trusted
 from skep.verifier.ptr import Ptr, btf_of
+from skep.verifier.strict import no_kernel_memory
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def check_access(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -
     types = btf_of(p)
     name = types[p.aux].name
     alloc = bool(p.type & k.MEM_ALLOC)
+    no_kernel_memory(env, f"'struct {name}'")
     if not env.leaks:
         env.reject(f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
     if not env.subject.gpl_compatible and not alloc:
@@ -141,6 +143,7 @@ def check_map_pointer(env: Env, reg: int, p: Ptr, off: int, size: int, write: bo
         struct_id = types.require(name, 4)
     except BtfError:
         env.reject(f"map_ptr access not supported for map type {row.type}")
+    no_kernel_memory(env, f"'struct {name}'")
     if not env.leaks:
         env.reject(f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
     if off < 0:

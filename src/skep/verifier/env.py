@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skep.verifier.insn import Insn
     from skep.verifier.live import Liveness
     from skep.verifier.prune import Loops
+    from skep.verifier.strict import Strict
     from skep.verifier.subprogs import Subprog
 
 MAX_INSNS: Final = 1_000_000
@@ -107,7 +108,7 @@ class Env:
         *,
         kernel: tuple[int, int] = (6, 18),
         rights: Rights = ALL,
-        strict: bool = False,
+        strict: Strict | None = None,
         log_level: int = 0,
     ) -> None:
         self.subject = subject
@@ -115,20 +116,20 @@ class Env:
         #: processors the kernel may have (what bpf_get_smp_processor_id stays below)
         self.cpus = os.cpu_count() or 1
         self.rights = rights
-        #: rules beyond Linux's: all that running in a process of ours needs (see `strict`)
+        #: what the host offers where it is no kernel, and stricter rules (see `strict`)
         self.strict = strict
         #: CAP_BPF: precision, loops, functions, large programs
         self.bpf = rights.bpf
         #: addresses may become numbers (allow_ptr_leaks)
-        self.leaks = rights.perfmon and not strict
+        self.leaks = rights.perfmon and strict is None
         #: what a mispredicting processor might do counts (not bypass_spec_v1)
-        self.speculates = not rights.perfmon and not strict
+        self.speculates = not rights.perfmon and strict is None
         #: nothing of the above holds a program back
         self.privileged = self.bpf and self.leaks
         #: BPF_F_STRICT_ALIGNMENT
         self.strict_alignment = bool(subject.prog_flags & 1)
         #: stack that was never written may be read
-        self.uninit_ok = rights.perfmon and not strict and kernel >= (6, 1)  # 6.3, and the stable 6.1
+        self.uninit_ok = self.leaks and kernel >= (6, 1)  # 6.3, and the stable 6.1
         self.loops_allowed = rights.bpf and kernel >= (5, 3)
         self.log_level = log_level
         self.log: list[str] = []

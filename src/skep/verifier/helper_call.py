@@ -28,6 +28,7 @@ from skep.verifier.ptr import Ptr
 from skep.verifier.rights import PERFMON_HELPERS
 from skep.verifier.scalar import Scalar
 from skep.verifier.stack import is_null, write_uninit
+from skep.verifier.strict import check_helper, check_printed
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def find_proto(env: Env, number: int) -> Proto:
         if since is not None and since > env.kernel:
             text += f" (Linux {since[0]}.{since[1]} has it)"
         env.reject(text)
+    check_helper(env, number, shown)
     return found
 
 
@@ -169,6 +171,7 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
         if fn.allowed and not _attachment_allows(env, fn.allowed):
             env.reject("helper call is not allowed in probe")
         env.protos[number] = fn
+    check_printed(env, number)
     st = env.state
     shown = f"{helper_name(number)}#{number}"
     if fn.might_sleep:

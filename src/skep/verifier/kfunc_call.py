@@ -23,6 +23,7 @@ from skep.verifier.precision import mark_precise
 from skep.verifier.ptr import Ptr
 from skep.verifier.refs import in_tree_callback, leave_rcu
 from skep.verifier.scalar import Scalar
+from skep.verifier.strict import check_kfunc
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def check_kfunc_call(env: Env, insn: Insn) -> bool:
     row = env.subject.kfunc(insn.imm, insn.off)
     if row is None:
         env.reject(f"kernel btf_id {insn.imm} is not a function")
+    check_kfunc(env, row.name)
     name = row.name
     subject = env.subject
     kind = subject.prog_type

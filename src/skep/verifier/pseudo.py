@@ -9,6 +9,7 @@ from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn as RawInsn
 from skep.verifier import kinds as k
 from skep.verifier.admission import check_map
+from skep.verifier.strict import no_kernel_memory
 from skep.verifier.subprogs import subprog_at
 from skep.verifier.value import Value
 
@@ -89,6 +90,7 @@ def _btf_variable(env: Env, id: int, module: int) -> Value:
     if not 0 < id < len(types):
         env.reject(f"ldimm64 insn specifies invalid btf_id {id}.")
     value = types[id]
+    no_kernel_memory(env, f"'{value[1]}'")
     if value[0] not in (12, 14):
         env.reject(f"pseudo btf_id {id} in ldimm64 isn't KIND_VAR or KIND_FUNC")
     if value[0] == 12:

@@ -396,6 +396,7 @@ def check_initialized(
             and slot.types[7] == SPILL
             and slot.value is not None
             and (slot.value.type == k.SCALAR_VALUE or env.leaks)
+            and (kind != INVALID or env.strict is None)  # Linux takes the bytes beside a narrow spill for set
         ):
             if write:
                 slots[spi] = Slot(scrub(slot.types))

@@ -18,6 +18,7 @@ from skep.verifier.live import Liveness
 from skep.verifier.refusal import WALK_AGAIN, explained
 from skep.verifier.rights import CAPABILITIES, Rights
 from skep.verifier.state import Frame
+from skep.verifier.strict import DEFAULT, Strict
 from skep.verifier.subject import Subject
 from skep.verifier.subprogs import find_subprogs
 
@@ -55,7 +56,7 @@ def check(
     kernel: str | tuple[int, int] = "6.18",
     privileged: bool = True,
     capabilities: Iterable[str] | None = None,
-    strict: bool = False,
+    strict: bool | Strict = False,
     log_level: int = 0,
     max_insns: int = 1_000_000,
     annotate: bool = False,
@@ -63,7 +64,8 @@ def check(
     """What Linux ``kernel`` says of a program.
 
     ``privileged`` is CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, else none of them; ``capabilities`` says which
-    the loader has ("bpf", "perfmon", "net_admin"). ``strict`` asks for all that the userspace kernel needs.
+    the loader has ("bpf", "perfmon", "net_admin"). ``strict`` asks for all that the userspace
+    kernel needs (`strict.Strict` says what another host offers).
     ``log_level`` 1 and 2 keep the kernel's log. Raises VerifierError with the kernel's reason, the
     instruction and its source line when the program is refused.
     """
@@ -71,9 +73,10 @@ def check(
     if capabilities is None:
         capabilities = CAPABILITIES if privileged else ()
     rights = Rights.of(capabilities)
+    host = strict if isinstance(strict, Strict) else DEFAULT if strict else None
 
     def walk(level: int) -> Env | VerifierError:
-        env = Env(subject, kernel=version, rights=rights, strict=strict, log_level=level)
+        env = Env(subject, kernel=version, rights=rights, strict=host, log_level=level)
         env.max_insns = max_insns
         if annotate:
             env.recorder = Recorder(len(subject.insns))

@@ -5,6 +5,9 @@ lies in a live region (a frame's stack, the context, the packet, a map's value, 
 helpers check the memory they are given, references are given back, and r0 is in its range.
 
 An address is ``region << 32 | offset``, the offset from the region's start, so regions are no neighbours.
+
+With ``strict`` (the verifier's strict mode) stack may only be read where it was written, and no address may
+reach the context, a packet, a map or the caller.
 """
 
 from __future__ import annotations
@@ -33,11 +36,12 @@ def signed(value: int, bits: int) -> int:
 
 
 class Region:
-    """``data`` and who may do what with it."""
+    """``data`` and who may do what with it; ``unset`` marks bytes that nothing wrote yet (None: all set)."""
 
-    __slots__ = ("data", "name", "writable")
+    __slots__ = ("data", "name", "unset", "writable")
 
     def __init__(self, name: str, data: bytearray, writable: bool = True) -> None:
+        self.unset: bytearray | None = None
         self.name = name
         self.data = data
         self.writable = writable
@@ -46,7 +50,8 @@ class Region:
 class Run:
     """One run of a question on random inputs."""
 
-    def __init__(self, question: Question, seed: int) -> None:
+    def __init__(self, question: Question, seed: int, strict: bool = False) -> None:
+        self.strict = strict
         self.random = random.Random(seed)
         self.question = question
         self.setting = next(
@@ -79,7 +84,9 @@ class Run:
     def region(self, name: str, data: bytearray, writable: bool = True) -> int:
         number = self.next
         self.next += 1
-        self.regions[number] = Region(name, data, writable)
+        made = self.regions[number] = Region(name, data, writable)
+        if self.strict and name == "stack":
+            made.unset = bytearray(b"\1") * len(data)
         return number << 32
 
     def at(self, address: int, size: int, write: bool, what: str) -> tuple[Region, int]:
@@ -93,7 +100,17 @@ class Run:
             )
         if write and not region.writable:
             raise Violation(f"{what}: {region.name} is read only")
+        if region.unset is not None:
+            if write:
+                region.unset[offset : offset + size] = bytes(size)
+            elif any(region.unset[offset : offset + size]):
+                raise Violation(f"{what}: stack+{offset - 512} was never written")
         return region, offset
+
+    def keep_in(self, value: int, region: Region | None) -> None:
+        """A strict program gives no address away."""
+        if self.strict and value >> 32 in self.regions and (region is None or region.unset is None):
+            raise Violation(f"an address leaves by {'r0' if region is None else region.name}")
 
     def load(self, address: int, size: int) -> int:
         region, offset = self.at(address, size, False, "load")
@@ -101,6 +118,8 @@ class Run:
 
     def store(self, address: int, size: int, value: int) -> None:
         region, offset = self.at(address, size, True, "store")
+        if size == 8:
+            self.keep_in(value & M64, region)
         region.data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
 
     def read(self, register: int) -> int:
@@ -143,6 +162,7 @@ class Run:
 
     def _end(self) -> int:
         result = self.read(0)
+        self.keep_in(result, None)
         if self.records:
             raise Violation("a ring buffer record was not given back")
         if self.setting.returns is not None:
