@@ -2,29 +2,8 @@
 
 from __future__ import annotations
 
-_ETHERNET, _RAW, _NULL, _LOOP, _PPP, _SLL, _SLL2 = 1, 12, 0, 108, 9, 113, 276
-_FIXED = {_RAW: 0, 228: 0, 229: 0, _NULL: 4, _LOOP: 4, _SLL2: 20}
-_TAGS = (0x8100, 0x88A8, 0x9100)
 _GRAPH = bytes(byte if 33 <= byte < 127 else 46 for byte in range(256)).decode("ascii")
 _PLAIN = {byte: _GRAPH[byte] for byte in range(256)} | {9: "\t", 10: "\n", 32: " "}
-
-
-def link_length(data: bytes, linktype: int) -> int:
-    """Bytes of the link-level header, which -x, -X and -A leave out when given once.
-
-    Known for Ethernet, Linux cooked, loopback and raw IP; 0 for the others, which are shown whole.
-    """
-    if linktype == _ETHERNET:
-        at = 12
-    elif linktype == _SLL:
-        at = 14
-    else:
-        return min(_FIXED.get(linktype, 0), len(data))
-    kind = int.from_bytes(data[at : at + 2], "big")
-    while kind in _TAGS and len(data) >= at + 6:
-        at += 4
-        kind = int.from_bytes(data[at : at + 2], "big")
-    return min(at + 2, len(data))
 
 
 def hexadecimal(data: bytes, *, text: bool = False) -> str:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_LONGEST = 262144  # bytes of a packet
+
+
 def _interfaces() -> Callable[[int], str]:
     """This network namespace's names of interfaces by index; one that is gone is called by its number."""
     import socket
@@ -30,20 +33,39 @@ def _interfaces() -> Callable[[int], str]:
     return name
 
 
-def _dumper(args: Arguments) -> Callable[[bytes, int], str] | None:
+def _dumper(args: Arguments) -> Callable[[bytes, int, int], str] | None:
     """What -x, -X or -A adds to a line; given twice, with the link-level header. -X beats -x beats -A."""
     letter = next((letter for letter in ("X", "x", "A") if args.flag(f"dump_{letter}")), None)
     if letter is None:
         return None
-    from skep.tap.hexdump import characters, hexadecimal, link_length
+    from skep.tap.headers import link_length
+    from skep.tap.hexdump import characters, hexadecimal
 
     whole = args.flag(f"dump_{letter}") > 1
 
-    def dump(packet: bytes, linktype: int) -> str:
-        data = packet if whole else packet[link_length(packet, linktype) :]
+    def dump(packet: bytes, linktype: int, wirelen: int) -> str:
+        data = packet if whole else packet[link_length(packet, linktype, wirelen) :]
+        if not data and not whole:
+            return ""
         return characters(data) if letter == "A" else hexadecimal(data, text=letter == "X")
 
     return dump
+
+
+def _impossible(caplen: int, wirelen: int) -> str:
+    """What tcpdump prints in place of a packet whose lengths in bytes cannot be; "" for a usual one."""
+    wrong = [
+        text
+        for holds, text in (
+            (caplen == 0, "caplen==0"),
+            (wirelen == 0, "len==0"),
+            (0 < wirelen < caplen, f"len({wirelen}) < caplen({caplen})"),
+            (caplen > _LONGEST, f"caplen({caplen}) > {_LONGEST}"),
+            (wirelen > _LONGEST, f"len({wirelen}) > {_LONGEST}"),
+        )
+        if holds
+    ]
+    return f"[Invalid header: {', '.join(wrong)}]" if wrong else ""
 
 
 class Printer:
@@ -75,14 +97,18 @@ class Printer:
                 sys.stdout.flush()
 
     def line(self, packet: bytes, wirelen: int, linktype: int, sec: int, fraction: int) -> str:
-        """One packet's line."""
+        """One packet's line, with what -x, -X or -A put below it."""
+        wrong = _impossible(len(packet), wirelen)
+        if wrong:
+            self._number += self._number >= 0
+            return f"{self._number:5}  {wrong}" if self._number >= 0 else wrong
         text = self._time(sec, fraction) + summary(
             packet, wirelen, linktype, link_header=self._link_header, interface=self._interface
         )
         if self._number >= 0:
             self._number += 1
             text = f"{self._number:5}  {text}"
-        return text if self._dump is None else text + self._dump(packet, linktype)
+        return text if self._dump is None else text + self._dump(packet, linktype, wirelen)
 
     def _time(self, sec: int, fraction: int) -> str:
         if self._style == 1:
