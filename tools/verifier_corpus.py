@@ -26,7 +26,7 @@ from typing import Any
 
 from skep.errors import KernelError, SkepError, VerifierError
 from skep.obj import CoreTarget, ObjectSpec, read
-from skep.uapi.enums import ProgType
+from skep.uapi.enums import MapType, ProgType
 
 _STATS = re.compile(
     r"^processed (\d+) insns \(limit \d+\) max_states_per_insn (\d+) total_states (\d+) peak_states (\d+)",
@@ -45,6 +45,20 @@ def _row(verdict: str, log: str = "", reason: str = "") -> dict[str, Any]:
     }
 
 
+_WITHOUT_ENTRIES = (
+    MapType.SK_STORAGE,
+    MapType.TASK_STORAGE,
+    MapType.INODE_STORAGE,
+    MapType.CGRP_STORAGE,
+    MapType.CGROUP_STORAGE,
+    MapType.PERCPU_CGROUP_STORAGE,
+    MapType.STRUCT_OPS,
+    MapType.RINGBUF,
+    MapType.USER_RINGBUF,
+    MapType.ARENA,
+)
+
+
 def opened(path: str) -> ObjectSpec:
     """The object; programs whose section says no type are for TC (Cilium's sections are numbers) or XDP."""
     spec = read(path)
@@ -52,6 +66,11 @@ def opened(path: str) -> ObjectSpec:
         if program.type is None or not int(program.type):
             tc = "cilium" in path and "xdp" not in path
             program.type = ProgType.SCHED_CLS if tc else ProgType.XDP
+    for row in spec.maps.values():  # what is left to the program that loads it
+        if not row.max_entries and row.type not in _WITHOUT_ENTRIES:
+            row.max_entries = os.cpu_count() or 1 if row.type == MapType.PERF_EVENT_ARRAY else 1024
+        if row.type == MapType.STACK_TRACE:
+            row.value_size = row.value_size or 127 * 8
     return spec
 
 

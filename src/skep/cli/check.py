@@ -165,7 +165,7 @@ class _Check:
     def _verdict(self, version: str) -> Verdict:
         from skep.verifier import Subject, check
 
-        subject = Subject.from_object(self.spec, self.name, types=self.target)
+        subject = Subject.from_object(self.spec, self.name, types=self.target, kernel=version)
         return check(
             subject,
             kernel=version,

@@ -272,11 +272,20 @@ class Subject:
         )
 
     @classmethod
-    def from_object(cls, spec: ObjectSpec, program: str, *, types: CoreTarget | None = None) -> Subject:
+    def from_object(
+        cls,
+        spec: ObjectSpec,
+        program: str,
+        *,
+        types: CoreTarget | None = None,
+        kernel: str | tuple[int, int] = "6.18",
+    ) -> Subject:
         """Program ``program`` of an object, linked and relocated.
 
         ``types`` are the kernel's types that CO-RE and kernel functions are looked up in (by default the
-        running kernel's, read only when something asks). Raises LinkError and its kind as `link_program`.
+        running kernel's, read only when something asks). ``kernel`` is what LINUX_KERNEL_VERSION says;
+        other values of a configuration are the running kernel's, or unknown. Raises LinkError and its kind
+        as `link_program`.
         """
         from skep.obj import CoreTarget, link_program
 
@@ -285,6 +294,10 @@ class Subject:
         kernel_types = _Types(target)
         btf = _loaded_btf(spec)
         maps = [_map_facts(row, btf) for row in spec.maps.values()]
+        if ".kconfig" in spec.maps:
+            from skep.verifier.version import parse
+
+            maps[list(spec.maps).index(".kconfig")].contents = _configured(spec, parse(kernel))
         order = {name: index for index, name in enumerate(spec.maps)}
         _no_maps(linked)
         for ref in linked.map_refs:
@@ -357,6 +370,27 @@ def _struct_ops_member(spec: ObjectSpec, program: str, types: Callable[[], Btf])
             if row_member[0] == member:
                 return struct_name, index
     return None
+
+
+def _configured(spec: ObjectSpec, kernel: tuple[int, int]) -> bytes | None:
+    """The contents of map .kconfig for a release, None where the configuration is not known."""
+    from skep.errors import LinkError
+    from skep.obj import fill_kconfig
+
+    data = spec.maps[".kconfig"].data
+    if data is None:
+        return None
+    before = bytes(data)
+    has = ["LINUX_HAS_SYSCALL_WRAPPER"] if kernel >= (4, 17) else []
+    if kernel >= (5, 15):
+        has.append("LINUX_HAS_BPF_COOKIE")
+    try:
+        fill_kconfig(spec, version=kernel[0] << 16 | kernel[1] << 8, has=has)
+        return bytes(data)
+    except LinkError:
+        return None
+    finally:
+        data[:] = before
 
 
 def _map_facts(row: MapSpec, btf: Btf | None) -> MapFacts:

@@ -21,6 +21,7 @@ from skep.verifier.state import Frame
 from skep.verifier.strict import DEFAULT, Strict
 from skep.verifier.subject import Subject
 from skep.verifier.subprogs import find_subprogs
+from skep.verifier.version import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,7 +70,7 @@ def check(
     ``log_level`` 1 and 2 keep the kernel's log. Raises VerifierError with the kernel's reason, the
     instruction and its source line when the program is refused.
     """
-    version = _version(kernel)
+    version = parse(kernel)
     if capabilities is None:
         capabilities = CAPABILITIES if privileged else ()
     rights = Rights.of(capabilities)
@@ -107,18 +108,6 @@ def _walk(env: Env) -> VerifierError | None:
         if collecting:
             gc.enable()
     return None
-
-
-def _version(kernel: str | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(kernel, tuple):
-        return kernel
-    try:
-        major, minor = kernel.split(".")[:2]
-        return int(major), int(minor)
-    except ValueError:
-        raise VerifierError(
-            f"kernel version {kernel!r} is not of the form 6.18", hint="give major.minor"
-        ) from None
 
 
 def _check(env: Env) -> None:

@@ -1,0 +1,18 @@
+"""A release of Linux as it is written, and as it is compared."""
+
+from __future__ import annotations
+
+from skep.errors import VerifierError
+
+
+def parse(kernel: str | tuple[int, int]) -> tuple[int, int]:
+    """``"6.18"`` or ``"6.18.3"`` as (6, 18). Raises VerifierError for what is no release."""
+    if isinstance(kernel, tuple):
+        return kernel
+    try:
+        major, minor = kernel.split(".")[:2]
+        return int(major), int(minor)
+    except ValueError:
+        raise VerifierError(
+            f"kernel version {kernel!r} is not of the form 6.18", hint="give major.minor"
+        ) from None
