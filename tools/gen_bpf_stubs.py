@@ -182,6 +182,8 @@ class Names:
         if isinstance(kind, KArray):
             if isinstance(kind.of, KInt) and kind.of.char:
                 return "Text"
+            if isinstance(kind.of, KInt) and kind.of.size == 1 and not kind.of.boolean:
+                return "bytes"
             return f"list[{self.of(kind.of)}]"
         if isinstance(kind, KInt):
             return "bool" if kind.boolean else "int"
@@ -564,7 +566,7 @@ def gen_hooks() -> str:
         HEADER.format(doc="The decorators that make programs."),
         "from collections.abc import Callable",
         "",
-        "from skep.bpf._base import PlainHook, TargetHook",
+        "from skep.bpf._base import PlainHook, TargetHook, TracepointHook",
         "from skep.bpf._contexts import *",
         "",
     ]
@@ -578,6 +580,8 @@ def gen_hooks() -> str:
             kind = "TargetHook" if hook.takes_target else "PlainHook[Any]"
         else:
             kind = f"PlainHook[{context}]"
+        if hook.section == "tracepoint":
+            kind = "TracepointHook"
         out += [f"{name}: {kind}"]
     return "\n".join([*out, ""])
 

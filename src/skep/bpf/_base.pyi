@@ -37,6 +37,16 @@ class TargetHook:
         self, /, *targets: str, sleepable: bool = ..., autoload: bool = ...
     ) -> Callable[[Callable[..., Any]], Program]: ...
 
+class TracepointHook:
+    """``@bpf.tracepoint("sched:sched_switch")``; ``via``: "auto", "record", "tp_btf" or "raw_tp"."""
+
+    @overload
+    def __call__(self, fn: Callable[..., Any], /) -> Program: ...
+    @overload
+    def __call__(
+        self, /, *targets: str, via: str = ..., sleepable: bool = ..., autoload: bool = ...
+    ) -> Callable[[Callable[..., Any]], Program]: ...
+
 class KernelStruct:
     """A pointer to a struct of the kernel's: fields are read where they are on the running kernel."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from collections.abc import Callable
 
-from skep.bpf._base import PlainHook, TargetHook
+from skep.bpf._base import PlainHook, TargetHook, TracepointHook
 from skep.bpf._contexts import *
 
 action: PlainHook[SkBuff]
@@ -87,9 +87,9 @@ tc_egress: PlainHook[SkBuff]
 tc_ingress: PlainHook[SkBuff]
 tcx_egress: PlainHook[SkBuff]
 tcx_ingress: PlainHook[SkBuff]
-tp: TargetHook
+tp: TracepointHook
 tp_btf: TargetHook
-tracepoint: TargetHook
+tracepoint: TracepointHook
 uprobe: TargetHook
 uprobe_multi: TargetHook
 uprobe_session: TargetHook

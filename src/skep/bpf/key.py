@@ -28,7 +28,7 @@ def of_programs(programs: Iterable[Program], *options: str) -> list[bytes]:
     """The parts of the key of an object with these programs, compiled with these options."""
     seen = _Seen()
     for program in programs:
-        seen.note(f"program {program.section} {program.__name__}")
+        seen.note(f"program {program.section} {program.__name__} {program.options}")
         seen.function(program.fn)
         seen.module(program.fn.__globals__)
     files = []

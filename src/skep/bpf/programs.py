@@ -41,6 +41,10 @@ _ALIASES = {
 }
 
 
+#: what a tracepoint program may be asked to become (`skep.lang.tracepoints`)
+_WAYS = ("auto", "record", "tp_btf", "raw_tp")
+
+
 class Program:
     """A function that is a program. ``section`` is the section name it will have in the object."""
 
@@ -99,6 +103,10 @@ class Hook:
         for target in targets:
             if not isinstance(target, str) or not target:
                 raise SkepError(f"@bpf.{self.name}({target!r}): a target is text")
+        if len(targets) > 1 and not self._one(targets):
+            raise SkepError(
+                f"@bpf.{self.name} takes one target: write a program for each, which call one function"
+            )
         section = self.section
         if options.pop("sleepable", False):
             if not self.sleepable:
@@ -109,6 +117,11 @@ class Hook:
             if head != "xdp":
                 raise SkepError(f"@bpf.{self.name}: frags=True is for XDP")
             section = f"xdp.frags{slash}{rest}"
+        kept = {}
+        if self.section == "tracepoint":
+            kept["via"] = options.pop("via", "auto")
+            if kept["via"] not in _WAYS:
+                raise SkepError(f"@bpf.{self.name}: via is one of {', '.join(_WAYS)}, not {kept['via']!r}")
         auto = options.pop("autoload", True)
         if options:
             raise SkepError(f"@bpf.{self.name}: unknown option {next(iter(options))!r}")
@@ -117,16 +130,24 @@ class Hook:
             section += "/" + "/".join(targets).replace(":", "/" if self.section == "tracepoint" else ":")
         if not auto:
             section = "?" + section
-        return lambda fn: _program(fn, hook, section, targets)
+        return lambda fn: _program(fn, hook, section, targets, kept)
+
+    def _one(self, targets: tuple[str, ...]) -> bool:
+        """Whether several words name one place: path and function, system and event."""
+        if self.section == "tracepoint":
+            return len(targets) == 2 and not any(mark in word for word in targets for mark in ":/")
+        return self.section.startswith(("uprobe", "uretprobe", "usdt", "uprobe.multi"))
 
     def __repr__(self) -> str:
         return f"@bpf.{self.name}"
 
 
-def _program(fn: Any, hook: str, section: str, targets: tuple[Any, ...]) -> Program:
+def _program(
+    fn: Any, hook: str, section: str, targets: tuple[Any, ...], options: dict[str, Any] | None = None
+) -> Program:
     if not hasattr(fn, "__code__"):
         raise SkepError(f"@bpf.{hook}: {fn!r} is no function")
-    return Program(fn, hook, section, targets, {})
+    return Program(fn, hook, section, targets, options or {})
 
 
 def hook(name: str) -> Hook | None:

@@ -29,6 +29,12 @@ def main(argv: Sequence[str]) -> int:
         "--emit", default="obj", choices=_EMIT, help="what to write (obj); text goes to stdout"
     )
     parser.add_argument("--license", metavar="TEXT", help="instead of the module's `license`")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="say on stderr what each program became: its section, and why that one where there was a choice",
+    )
     options = parser.parse_intermixed_args(argv)
     if not options.file.endswith(".py"):
         raise SkepError(f"{options.file}: no Python file; objects need no building, C is clang's")
@@ -36,6 +42,11 @@ def main(argv: Sequence[str]) -> int:
     from skep.loading import build
 
     chosen = programs(options.file, options.programs)
+    if options.verbose:
+        from skep.lang.compile import sections
+
+        for name, (section, why) in sections(chosen, cpu=options.cpu).items():
+            print(f"{name}: {section}{f' ({why})' if why else ''}", file=sys.stderr)
     if options.emit in ("obj", "c-types"):
         data = build(chosen, cpu=options.cpu, license=options.license)
     else:

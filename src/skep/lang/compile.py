@@ -26,6 +26,25 @@ def to_ir(programs: Sequence[Program], *, cpu: str = "v3", license: str | None =
     Raises:
         CompileError: something is outside the language; the error points at it.
     """
+    return _unit(programs, cpu, license).text()
+
+
+def sections(programs: Sequence[Program], *, cpu: str = "v3") -> dict[str, tuple[str, str]]:
+    """By program, its section in the object and why it is of that kind ("" where there was no choice).
+
+    Raises:
+        CompileError: as `to_ir` does.
+    """
+    made = _unit(programs, cpu, None)
+    found = {}
+    for program in programs:
+        choice = made.choices.get(program.__name__)
+        found[program.__name__] = (choice.section, choice.why) if choice else (program.section, "")
+    return found
+
+
+def _unit(programs: Sequence[Program], cpu: str, license: str | None) -> Unit:
+    """Everything of an object, compiled."""
     if not programs:
         raise CompileError(
             "no program to compile", hint="decorate a function: @bpf.xdp, @bpf.tracepoint(...)"
@@ -59,7 +78,7 @@ def to_ir(programs: Sequence[Program], *, cpu: str = "v3", license: str | None =
         given = [first.__globals__.get(name) for name in _LICENSES]
         license = next((text for text in given if isinstance(text, str)), "GPL")
     unit.license(license)
-    return unit.text()
+    return unit
 
 
 def _namespaces(programs: Iterable[Program]) -> list[dict[str, Any]]:

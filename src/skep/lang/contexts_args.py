@@ -73,7 +73,7 @@ def arguments(c: Walker, section: Section, program: Program, params: list[Param]
             return [Value(PtrType(record, "mem", writable=False), c.ctx) for _ in params]
         case ProgType.EXT:
             return made + [_by_annotation(c, p, c.ctx, "kernel") for p in params]
-    return made + _function(c, section, params)
+    return made + _function(c, section, program, params)
 
 
 class RawContext(Type):
@@ -180,11 +180,27 @@ def _slot(c: Walker, index: int) -> str:
 # --- functions: tp_btf, raw_tp, fentry, fexit, lsm, struct_ops -----------------------------------------
 
 
-def _function(c: Walker, section: Section, params: list[Param]) -> list[Value]:
+def _by_name(c: Walker, section: Section, params: list[Param], mode: str) -> list[Value]:
+    """The arguments of a tracepoint by their names."""
+    from skep.lang.tracepoints import signature
+
+    if not params:
+        return []
+    known = signature(types_of(c, params[0][2]), section.rest)
+    made = []
+    for param in params:
+        at, kind = known[param[0]]
+        made.append(of_type(c, _checked(c, param, kind), _slot(c, at), mode))
+    return made
+
+
+def _function(c: Walker, section: Section, program: Program, params: list[Param]) -> list[Value]:
     node = params[0][2] if params else ast.Pass()
     known = _prototype(c, section, node) if params else None
     typed = section.type not in (ProgType.RAW_TRACEPOINT, ProgType.RAW_TRACEPOINT_WRITABLE)
     mode = "btf" if typed else "kernel"
+    if "via" in program.options:
+        return _by_name(c, section, params, mode)
     made = []
     at = 0
     kinds: list[KernelType | None] = []

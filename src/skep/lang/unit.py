@@ -23,6 +23,7 @@ from skep.lang.walk import Walker
 
 if TYPE_CHECKING:
     from skep.lang.maps import Maps
+    from skep.lang.tracepoints import Choice
     from skep.obj.sections import Section
 
 _HEADER = """\
@@ -64,6 +65,8 @@ class Unit:
         self._taken: set[str] = set(taken)
         #: functions that the kernel calls, by function and kind of arguments
         self.callbacks: dict[tuple[int, tuple[str, ...]], str] = {}
+        #: what tracepoint programs became, and why
+        self.choices: dict[str, Choice] = {}
         #: CO-RE structs and the kernel's types: `skep.lang.core`, `skep.lang.kernel_types`
         self.core: Any = None
         self.types: Any = None
@@ -279,6 +282,11 @@ class Unit:
         file = self.source(fn)
         tree = file.function(fn)
         name = self.function_symbol(fn.__name__, file, tree)
+        probe = Scope(fn, tree, file, "", "")
+        params: list[tuple[str, Any, ast.AST]] = [
+            (a.arg, ns.annotation(probe, a.arg), a) for a in [*tree.args.posonlyargs, *tree.args.args]
+        ]
+        program = self._effective(program, file, params)
         c = Walker(self, program)
         result = self.di.base("int", 32, "signed")
         ctx = self.di.pointer("null")
@@ -293,9 +301,6 @@ class Unit:
         args = tree.args
         if args.vararg or args.kwarg or args.kwonlyargs:
             raise file.error(tree, "a program takes positional parameters only")
-        params: list[tuple[str, Any, ast.AST]] = [
-            (a.arg, ns.annotation(scope, a.arg), a) for a in [*args.posonlyargs, *args.args]
-        ]
         for (key, _, node), value in zip(params, contexts.arguments(c, program, params), strict=True):
             c.bind(key, value, node)
         self.body(c, tree)
@@ -303,6 +308,25 @@ class Unit:
         self.functions.append(
             f'define i32 @{name}(ptr %ctx) #0 section "{section}" !dbg {debug} {{\n{c.em.text()}\n}}'
         )
+
+    def _effective(
+        self, program: Program, file: SourceFile, params: list[tuple[str, Any, ast.AST]]
+    ) -> Program:
+        """The program as it is compiled: for a tracepoint, of the cheapest type."""
+        from skep.lang import tracepoints
+
+        if tracepoints.split(program) is None:
+            return program
+
+        def types() -> Any:
+            if self.types is None:
+                self.types = tracepoints.types_here()
+            return self.types
+
+        choice = tracepoints.choose(types, file, program, params)
+        if choice is not None:
+            self.choices[program.__name__] = choice
+        return tracepoints.effective(program, choice)
 
     def section(self, name: str) -> str:
         """A section's name as LLVM takes it: see `sections`."""
