@@ -264,7 +264,7 @@ def gen_contexts() -> str:
                 target = next(n for n, s in NAMES.items() if s == pointer[0])
                 kind_ = f"{target} | None" if pointer[1] else target
             else:
-                kind_ = "Text" if order == "raw" else "list[int]" if count else "int"
+                kind_ = "bytes" if order == "raw" else "list[int]" if count else "int"
             if field in writable.get(struct, set()) or struct == "bpf_flow_keys":
                 out.append(f"    {field}: {kind_}")
             else:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from skep.bpf.globals import const, var
 from skep.bpf.programs import program, subprog
-from skep.bpf.struct import enum, struct, union
+from skep.bpf.struct import enum, struct, union, zero
 from skep.bpf.types import (
     Dynptr,
     Named,
@@ -77,6 +77,7 @@ __all__ = [
     "u64",
     "union",
     "var",
+    "zero",
 ]
 
 #: submodules: for these the import system must be told that there is no such attribute yet

@@ -13,6 +13,7 @@ from skep.bpf._base import Buffer as Buffer
 from skep.bpf._base import Context as Context
 from skep.bpf._base import KernelStruct as KernelStruct
 from skep.bpf._base import Pointer as Pointer
+from skep.bpf._base import Raw as Raw
 from skep.bpf._base import Text as Text
 from skep.bpf._base import _Held, _Section
 from skep.bpf._contexts import *
@@ -20,6 +21,7 @@ from skep.bpf._events import *
 from skep.bpf._helpers import *
 from skep.bpf._hooks import *
 from skep.bpf._kernel import *
+from skep.bpf._kernel import _tcp_sock
 from skep.bpf._maps import *
 from skep.bpf.programs import Program as Program
 from skep.uapi.flags import *
@@ -152,8 +154,14 @@ def offsetof(field: Any, /) -> int:
 def exists(what: Any, /) -> bool:
     """Whether the running kernel has a field or type: ``bpf.exists(task.pid)``."""
 
-def cast(of: type[_T], value: Any, /) -> _T:
+@overload
+def cast(of: type[_T], value: Any, /) -> _T: ...
+@overload
+def cast(of: Callable[[Any], TcpSock | None], value: Any, /) -> _tcp_sock:
     """A pointer of another type, or a number, as a pointer to ``of``."""
+
+def zero(of: type[_T], /, **fields: Any) -> _T:
+    """A struct of zeros, some fields set: for type checkers `Event(...)` needs all fields."""
 
 def bswap16(value: int, /) -> int: ...
 def bswap32(value: int, /) -> int: ...

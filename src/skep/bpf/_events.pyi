@@ -2791,10 +2791,10 @@ class InetSkErrorReport(Context):
     dport: int
     family: int
     protocol: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
 
 class InetSockSetState(Context):
     """sock:inet_sock_set_state."""
@@ -2806,10 +2806,10 @@ class InetSockSetState(Context):
     dport: int
     family: int
     protocol: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
 
 class SkDataReady(Context):
     """sock:sk_data_ready."""
@@ -2864,8 +2864,8 @@ class TcpAoHandshakeFailure(Context):
     skbaddr: Pointer[Any]
     skaddr: Pointer[Any]
     state: int
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
     l3index: int
     sport: int
     dport: int
@@ -2883,8 +2883,8 @@ class TcpBadCsum(Context):
     """tcp:tcp_bad_csum."""
 
     skbaddr: Pointer[Any]
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
 
 class TcpCongStateSet(Context):
     """tcp:tcp_cong_state_set."""
@@ -2893,10 +2893,10 @@ class TcpCongStateSet(Context):
     sport: int
     dport: int
     family: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
     cong_state: int
 
 class TcpDestroySock(Context):
@@ -2906,10 +2906,10 @@ class TcpDestroySock(Context):
     sport: int
     dport: int
     family: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
     sock_cookie: int
 
 class TcpHashAoRequired(Context):
@@ -2919,8 +2919,8 @@ class TcpHashAoRequired(Context):
     skbaddr: Pointer[Any]
     skaddr: Pointer[Any]
     state: int
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
     l3index: int
     sport: int
     dport: int
@@ -2938,8 +2938,8 @@ class TcpHashBadHeader(Context):
     skbaddr: Pointer[Any]
     skaddr: Pointer[Any]
     state: int
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
     l3index: int
     sport: int
     dport: int
@@ -2957,8 +2957,8 @@ class TcpHashMd5Mismatch(Context):
     skbaddr: Pointer[Any]
     skaddr: Pointer[Any]
     state: int
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
     l3index: int
     sport: int
     dport: int
@@ -2976,8 +2976,8 @@ class TcpHashMd5Required(Context):
     skbaddr: Pointer[Any]
     skaddr: Pointer[Any]
     state: int
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
     l3index: int
     sport: int
     dport: int
@@ -2995,8 +2995,8 @@ class TcpHashMd5Unexpected(Context):
     skbaddr: Pointer[Any]
     skaddr: Pointer[Any]
     state: int
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
     l3index: int
     sport: int
     dport: int
@@ -3010,8 +3010,8 @@ class TcpHashMd5Unexpected(Context):
 class TcpProbe(Context):
     """tcp:tcp_probe."""
 
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
     sport: int
     dport: int
     family: int
@@ -3035,10 +3035,10 @@ class TcpRcvSpaceAdjust(Context):
     sport: int
     dport: int
     family: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
     sock_cookie: int
 
 class TcpRcvbufGrow(Context):
@@ -3058,10 +3058,10 @@ class TcpRcvbufGrow(Context):
     sport: int
     dport: int
     family: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
     skaddr: Pointer[Any]
     sock_cookie: int
 
@@ -3072,10 +3072,10 @@ class TcpReceiveReset(Context):
     sport: int
     dport: int
     family: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
     sock_cookie: int
 
 class TcpRetransmitSkb(Context):
@@ -3087,10 +3087,10 @@ class TcpRetransmitSkb(Context):
     sport: int
     dport: int
     family: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
     err: int
 
 class TcpRetransmitSynack(Context):
@@ -3101,10 +3101,10 @@ class TcpRetransmitSynack(Context):
     sport: int
     dport: int
     family: int
-    saddr: list[int]
-    daddr: list[int]
-    saddr_v6: list[int]
-    daddr_v6: list[int]
+    saddr: bytes
+    daddr: bytes
+    saddr_v6: bytes
+    daddr_v6: bytes
 
 class TcpSendReset(Context):
     """tcp:tcp_send_reset."""
@@ -3113,8 +3113,8 @@ class TcpSendReset(Context):
     skaddr: Pointer[Any]
     state: int
     reason: int
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
 
 class TcpSendmsgLocked(Context):
     """tcp:tcp_sendmsg_locked."""
@@ -4169,8 +4169,8 @@ class UdpFailQueueRcvSkb(Context):
     sport: int
     dport: int
     family: int
-    saddr: list[int]
-    daddr: list[int]
+    saddr: bytes
+    daddr: bytes
 
 class FibTableLookup(Context):
     """fib:fib_table_lookup."""

@@ -200,7 +200,7 @@ class task_struct(KernelStruct):
     pi_state_cache: Any
     futex_exit_mutex: Any
     futex_state: int
-    perf_recursion: list[int]
+    perf_recursion: bytes
     perf_event_ctxp: Any
     perf_event_mutex: Any
     perf_event_list: list_head
@@ -1262,14 +1262,14 @@ class ipc_namespace(KernelStruct):
 
 class sock(KernelStruct):
     __sk_common: sock_common
-    __cacheline_group_begin__sock_write_rx: list[int]
+    __cacheline_group_begin__sock_write_rx: bytes
     sk_drops: Any
     sk_peek_off: int
     sk_error_queue: Any
     sk_receive_queue: Any
     sk_backlog: Any
-    __cacheline_group_end__sock_write_rx: list[int]
-    __cacheline_group_begin__sock_read_rx: list[int]
+    __cacheline_group_end__sock_write_rx: bytes
+    __cacheline_group_begin__sock_read_rx: bytes
     sk_rx_dst: Any
     sk_rx_dst_ifindex: int
     sk_rx_dst_cookie: int
@@ -1283,20 +1283,20 @@ class sock(KernelStruct):
     sk_data_ready: Pointer[Any]
     sk_rcvtimeo: int
     sk_rcvlowat: int
-    __cacheline_group_end__sock_read_rx: list[int]
-    __cacheline_group_begin__sock_read_rxtx: list[int]
+    __cacheline_group_end__sock_read_rx: bytes
+    __cacheline_group_begin__sock_read_rxtx: bytes
     sk_err: int
     sk_socket: socket
     sk_memcg: Any
     sk_policy: list[Any]
-    __cacheline_group_end__sock_read_rxtx: list[int]
-    __cacheline_group_begin__sock_write_rxtx: list[int]
+    __cacheline_group_end__sock_read_rxtx: bytes
+    __cacheline_group_begin__sock_write_rxtx: bytes
     sk_lock: Any
     sk_reserved_mem: int
     sk_forward_alloc: int
     sk_tsflags: int
-    __cacheline_group_end__sock_write_rxtx: list[int]
-    __cacheline_group_begin__sock_write_tx: list[int]
+    __cacheline_group_end__sock_write_rxtx: bytes
+    __cacheline_group_begin__sock_write_tx: bytes
     sk_write_pending: int
     sk_omem_alloc: Any
     sk_err_soft: int
@@ -1311,8 +1311,8 @@ class sock(KernelStruct):
     sk_pacing_rate: int
     sk_zckey: Any
     sk_tskey: Any
-    __cacheline_group_end__sock_write_tx: list[int]
-    __cacheline_group_begin__sock_read_tx: list[int]
+    __cacheline_group_end__sock_write_tx: bytes
+    __cacheline_group_begin__sock_read_tx: bytes
     sk_max_pacing_rate: int
     sk_sndtimeo: int
     sk_priority: int
@@ -1331,7 +1331,7 @@ class sock(KernelStruct):
     sk_sndbuf: int
     sk_pacing_shift: int
     sk_use_task_frag: bool
-    __cacheline_group_end__sock_read_tx: list[int]
+    __cacheline_group_end__sock_read_tx: bytes
     sk_gso_disabled: int
     sk_kern_sock: int
     sk_no_check_tx: int
@@ -1444,7 +1444,7 @@ class inet_sock(KernelStruct):
 
 class _tcp_sock(KernelStruct):
     inet_conn: inet_connection_sock
-    __cacheline_group_begin__tcp_sock_read_tx: list[int]
+    __cacheline_group_begin__tcp_sock_read_tx: bytes
     max_window: int
     rcv_ssthresh: int
     reordering: int
@@ -1452,8 +1452,8 @@ class _tcp_sock(KernelStruct):
     gso_segs: int
     retransmit_skb_hint: sk_buff
     tcp_clean_acked: Pointer[Any]
-    __cacheline_group_end__tcp_sock_read_tx: list[int]
-    __cacheline_group_begin__tcp_sock_read_txrx: list[int]
+    __cacheline_group_end__tcp_sock_read_tx: bytes
+    __cacheline_group_begin__tcp_sock_read_txrx: bytes
     tsoffset: int
     snd_wnd: int
     mss_cache: int
@@ -1469,8 +1469,8 @@ class _tcp_sock(KernelStruct):
     is_sack_reneg: int
     is_cwnd_limited: int
     recvmsg_inq: int
-    __cacheline_group_end__tcp_sock_read_txrx: list[int]
-    __cacheline_group_begin__tcp_sock_read_rx: list[int]
+    __cacheline_group_end__tcp_sock_read_txrx: bytes
+    __cacheline_group_begin__tcp_sock_read_rx: bytes
     copied_seq: int
     snd_wl1: int
     tlp_high_seq: int
@@ -1482,8 +1482,8 @@ class _tcp_sock(KernelStruct):
     snd_ssthresh: int
     rtt_min: Any
     out_of_order_queue: Any
-    __cacheline_group_end__tcp_sock_read_rx: list[int]
-    __cacheline_group_begin__tcp_sock_write_tx: list[int]
+    __cacheline_group_end__tcp_sock_read_rx: bytes
+    __cacheline_group_begin__tcp_sock_write_tx: bytes
     segs_out: int
     data_segs_out: int
     bytes_sent: int
@@ -1500,8 +1500,8 @@ class _tcp_sock(KernelStruct):
     tsorted_sent_queue: list_head
     highest_sack: sk_buff
     ecn_flags: int
-    __cacheline_group_end__tcp_sock_write_tx: list[int]
-    __cacheline_group_begin__tcp_sock_write_txrx: list[int]
+    __cacheline_group_end__tcp_sock_write_tx: bytes
+    __cacheline_group_begin__tcp_sock_write_txrx: bytes
     nonagle: int
     rate_app_limited: int
     received_ce_pending: int
@@ -1528,8 +1528,8 @@ class _tcp_sock(KernelStruct):
     rcv_wnd: int
     rcv_tstamp: int
     rx_opt: Any
-    __cacheline_group_end__tcp_sock_write_txrx: list[int]
-    __cacheline_group_begin__tcp_sock_write_rx: list[int]
+    __cacheline_group_end__tcp_sock_write_txrx: bytes
+    __cacheline_group_begin__tcp_sock_write_rx: bytes
     bytes_received: int
     segs_in: int
     data_segs_in: int
@@ -1545,7 +1545,7 @@ class _tcp_sock(KernelStruct):
     bytes_acked: int
     rcv_rtt_est: Any
     rcvq_space: Any
-    __cacheline_group_end__tcp_sock_write_rx: list[int]
+    __cacheline_group_end__tcp_sock_write_rx: bytes
     dsack_dups: int
     compressed_ack_rcv_nxt: int
     tsq_node: list_head
@@ -1747,7 +1747,7 @@ class sk_buff(KernelStruct):
     inner_ipproto: int
 
 class net_device(KernelStruct):
-    __cacheline_group_begin__net_device_read_tx: list[int]
+    __cacheline_group_begin__net_device_read_tx: bytes
     netdev_ops: Any
     header_ops: Any
     _tx: Any
@@ -1763,15 +1763,15 @@ class net_device(KernelStruct):
     xps_maps: list[Any]
     nf_hooks_egress: Any
     tcx_egress: Any
-    __cacheline_group_end__net_device_read_tx: list[int]
-    __cacheline_group_begin__net_device_read_txrx: list[int]
+    __cacheline_group_end__net_device_read_tx: bytes
+    __cacheline_group_begin__net_device_read_txrx: bytes
     state: int
     flags: int
     hard_header_len: int
     features: int
     ip6_ptr: Any
-    __cacheline_group_end__net_device_read_txrx: list[int]
-    __cacheline_group_begin__net_device_read_rx: list[int]
+    __cacheline_group_end__net_device_read_txrx: bytes
+    __cacheline_group_begin__net_device_read_rx: bytes
     xdp_prog: bpf_prog
     ptype_specific: list_head
     ifindex: int
@@ -1784,7 +1784,7 @@ class net_device(KernelStruct):
     nd_net: Any
     npinfo: Any
     tcx_ingress: Any
-    __cacheline_group_end__net_device_read_rx: list[int]
+    __cacheline_group_end__net_device_read_rx: bytes
     name: Text
     name_node: Any
     ifalias: Any
@@ -1826,7 +1826,7 @@ class net_device(KernelStruct):
     link_mode: int
     if_port: int
     dma: int
-    perm_addr: list[int]
+    perm_addr: bytes
     addr_assign_type: int
     addr_len: int
     upper_level: int
@@ -1855,7 +1855,7 @@ class net_device(KernelStruct):
     xdp_zc_max_segs: int
     ingress_queue: Any
     nf_hooks_ingress: Any
-    broadcast: list[int]
+    broadcast: bytes
     rx_cpu_rmap: Any
     index_hlist: hlist_node
     num_tx_queues: int
@@ -1892,7 +1892,7 @@ class net_device(KernelStruct):
     tso_max_size: int
     tso_max_segs: int
     dcbnl_ops: Any
-    prio_tc_map: list[int]
+    prio_tc_map: bytes
     priomap: Any
     link_topo: Any
     phydev: Any
@@ -1913,7 +1913,7 @@ class net_device(KernelStruct):
     cfg_pending: Any
     ethtool: Any
     xdp_state: list[Any]
-    dev_addr_shadow: list[int]
+    dev_addr_shadow: bytes
     linkwatch_dev_tracker: Any
     watchdog_dev_tracker: Any
     dev_registered_tracker: Any
@@ -1932,7 +1932,7 @@ class net_device(KernelStruct):
     net_shaper_hierarchy: Any
     neighbours: list[Any]
     hwprov: Any
-    priv: list[int]
+    priv: bytes
     priv_flags_fast: Any
     priv_flags: int
     lltx: int
@@ -1951,7 +1951,7 @@ class sockaddr_in(KernelStruct):
     sin_family: int
     sin_port: int
     sin_addr: in_addr
-    __pad: list[int]
+    __pad: bytes
 
 class sockaddr_in6(KernelStruct):
     sin6_family: int
@@ -2058,7 +2058,7 @@ class iphdr(KernelStruct):
 class ipv6hdr(KernelStruct):
     priority: int
     version: int
-    flow_lbl: list[int]
+    flow_lbl: bytes
     payload_len: int
     nexthdr: int
     hop_limit: int
@@ -2067,8 +2067,8 @@ class ipv6hdr(KernelStruct):
     daddr: in6_addr
 
 class ethhdr(KernelStruct):
-    h_dest: list[int]
-    h_source: list[int]
+    h_dest: bytes
+    h_source: bytes
     h_proto: int
 
 class msghdr(KernelStruct):
@@ -2142,7 +2142,7 @@ class neighbour(KernelStruct):
     protocol: int
     flags: int
     ha_lock: Any
-    ha: list[int]
+    ha: bytes
     hh: Any
     output: Pointer[Any]
     ops: Any
@@ -2151,7 +2151,7 @@ class neighbour(KernelStruct):
     rcu: Any
     dev: net_device
     dev_tracker: Any
-    primary_key: list[int]
+    primary_key: bytes
 
 class rtable(KernelStruct):
     dst: Any
@@ -2542,7 +2542,7 @@ class pt_regs(KernelStruct):
     fred_ss: Any
 
 class bpf_map(KernelStruct):
-    sha: list[int]
+    sha: bytes
     ops: Any
     inner_map_meta: bpf_map
     security: Pointer[Any]
@@ -2604,8 +2604,8 @@ class bpf_prog(KernelStruct):
     bpf_func: Pointer[Any]
     aux: bpf_prog_aux
     orig_prog: Any
-    digest: list[int]
-    tag: list[int]
+    digest: bytes
+    tag: bytes
     __empty_insns: Any
     insns: list[Any]
     __empty_insnsi: Any
@@ -3013,8 +3013,8 @@ class bpf_fib_lookup(KernelStruct):
     h_vlan_proto: int
     h_vlan_TCI: int
     mark: int
-    smac: list[int]
-    dmac: list[int]
+    smac: bytes
+    dmac: bytes
 
 class bpf_tunnel_key(KernelStruct):
     tunnel_id: int

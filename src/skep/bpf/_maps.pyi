@@ -7,6 +7,8 @@ from skep.bpf._base import _Reserved, int_ref
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+#: a struct key may be written as a tuple of its fields
+_Tuple = tuple[Any, ...]
 
 class Map:
     """Base of the declarations; keyword options: flags, pin, name, numa, extra."""
@@ -17,29 +19,29 @@ class Map:
     flags: int
 
 class _Table(Map, Generic[_K, _V]):
-    def __getitem__(self, key: _K, /) -> _V: ...
-    def __setitem__(self, key: _K, value: _V, /) -> None: ...
-    def __delitem__(self, key: _K, /) -> None: ...
+    def __getitem__(self, key: _K | _Tuple, /) -> _V: ...
+    def __setitem__(self, key: _K | _Tuple, value: _V, /) -> None: ...
+    def __delitem__(self, key: _K | _Tuple, /) -> None: ...
     def __contains__(self, key: object, /) -> bool: ...
     @overload
-    def get(self, key: _K) -> _V | None: ...
+    def get(self, key: _K | _Tuple) -> _V | None: ...
     @overload
-    def get(self, key: _K, default: _V) -> _V:
+    def get(self, key: _K | _Tuple, default: _V) -> _V:
         """The value, None (or ``default``) when the key is not there."""
     @overload
-    def lookup(self: _Table[_K, int], key: _K) -> int_ref | None: ...
+    def lookup(self: _Table[_K, int], key: _K | _Tuple) -> int_ref | None: ...
     @overload
-    def lookup(self, key: _K) -> _V | None:
+    def lookup(self, key: _K | _Tuple) -> _V | None:
         """A reference to the value in the map."""
-    def update(self, key: _K, value: _V, flags: int = 0) -> int:
+    def update(self, key: _K | _Tuple, value: _V, flags: int = 0) -> int:
         """Store; 0 or a negative error."""
-    def insert(self, key: _K, value: _V) -> bool:
+    def insert(self, key: _K | _Tuple, value: _V) -> bool:
         """Store unless the key is there."""
-    def delete(self, key: _K) -> bool:
+    def delete(self, key: _K | _Tuple) -> bool:
         """Delete; whether the key was there."""
     def for_each(self, function: Callable[..., int], context: Any = None) -> int:
         """Call ``function(map, key, value, context)`` for each element until it gives True; how many."""
-    def lookup_percpu(self, key: _K, cpu: int) -> Any:
+    def lookup_percpu(self, key: _K | _Tuple, cpu: int) -> Any:
         """A reference to another processor's value."""
 
 class _Keyed(_Table[_K, _V]):
@@ -94,7 +96,7 @@ class RingBuf(Map, Generic[_V]):
     @overload
     def reserve(self, type: type[_K], flags: int = 0) -> _Reserved[_K]:
         """``with events.reserve() as e:``; skipped, and counted as lost, when there is no room."""
-    def output(self, value: Any, flags: int = 0) -> int: ...
+    def output(self, value: Any, flags: int = 0, size: int = ...) -> bool: ...
     def query(self, flags: int = 0) -> int: ...
 
 class UserRingBuf(Map, Generic[_V]):
@@ -107,7 +109,7 @@ class PerfEventArray(Map, Generic[_V]):
     def __init__(self, record: type[_V], max_entries: int = ..., **options: Any) -> None: ...
     @overload
     def __init__(self, record: Any = None, max_entries: int = ..., **options: Any) -> None: ...
-    def output(self, value: Any, flags: int = ...) -> int: ...
+    def output(self, value: Any, flags: int = ..., size: int = ...) -> bool: ...
     def read(self, flags: int = ...) -> int: ...
 
 class StackTrace(Map):

@@ -154,3 +154,8 @@ def enum(cls: Any) -> Any:
         return of
 
     return decorate
+
+
+def zero(of: Any, /, **fields: object) -> Any:
+    """A struct of zeros with some fields set: ``of(...)``, of which type checkers want every field."""
+    return of(**fields)

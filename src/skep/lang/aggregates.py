@@ -109,6 +109,19 @@ class TextStorage(Storage):
             if b.type.nullable:
                 c.refuse_none(b, node)
             same = c.equal_memory(a.ir, b.ir, self.size, until_zero=self.text or b.type.of.text)
+        elif (
+            isinstance(b.type, PtrType)
+            and isinstance(b.type.of, TextStorage)
+            and self.text
+            and b.type.of.text
+        ):
+            if b.type.nullable:
+                c.refuse_none(b, node)
+            short, size, long = (a, self.size, b) if self.size < b.type.of.size else (b, b.type.of.size, a)
+            same = c.equal_memory(a.ir, b.ir, size, until_zero=True)
+            ended = c.compare(ast.Lt(), c.text_length(short.ir, size), c.int_const(size), node)
+            after = c.em.op(f"load i8, ptr {c.offset(long.ir, size)}, align 1")
+            same = c.bool_and(same, c.bool_or(ended, c.boolean(c.em.op(f"icmp eq i8 {after}, 0"))))
         else:
             raise c.error(
                 node, f"{self.name} cannot be compared with {b.type.name}", "compare texts with texts"

@@ -240,7 +240,7 @@ def to_bytes(c: Walker, number: Value, node: ast.AST) -> Value:
     return Value(BUILTIN, obj=call)
 
 
-def _from_bytes(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+def from_bytes(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     given = named(c, "from_bytes", ("bytes", "byteorder"), 2, args, kwargs, node)
     big = _order(c, "from_bytes", given["byteorder"], node)
     value = given["bytes"]
@@ -261,7 +261,6 @@ def _from_bytes(c: Walker, args: list[Value], kwargs: dict[str, Value], node: as
 
 
 _PYTHON: dict[str, Builtin] = {
-    "from_bytes": _from_bytes,
     "bytes": _bytes,
     "range": _range,
     "enumerate": _enumerate,
@@ -291,6 +290,14 @@ def language(name: str) -> Value | None:
         return Value(Printk())
     fn = _LANGUAGE.get(name)
     return None if fn is None else Value(BUILTIN, obj=fn)
+
+
+def _zero(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """``bpf.zero(T, field=...)``: ``T(field=...)``, which type checkers take as it is."""
+    of = positional(c, "bpf.zero", args, {}, node, 1)[0]
+    if of.type is not OBJECT or "__bpf__" not in getattr(of.obj, "__dict__", {}):
+        raise c.error(node, "bpf.zero() takes a struct", "bpf.zero(Event, pid=1)")
+    return c.object_call(of, [], kwargs, node)
 
 
 def _log2(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
@@ -376,6 +383,7 @@ def _no_swap(name: str, bits: int) -> Builtin:
 
 _LANGUAGE: dict[str, Builtin] = {
     "unroll": _unroll,
+    "zero": _zero,
     "releasing": references.releasing,
     "log2": _log2,
     "sizeof": _sizeof,

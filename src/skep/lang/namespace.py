@@ -7,6 +7,7 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf import types as t
+from skep.bpf.programs import Hook
 from skep.errors import CompileError, SkepError
 from skep.lang.aggregates import ArrayStorage, StructStorage, TextStorage
 from skep.lang.layout import BoolStorage, EnumStorage, IntStorage, OpaqueStorage, PointerStorage, Storage

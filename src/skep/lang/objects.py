@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from skep.bpf.globals import Global
 from skep.bpf.maps import Map
 from skep.bpf.types import Named
-from skep.lang.values import OBJECT, Value
+from skep.lang.values import BUILTIN, OBJECT, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -65,6 +65,10 @@ def attribute(c: Walker, obj: Any, name: str, node: ast.AST) -> Value:
         found = getattr(obj, name, _MISSING)
         if isinstance(found, (bool, int, str, bytes)):
             return wrap(c, found, node, name)
+        if obj is int and name == "from_bytes":
+            from skep.lang.builtins import from_bytes
+
+            return Value(BUILTIN, obj=from_bytes)
     if isinstance(obj, Named):
         found = getattr(obj, name, _MISSING)
     raise c.error(

@@ -7,7 +7,7 @@ from skep.bpf import u32, u64
 @bpf.struct
 class Line:
     used: u32
-    text: bytes = bpf.raw(64)
+    text: bpf.Raw = bpf.raw(64)
     cells: list[u32] = bpf.array(u32, 8)
 
 
@@ -43,6 +43,11 @@ def cut(skb: bpf.SkBuff) -> int:
         return 1
     for i in range(8):
         line.cells[i] = i
+    line.text[40:44] = line.used.to_bytes(4, "big")
+    if int.from_bytes(line.text[40:42], "big") or int.from_bytes(line.text[42:44], "little") != at << 8:
+        return 1
+    if line.text[44:48] != bytes(4):
+        line.text[44:48] = bytes(4)
     total = sum_of(line.cells[2:4]) + 100 * sum_of(line.cells[6:])
     sent.output(line, size=4 + at + 4)
     events.output(line, size=8)
@@ -53,6 +58,8 @@ def check(obj) -> None:  # type: ignore[no-untyped-def]
     reader = obj.reader("sent", "Line")
     assert obj.cut.run(bytes(range(65, 129))).retval == 2
     assert obj.bss.total == 5 + 100 * 13
-    kept = bytes(obj.lines[0][0].text)
-    assert kept[:14] == b"ab.cd.ef.ABCD." and kept[-4:] == b"end\0", kept
+    kept = bytes(next(line for line in obj.lines[0] if line.used).text)
+    assert kept[:14] == b"ab.cd.ef.ABCD." and kept[40:] == b"\0\0\0\x09" + bytes(4) + b"." * 12 + b"end\0", (
+        kept
+    )
     del reader
