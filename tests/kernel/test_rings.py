@@ -15,6 +15,7 @@ from skep.errors import KernelError
 from skep.kernel.object import Object
 from skep.kernel.perfbuf import PerfBuffer
 from skep.kernel.ringbuf import RingBuf, wait_any
+from skep.kernel.structs import StructCodec
 from skep.kernel.userring import UserRingBuf
 from tests.kernel.build import build, no_leaks
 from tests.support import oracles
@@ -44,7 +45,9 @@ def test_typed_records(obj: Object) -> None:
     obj.typed.run(PACKET)
     (record,) = ring.read()
     assert (record.number, record.tag, record.name) == (100, 100, b"a record")
-    assert record == obj.codec("record")(number=100, tag=100, name="a record")
+    codec = obj.codec("record")
+    assert isinstance(codec, StructCodec)
+    assert record == codec(number=100, tag=100, name="a record")
     assert (ring.count, ring.lost, ring.available) == (1, 0, 0)
 
 
@@ -165,6 +168,52 @@ def test_perf_buffer(obj: Object) -> None:
         assert [r.number for r in records] == list(range(40 * turn + 1, 40 * turn + 41))
         assert {(r.tag, r.name) for r in records} == {(5, b"perf")}
     assert buffer.lost == 0
+
+
+@pytest.mark.parametrize("kind", ["record", None])
+def test_perf_buffer_records_of_all_lengths(obj: Object, kind: str | None) -> None:
+    """Runs of one length and single records, over the buffer's end many times; limits anywhere."""
+    rng = random.Random(SEED)
+    print(f"SKEP_SEED={SEED}")
+    codec = obj.codec(kind) if kind else None
+    with PerfBuffer(obj.perf, codec, pages=4) as buffer:
+        obj.bss.scratch = bytes(n % 251 for n in range(1024))
+        expected: list[tuple[int, int]] = []
+        got: list[tuple[int, int]] = []
+
+        def take(limit: int) -> int:
+            records = (
+                buffer.read_with_cpu(limit) if rng.random() < 0.5 else [(-1, r) for r in buffer.read(limit)]
+            )
+            assert not limit or len(records) <= limit
+            for cpu, record in records:
+                assert cpu in (-1, *os.sched_getaffinity(0))
+                if codec is not None:
+                    got.append((record.number, -1))
+                    continue
+                number, length = int.from_bytes(record[:8], "little"), expected[len(got)][1]
+                # padded to 8 bytes behind the length, which takes 4
+                assert len(record) == (length + 4 + 7 & ~7) - 4
+                assert record[8:length] == bytes(n % 251 for n in range(8, length))
+                got.append((number, length))
+            return len(records)
+
+        for _ in range(150):
+            length, count = rng.choice((8, 9, 16, 20, 24, 60, 333)), rng.choice((1, 2, 7, 8, 9, 40))
+            obj.data.length, obj.data.count = length, min(count, 2000 // length + 1)
+            start = obj.bss.number
+            obj.perf_varied.run(PACKET)
+            expected += [(n, length) for n in range(start, obj.bss.number)]
+            if rng.random() < 0.8:
+                take(rng.choice((0, 0, 1, 5, 30)))
+            while len(expected) - len(got) > 20:
+                assert take(0)
+        while take(0):
+            pass
+        if codec is not None:
+            expected = [(number, -1) for number, _ in expected]
+        assert (got, buffer.lost) == (expected, 0)
+        assert buffer.count == len(expected)
 
 
 def test_perf_buffer_counts_what_is_lost(obj: Object) -> None:

@@ -26,8 +26,9 @@ _INT_FORMAT: Final = {(1, False): "B", (1, True): "b", (2, False): "H", (2, True
     (8, False): "Q",
     (8, True): "q",
 }
-#: arrays of more items than this are kept as bytes until they are looked at
+#: arrays of more items than this are kept as bytes until they are looked at; of integers, of so many
 _MANY: Final = 4096
+_SEVERAL: Final = 4
 
 
 class Codec:
@@ -84,7 +85,7 @@ class Codec:
         stride = stride or self.size
         if not stride:
             return []
-        # A stride of 2**16 or more as key's low part cannot collide: skip is a header's size, at most 8.
+        # A stride of 2**16 or more as key's low part cannot collide: skip is a header's size, 8 or 12.
         made = self._many.get(stride << 4 | skip)
         if made is None:
             before = f"{skip}x" if skip else ""
@@ -224,14 +225,16 @@ class TextCodec(Codec):
 class ArrayCodec(Codec):
     """An array as a list."""
 
-    __slots__ = ("element", "length", "packed")
+    __slots__ = ("_items", "element", "length", "packed")
 
     def __init__(self, element: Codec, length: int) -> None:
         self.element = element
         self.length = length
         size, count = element.size * length, element.count * length
         #: one item of bytes, decoded when it is looked at
-        self.packed = len(element.fmt) > 1 and count > _MANY
+        integers = isinstance(element, IntCodec)
+        self.packed = (integers and count >= _SEVERAL) or (len(element.fmt) > 1 and count > _MANY)
+        self._items = struct.Struct(f"={length}{element.fmt}") if integers else None
         if self.packed:
             super().__init__(size, f"{size}s")
         else:
@@ -241,7 +244,7 @@ class ArrayCodec(Codec):
     def get(self, flat: Sequence[Any], at: int) -> Any:
         element = self.element
         if self.packed:
-            return element.decode_many(flat[at])
+            return list(self._items.unpack(flat[at])) if self._items else element.decode_many(flat[at])
         if element.is_plain:
             return list(flat[at : at + self.count])
         step = element.count
@@ -259,7 +262,8 @@ class ArrayCodec(Codec):
             except ValueError as error:
                 raise ValueError(within(f"[{index}]", error)) from None
         if self.packed:
-            return (struct.pack("=" + self.element.fmt * self.length, *items),)
+            layout = self._items or struct.Struct("=" + self.element.fmt * self.length)
+            return (layout.pack(*items),)
         return tuple(items)
 
 

@@ -157,7 +157,7 @@ class RingBuf:
                 gc.enable()
         return out
 
-    def batches(self, timeout: float | None = None, *, limit: int = 4096) -> Iterator[list[Any]]:
+    def batches(self, timeout: float | None = None, *, limit: int = 1024) -> Iterator[list[Any]]:
         """Lists of up to ``limit`` records, as they come; ends when none came for ``timeout`` seconds.
 
         The fastest way to typed values: small lists stay in the processor's caches.
@@ -226,8 +226,8 @@ class RingBuf:
             raise KernelError(errno.EPROTO, f"ring buffer {self.map.name}: {available} bytes in {self._size}")
         return available
 
-    def _run(self, at: int, available: int) -> tuple[int, int, int]:
-        """(length, count, stride) of the run of finished records at byte ``at``.
+    def _run(self, at: int, available: int, most: int = 0) -> tuple[int, int, int]:
+        """(length, count, stride) of the run of finished records at byte ``at``, of ``most`` if given.
 
         Count 0: the first one is unfinished (stride 0) or discarded (its stride).
         """
@@ -242,8 +242,9 @@ class RingBuf:
         if head & _DISCARD:
             return length, 0, stride
         count = available // stride
-        if count > 1:
-            count = _same(words, at >> 2, stride >> 2, count, head)
+        if most and count > most:
+            count = most
+        count = alike(words, at >> 2, stride >> 2, count, head)
         self._order()
         return length, count, stride
 
@@ -254,7 +255,7 @@ class RingBuf:
         codec = self.codec
         while position < stop:
             at = position & self._mask
-            length, count, stride = self._run(at, stop - position)
+            length, count, stride = self._run(at, stop - position, limit and limit - len(out))
             if not stride:
                 break
             if count < _SHORT_RUN:
@@ -263,8 +264,6 @@ class RingBuf:
                 if position == before or (limit and len(out) >= limit):
                     break
                 continue
-            if limit:
-                count = min(count, limit - len(out))
             part = self._data[at : at + count * stride]
             if codec is None:
                 out += [bytes(part[i : i + length]) for i in range(_HEADER, count * stride, stride)]
@@ -335,9 +334,12 @@ class RingBuf:
             self.close()
 
 
-def _same(words: memoryview, at: int, step: int, count: int, head: int) -> int:
-    """How many of ``count`` headers, ``step`` words apart from word ``at`` on, are ``head``."""
-    one = head.to_bytes(4, byteorder)
+def alike(words: memoryview, at: int, step: int, count: int, head: int) -> int:
+    """How many of ``count`` items of a view, ``step`` apart from item ``at`` on, are ``head``."""
+    if count < 2:
+        return count
+    size = words.itemsize
+    one = head.to_bytes(size, byteorder)
     # Most runs are long or very short: look at a few before comparing all.
     if words[at + step] != head:
         return 1
@@ -347,7 +349,7 @@ def _same(words: memoryview, at: int, step: int, count: int, head: int) -> int:
     low, high = 1, count  # the first low headers agree, not all of the first high do
     while high - low > 1:
         middle = (low + high) // 2
-        if found[4 * low : 4 * middle] == one * (middle - low):
+        if found[size * low : size * middle] == one * (middle - low):
             low = middle
         else:
             high = middle

@@ -7,6 +7,7 @@ read. So a batch of events costs no more than unpacking it, however deep the str
 from __future__ import annotations
 
 import struct
+from itertools import starmap
 from sys import byteorder
 
 from skep.kernel.codec import Codec, check_int, within
@@ -115,8 +116,9 @@ class StructCodec(Codec):
         )
 
     def from_rows(self, rows: Any) -> list[Any]:
-        # The class has no __new__ of its own, so that this is the quickest way to make many.
-        return list(map(self.value_class, rows))
+        # The class has no __new__ of its own, so that this is the quickest way to make many: `zip` gives
+        # each row as the tuple of arguments that a call needs, and always the same tuple.
+        return list(starmap(self.value_class, zip(rows, strict=False)))
 
     def __call__(self, *args: Any, **fields: Any) -> StructValue:
         """A new value of these members, in order or by name. Raises ValueError for what does not fit."""

@@ -61,6 +61,19 @@ SEC("tc") int perfed(void *ctx)
 	return 0;
 }
 
+SEC("tc") int perf_varied(void *ctx)
+{
+	__u64 n = length;
+	if (n > sizeof(scratch))
+		return 1;
+	for (__u32 i = 0; i < 512 && i < count; i++) {
+		__builtin_memcpy(scratch, &number, sizeof(number));
+		number++;
+		perf_output(ctx, &perf, 0xffffffffULL, scratch, n);
+	}
+	return 0;
+}
+
 static long take(void *dynptr, void *ctx)
 {
 	struct record r;

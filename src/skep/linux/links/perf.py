@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from skep.errors import KernelError
+from skep.kernel.perfevent import ENABLE, SET_BPF
 from skep.linux.links.common import FixedLink, absent, lacks
 from skep.uapi.enums import AttachType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
 
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
-
-_ENABLE: Final = 0x2400
-_DISABLE: Final = 0x2401
-_SET_BPF: Final = 0x40042408
-
-PERF_FLAG_FD_CLOEXEC: Final = 8
 
 
 class PerfLink(FixedLink):
@@ -90,8 +84,8 @@ def attach_event(
         if made < 0:
             if cookie:
                 raise absent("cookies (bpf_get_attach_cookie)", "5.15")
-            kernel.perf_event_ioctl(event_fd, _SET_BPF, program.fd)
-        kernel.perf_event_ioctl(event_fd, _ENABLE, 0)
+            kernel.perf_event_ioctl(event_fd, SET_BPF, program.fd)
+        kernel.perf_event_ioctl(event_fd, ENABLE, 0)
     except BaseException:
         if made >= 0:
             kernel.close(made)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from skep.errors import KernelError, NotSupported
 from skep.kernel.link import Link
+from skep.kernel.perfevent import BREAKPOINT, FREQ, HARDWARE, SOFTWARE, online_cpus, open_event
 from skep.linux.links.common import bad, close_all, group
-from skep.linux.links.perf import PERF_FLAG_FD_CLOEXEC, attach_event
-from skep.uapi.attr import INFO
+from skep.linux.links.perf import attach_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +16,7 @@ if TYPE_CHECKING:
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
 
-_HARDWARE, _SOFTWARE, _CACHE, _RAW, _BREAKPOINT = 0, 1, 3, 4, 5
-#: the counters of PERF_TYPE_HARDWARE and PERF_TYPE_SOFTWARE in their order, as perf-list(1) names them
+#: the counters of PERF_TYPEHARDWARE and PERF_TYPESOFTWARE in their order, as perf-list(1) names them
 HARDWARE_EVENTS: Final = (
     "cpu-cycles",
     "instructions",
@@ -48,15 +45,14 @@ SOFTWARE_EVENTS: Final = (
 )
 #: name -> (type, config)
 EVENTS: Final = {
-    **{name: (_HARDWARE, n) for n, name in enumerate(HARDWARE_EVENTS)},
-    "cycles": (_HARDWARE, 0),
-    "branches": (_HARDWARE, 4),
-    **{name: (_SOFTWARE, n) for n, name in enumerate(SOFTWARE_EVENTS)},
-    "faults": (_SOFTWARE, 2),
-    "cs": (_SOFTWARE, 3),
+    **{name: (HARDWARE, n) for n, name in enumerate(HARDWARE_EVENTS)},
+    "cycles": (HARDWARE, 0),
+    "branches": (HARDWARE, 4),
+    **{name: (SOFTWARE, n) for n, name in enumerate(SOFTWARE_EVENTS)},
+    "faults": (SOFTWARE, 2),
+    "cs": (SOFTWARE, 3),
 }
 _ACCESS: Final = {"r": 1, "w": 2, "x": 4}
-_FREQ_BIT: Final = 1 << 10
 
 
 def attach(
@@ -96,41 +92,32 @@ def attach(
         )
     if period and frequency:
         bad("give a period or a frequency, not both")
-    layout = INFO["perf_event_attr"]
-    fields: dict[str, int | bytes] = {"size": layout.size}
+    fields: dict[str, int] = {}
     if event == "watchpoint":
         kind = sum(_ACCESS[c] for c in set(access) if c in _ACCESS)
         if not address or not kind or set(access) - set(_ACCESS):
             bad("a watchpoint needs an address, and access of 'r', 'w', 'x'")
         # the hardware knows no break on execution of more than one machine word
         length = 8 if kind == _ACCESS["x"] else length
-        fields |= {"type": _BREAKPOINT, "bp_type": kind, "bp_addr": address, "bp_len": length}
+        fields |= {"type": BREAKPOINT, "bp_type": kind, "bp_addr": address, "bp_len": length}
     elif type is not None:
         fields |= {"type": type, "config": config}
     elif event in EVENTS:
         fields |= {"type": EVENTS[event][0], "config": EVENTS[event][1]}
     else:
         bad(f"{program.name}: perf event {event!r} is none of {', '.join(EVENTS)}, watchpoint")
-    timed = fields["type"] == _HARDWARE or (fields["type"] == _SOFTWARE and fields.get("config") in (0, 1))
+    timed = fields["type"] == HARDWARE or (fields["type"] == SOFTWARE and fields.get("config") in (0, 1))
     if timed and not period and not frequency:
         frequency = 49
     fields["sample_freq" if frequency else "sample_period"] = frequency or period or 1
-    attr = bytearray(layout.pack(fields))
-    if frequency:
-        # the bit field after read_format, which the layout does not name
-        start = layout.fields["read_format"][0] + 8
-        attr[start : start + 8] = (int.from_bytes(attr[start : start + 8], "little") | _FREQ_BIT).to_bytes(
-            8, "little"
-        )
-    return _open_all(
-        kernel, program, bytes(attr), event or f"event {type}:{config:#x}", pid, cpu, cookie, link
-    )
+    fields["bits"] = FREQ if frequency else 0
+    return _open_all(kernel, program, fields, event or f"event {type}:{config:#x}", pid, cpu, cookie, link)
 
 
 def _open_all(
     kernel: Kernel,
     program: Program,
-    attr: bytes,
+    fields: dict[str, int],
     name: str,
     pid: int,
     cpu: int | Sequence[int] | None,
@@ -146,7 +133,7 @@ def _open_all(
     try:
         for number in cpus:
             try:
-                fd = kernel.perf_event_open(attr, pid=pid, cpu=number, flags=PERF_FLAG_FD_CLOEXEC)
+                fd = open_event(kernel, pid=pid, cpu=number, **fields)
             except KernelError as error:
                 if error.errno in (2, 95, 19):  # ENOENT, EOPNOTSUPP, ENODEV
                     raise NotSupported(error.errno, f"the perf event {name}", cmd=error.cmd) from None
@@ -156,17 +143,3 @@ def _open_all(
         close_all(links)
         raise
     return group(links, target=target)
-
-
-def online_cpus() -> list[int]:
-    """The CPUs that run now. /sys says "0-3,6"."""
-    try:
-        with open("/sys/devices/system/cpu/online", encoding="utf-8") as file:
-            parts = file.read().strip().split(",")
-    except OSError:
-        return list(range(os.cpu_count() or 1))
-    out: list[int] = []
-    for part in parts:
-        first, _, last = part.partition("-")
-        out += range(int(first), int(last or first) + 1)
-    return out

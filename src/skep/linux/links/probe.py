@@ -8,11 +8,11 @@ import os
 from itertools import count
 
 from skep.errors import KernelError
+from skep.kernel.perfevent import open_event
 from skep.linux.links.common import absent
-from skep.linux.links.perf import PERF_FLAG_FD_CLOEXEC, PerfLink, attach_event
+from skep.linux.links.perf import PerfLink, attach_event
 from skep.linux.links.tracefs import Tracefs
 from skep.linux.links.tracepoint import open_tracepoint
-from skep.uapi.attr import INFO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,19 +56,15 @@ def attach_probe(
     if ret:
         config |= 1 << (_sysfs(f"{_PMU}/{kind}/format/retprobe") or 0)
     path = ctypes.create_string_buffer(where.encode())
-    layout = INFO["perf_event_attr"]
-    event = layout.pack(
-        {
-            "type": number,
-            "size": layout.size,
-            "config": config,
-            "config1": ctypes.addressof(path) if where else 0,
-            "config2": offset,
-        }
-    )
     try:
-        fd = kernel.perf_event_open(
-            bytes(event), pid=pid, cpu=0 if pid == -1 else -1, flags=PERF_FLAG_FD_CLOEXEC
+        fd = open_event(
+            kernel,
+            pid=pid,
+            cpu=0 if pid == -1 else -1,
+            type=number,
+            config=config,
+            config1=ctypes.addressof(path) if where else 0,
+            config2=offset,
         )
     except KernelError as error:
         raise _explained(error, kind, target) from None

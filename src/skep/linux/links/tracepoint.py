@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from skep.kernel.link import Link
+from skep.kernel.perfevent import TRACEPOINT, open_event
 from skep.linux.links.common import bad
-from skep.linux.links.perf import PERF_FLAG_FD_CLOEXEC, attach_event
+from skep.linux.links.perf import attach_event
 from skep.linux.links.tracefs import Tracefs
-from skep.uapi.attr import INFO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
-
     from skep.kernel.program import Program
     from skep.kernel.protocol import Kernel
-
-_PERF_TYPE_TRACEPOINT: Final = 2
 
 
 def attach(
@@ -43,8 +39,5 @@ def attach(
 
 def open_tracepoint(kernel: Kernel, number: int, *, pid: int = -1) -> int:
     """A perf event of tracepoint ``number``. Programs on it run for every CPU whatever CPU it is of."""
-    layout = INFO["perf_event_attr"]
-    event = layout.pack({"type": _PERF_TYPE_TRACEPOINT, "size": layout.size, "config": number})
-    return kernel.perf_event_open(
-        bytes(event), pid=pid, cpu=0 if pid == -1 else -1, flags=PERF_FLAG_FD_CLOEXEC
-    )
+    cpu = 0 if pid == -1 else -1
+    return open_event(kernel, pid=pid, cpu=cpu, type=TRACEPOINT, config=number)
