@@ -91,3 +91,41 @@ def test_wrong_uses_are_told_in_one_line(args: list[str], words: str, tmp_path: 
     line = [text for text in done.stderr.splitlines() if not text.startswith("reading from")]
     assert done.returncode == 2 and len(line) == 1 and words in line[0]
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("style", ["-t", "-tt", "-ttt", "-tttt", "-ttttt", "-ttt --nano", "-ttttt --nano"])
+def test_times_are_tcpdumps(style: str) -> None:
+    """The time in front of each line, also of packets that go back in time."""
+    for name in ("802.1ad_QinQ.pcap", "RADIUS.pcap", "tcp-handshake-nano.pcap"):
+        path = captures() / name
+        if not path.exists():
+            continue
+        told = []
+        for text in (tcpdump(*style.split(), "-r", path), skep(*style.split(), "-r", path)):
+            lines = [line for line in text.splitlines() if not line.startswith(b"\t")]
+            told.append([re.match(rb"[-0-9:. ]*", line) for line in lines])
+        theirs, ours = ([match[0] for match in matches if match] for matches in told)
+        assert ours == theirs, name
+        assert len(ours) > 1
+
+
+@pytest.mark.parametrize("how", [[], ["--pcapng"], ["-C", "1"]])
+def test_print_shows_what_is_written(how: list[str], tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(pcapfiles.capture(pcapfiles.records(50)))
+    expected = skep("-r", "in", "tcp or udp", cwd=tmp_path)
+    assert skep("-r", "in", "-w", "out", *how, "--print", "tcp or udp", cwd=tmp_path) == expected
+    assert expected.count(b"\n") > 5
+    assert skep("-r", "out", cwd=tmp_path) == expected
+
+
+def test_impossible_lengths_are_told(tmp_path: Path) -> None:
+    """As tcpdump tells them, and without the bytes."""
+    path = tmp_path / "in"
+    packets = ((b"", 60), (bytes(60), 0), (bytes(60), 40), (bytes(60), 300_000), (bytes(20), 60))
+    path.write_bytes(pcapfiles.capture([(1, 0, data, wirelen) for data, wirelen in packets]))
+    theirs, ours = (run("-X", "-#", "-r", path).splitlines() for run in (tcpdump, skep))
+    wrong = [line for line in theirs if b"Invalid" in line]
+    assert [line for line in ours if b"Invalid" in line] == wrong
+    assert len(wrong) == 4
+    assert [line for line in ours if line.startswith(b"    5")]

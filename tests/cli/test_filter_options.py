@@ -9,6 +9,7 @@ import pytest
 
 from skep.cli import main
 from skep.cli.filter.options import Usage, help_text, parse, table
+from skep.cli.filter.request import nanoseconds
 from tests.support import pcapfiles
 from tests.support.oracles import tool
 
@@ -62,6 +63,10 @@ def test_options_after_filter_are_its() -> None:
         ["-F", "x", "tcp"],
         ["-j", "pico", "-r", "x", "-w", "y"],
         ["-d", "-r", "x", "-r", "y"],
+        ["-tttttt", "-r", "x"],
+        ["--print", "tcp"],
+        ["--lengths", "-r", "x"],
+        ["--relinquish-privileges=nobody", "-i", "lo"],
     ],
 )
 def test_wrong_usage_exits_with_2(argv: list[str], capfd: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +74,32 @@ def test_wrong_usage_exits_with_2(argv: list[str], capfd: pytest.CaptureFixture[
     shown = capfd.readouterr()
     assert shown.out == "" and len(shown.err.splitlines()) == 1
     assert shown.err.startswith("skep filter: ")
+
+
+def test_the_last_precision_counts() -> None:
+    for argv, wanted in (
+        (["--nano"], True),
+        (["--nano", "--micro"], False),
+        (["--time-stamp-precision=micro", "--nano"], True),
+        (["--nano", "--time-stamp-precision", "micro"], False),
+        ([], False),
+    ):
+        assert nanoseconds(parse(argv)) is wanted
+
+
+def test_an_interface_gives_its_own_link_types(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", "-L", "-i", "any"]) == 0
+    assert "LINUX_SLL2 (Linux cooked v2)\n  LINUX_SLL (Linux cooked v1)\n" in capfd.readouterr().out
+    assert main(["filter", "-d", "-i", "any", "-y", "LINUX_SLL", "ip"]) == 0
+    assert "ldh      [14]" in capfd.readouterr().out
+    assert main(["filter", "-d", "-i", "lo", "-y", "RAW", "ip"]) == 1
+    assert "lo gives EN10MB packets, not RAW" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["inbound", "ifindex 3", "tcp and not outbound"])
+def test_there_is_no_machine_code_for_metadata(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", "--native", text]) == 1
+    assert "in the kernel, which has them; --ebpf shows it" in capfd.readouterr().err
 
 
 def test_help_names_every_option(capfd: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def read(
 
     Args:
         command: its name, for what errors say.
-        elsewhere: letter -> what to say of an option that is asked for and not there.
+        elsewhere: letter or long name -> what to say of an option that is asked for and not there.
 
     Raises:
         Usage: an option is unknown, lacks its value or has one too many.
@@ -79,7 +79,7 @@ def read(
             break
         if word.startswith("--"):
             name, equals, text = word[2:].partition("=")
-            option = _long(long, name, command)
+            option = _long(long, name, command, elsewhere or {})
             if option.metavar is None:
                 if equals:
                     raise Usage(f"option --{name} takes no value")
@@ -103,9 +103,11 @@ def read(
     return given, words
 
 
-def _long(long: dict[str, Option], name: str, command: str) -> Option:
+def _long(long: dict[str, Option], name: str, command: str, elsewhere: Mapping[str, str]) -> Option:
     if name in long:
         return long[name]
+    if len(name) > 1 and name in elsewhere:
+        raise Usage(f"option --{name} {elsewhere[name]}")
     matches = {long[full].dest: long[full] for full in long if full.startswith(name)} if name else {}
     if len(matches) == 1:
         return next(iter(matches.values()))

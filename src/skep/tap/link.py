@@ -35,17 +35,38 @@ class Link:
     """An interface of this network namespace.
 
     ``index`` is 0 and ``name`` "any" for all interfaces. ``linktype`` is a DLT number; ``cooked`` says
-    that the link-level header is made up from the socket address (Linux cooked v1, v2 for "any").
+    that the link-level header is made up from the socket address (Linux cooked v1, v2 for "any", or the
+    other one if ``wanted``).
+
+    Raises:
+        KernelError: there is no such interface, or its frames are not of the ``wanted`` link type.
     """
 
     __slots__ = ("cooked", "index", "linktype", "loopback", "name")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, wanted: int | None = None) -> None:
         self.name = name
         self.loopback = False
         if name == "any":
             self.index, self.linktype, self.cooked = 0, LINUX_SLL2, True
-            return
+        else:
+            self._find(name)
+        if wanted is not None and wanted != self.linktype:
+            if wanted not in self.linktypes:
+                from skep.capture.linktypes import name as called
+
+                offered = " and ".join(called(number) for number in self.linktypes)
+                raise KernelError(22, f"{name} gives {offered} packets, not {called(wanted)} (-y, linktype)")
+            self.linktype = wanted
+
+    @property
+    def linktypes(self) -> tuple[int, ...]:
+        """The DLT numbers that a capture can have, the usual one first."""
+        if not self.cooked:
+            return (self.linktype,)
+        return (LINUX_SLL2, LINUX_SLL) if self.name == "any" else (LINUX_SLL, LINUX_SLL2)
+
+    def _find(self, name: str) -> None:
         try:
             self.index = socket.if_nametoindex(name)
         except OSError as error:

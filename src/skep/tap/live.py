@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from skep.errors import KernelError
 from skep.isa import ClassicInsn
+from skep.isa.classic import BPF_ABS, BPF_LD, SKF_AD_OFF
 from skep.tap.filter import Filter
 from skep.tap.link import Link, counters
 from skep.tap.native import ScanCode
@@ -19,6 +20,9 @@ from skep.tap.prepare import Recipe, native
 from skep.tap.ring import LivePacket, Ring
 
 MAXIMUM_SNAPLEN = 262144
+
+_METADATA = 0x1_0000_0000 + SKF_AD_OFF  # loads from here on read what the kernel knows of a packet
+_LOAD, _LD_ABS = 0xE7, BPF_LD | BPF_ABS
 
 _LAST_BLOCK = 0.1  # seconds in which the kernel hands over the ring's last block
 
@@ -40,9 +44,12 @@ class Counts(NamedTuple):
     dropped: int
 
 
-def link_of(interface: str) -> int:
-    """DLT number of an interface's frames. Raises `KernelError` for one that does not exist."""
-    return Link(interface).linktype
+def link_of(interface: str, wanted: int | None = None) -> int:
+    """DLT number of an interface's frames; cooked ones can be had as ``wanted`` (v1 or v2).
+
+    Raises `KernelError` for an interface that does not exist or has no frames as wanted.
+    """
+    return Link(interface, wanted).linktype
 
 
 class Tap:
@@ -71,7 +78,7 @@ class Tap:
         promiscuous: bool = True,
         direction: str = "inout",
     ) -> None:
-        self.link = Link(interface)
+        self.link = Link(interface, recipe.linktype)
         self.snaplen = snaplen
         self.kept = 0
         self._directions = {"in": (False,), "out": (True,), "inout": (False, True)}[direction]
@@ -94,6 +101,12 @@ class Tap:
                 self.here = str(error)
         if self.here:
             self.insns = recipe.compile(self.link.linktype, snaplen)
+            if any(insn.k >= _METADATA and insn.code & _LOAD == _LD_ABS for insn in self.insns):
+                raise KernelError(
+                    errno.EOPNOTSUPP,
+                    "inbound, outbound and ifindex can be asked in the kernel only, which does not run this: "
+                    f"{self.here}",
+                )
             self._code, _, _ = native(self.insns)
             self.ring = ring(None)
 

@@ -171,6 +171,10 @@ class Ring:
                     head = struct.pack(">2sxxIHBB8s", protocol, index, hardware, kind, size, address)
                 else:
                     head = struct.pack(">HHH8s2s", kind, hardware, size, address, protocol)
+                if link.linktype != LINUX_SLL2 and status & _VLAN_VALID:
+                    # Version 1 has a place for the tag: between the address and the protocol.
+                    tag = struct.pack(">HH", tpid if status & _TPID_VALID else 0x8100, tci & 0xFFFF)
+                    head = head[:14] + tag + head[14:]
                 data = head + data
                 length += len(head)
             elif status & _VLAN_VALID and caplen >= 12 and link.linktype == 1:

@@ -18,6 +18,13 @@ def main(argv: Sequence[str]) -> int:
         if args.flag("help"):
             print(help_text())
             return 0
+        if args.flag("version"):
+            from skep import __version__
+
+            print(f"skep filter {__version__}")
+            return 0
+        if args.flag("times") > 5:
+            raise Usage("-t can be given up to five times")
         return _dispatch(args)
     except Usage as error:
         print(f"skep filter: {error}", file=sys.stderr)
@@ -36,6 +43,7 @@ def _no_packets(args: Arguments) -> None:
             ("--stats", args.flag("stats")),
             ("--filter", len(args.groups) > 1),
             *((f"-{letter}", args.flag(f"dump_{letter}")) for letter in "xXA"),
+            ("--print", args.flag("print")),
             ("-C", "rotate_size" in args.numbers),
             ("-G", "rotate_seconds" in args.numbers),
         )
@@ -58,7 +66,7 @@ def _dispatch(args: Arguments) -> int:
     if args.flag("list_links"):
         from skep.cli.filter.listing import link_types
 
-        return link_types()
+        return link_types(interface)
     if (inputs or args.list("input_lists")) and interface is not None:
         raise Usage("-r reads captures and -i an interface: give one of them")
     sending = args.value("send")

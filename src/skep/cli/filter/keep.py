@@ -15,15 +15,17 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
     """Copy what matches. Sections, interfaces, comments and all other blocks are kept."""
     from skep.capture import PcapngWriter
     from skep.capture.packet import Packet
-    from skep.cli.filter.offline import not_an_input, told
+    from skep.cli.filter.offline import announce, not_an_input, printer, told
 
     started = time.monotonic()
     limit = args.groups[0].limit
     status = seen = matched = 0
+    shown = printer(args)
     writer: PcapngWriter | None = None
     try:
         for path in paths:
             with Input(path, request) as source:
+                announce(source)
                 if writer is None:
                     not_an_input(write, paths)
                     writer = PcapngWriter(write)
@@ -36,6 +38,8 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
                         if source.judge(item):
                             matched += 1
                             writer.write(item)
+                            if shown is not None:
+                                shown.packet(item.data, item.wirelen, item.linktype, item.time_ns)
                             if matched == limit:
                                 break
                 except SkepError as error:

@@ -38,7 +38,7 @@ def show(args: Arguments) -> int:
 
         parts.append("\n".join(disassemble(translate(insns, form="skb"))))
     if "native" in wanted:
-        parts.append("\n".join(_machine_code(insns)))
+        parts.append("\n".join(_machine_code(insns, args.value("interface"))))
     if parts:
         print("\n\n".join(parts))
     if graph:
@@ -85,14 +85,22 @@ def _compile(args: Arguments) -> tuple[Sequence[ClassicInsn], int]:
     if interface is not None:
         from skep.tap.live import link_of
 
-        linktype = request.linktype if request.linktype is not None else link_of(interface)
+        linktype = link_of(interface, request.linktype)
         return request.compile(linktype, length, live=True), linktype
     linktype = _EN10MB if request.linktype is None else request.linktype
     return request.compile(linktype, min(length, MAXIMUM_SNAPLEN)), linktype
 
 
-def _machine_code(insns: Sequence[ClassicInsn]) -> list[str]:
+def _machine_code(insns: Sequence[ClassicInsn], interface: str | None) -> list[str]:
+    from skep.isa.classic import SKF_AD_OFF
     from skep.tap.prepare import native
+
+    if any(insn.code & 0xE7 == 0x20 and insn.k >= SKF_AD_OFF + (1 << 32) for insn in insns):
+        where = f"on {interface} this filter runs" if interface else "it would run"
+        raise SkepError(
+            "there is no machine code of ours for a filter that asks for a packet's metadata (inbound, "
+            f"ifindex, a VLAN tag beside the packet): {where} in the kernel, which has them; --ebpf shows it"
+        )
 
     code, _, missing = native(insns)
     if code is None:
@@ -117,10 +125,18 @@ def _machine_code(insns: Sequence[ClassicInsn]) -> list[str]:
     ] or [f"; no code at {start:#x}"]
 
 
-def link_types() -> int:
-    """All link types by name, as -y takes them."""
+def link_types(interface: str | None) -> int:
+    """All link types by name, as -y takes them; those of ``interface``, as tcpdump lists them."""
     from skep.capture.linktype_names import NAMES
 
+    if interface is not None:
+        from skep.tap.link import Link
+        from skep.tap.prepare import title
+
+        print(f"Data link types for {interface} (use option -y to set):")
+        for number in Link(interface).linktypes:
+            print(f"  {title(number)}")
+        return 0
     for name, description in NAMES.values():
         print(f"{name:<28} {description}")
     return 0

@@ -68,9 +68,8 @@ class _Lane:
                     group.write, linktype=self.linktype, snaplen=length, precision=precision
                 )
                 self._put = lambda packet: plain.write(self._packet(packet))
-            elif not args.flag("count"):
-                printer = Printer(args, nano=self.nano, live=True)
-                self._put = lambda packet: self._print(printer, packet)
+            if args.flag("print") or (group.write is None and not args.flag("count")):
+                self._put = self._printing(Printer(args, nano=self.nano, live=True), self._put)
         except BaseException:
             self.tap.close()
             raise
@@ -98,11 +97,16 @@ class _Lane:
     def _packet(self, packet: LivePacket) -> Packet:
         return Packet(packet.data, packet.wirelen, packet.time_ns, self.linktype)
 
-    def _print(self, printer: Printer, packet: LivePacket) -> None:
-        sec, fraction = divmod(packet.time_ns, 1_000_000_000)
-        if not self.nano:
-            fraction //= 1000
-        print(printer.line(packet.data, packet.wirelen, self.linktype, sec, fraction), flush=True)
+    def _printing(
+        self, printer: Printer, put: Callable[[LivePacket], object] | None
+    ) -> Callable[[LivePacket], object]:
+        def show(packet: LivePacket) -> None:
+            if put is not None:
+                put(packet)
+            printer.packet(packet.data, packet.wirelen, self.linktype, packet.time_ns)
+            sys.stdout.flush()
+
+        return show
 
     def flush(self) -> None:
         if self._writer is not None:

@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skep.cli.filter.summary import Printer
     from skep.tap.output import PcapOutput
 
 _LONG = 256 << 20  # bytes of input from which a progress bar is worth its import
@@ -86,7 +87,7 @@ class _Job:
 
                         guard = Guard()
                     self._announce(source)
-                    if printer is None and self.write is None and not self.args.flag("count"):
+                    if printer is None and self._prints():
                         printer = self._printer()
                     try:
                         self._one(source, printer, guard is not None and guard.active)
@@ -114,12 +115,7 @@ class _Job:
         return status
 
     def _announce(self, source: Input) -> None:
-        plain = source.prepared.plain
-        print(
-            f"reading from file {source.path if source.path != '<stdin>' else '-'}, "
-            f"link-type {source.prepared.title}, snapshot length {plain.snaplen}",
-            file=sys.stderr,
-        )
+        announce(source)
         if source.prepared.missing and not self.noted:
             self.noted = True
             print(f"skep filter: interpreting, which is slow: {source.prepared.missing}", file=sys.stderr)
@@ -130,6 +126,8 @@ class _Job:
         plain = source.prepared.plain
         if self.write is not None:
             sink, mode = self._writer(source), Mode.EMIT
+            if printer is not None:
+                sink = _both(sink, printer, plain.linktype)
         elif printer is not None:
             link = plain.linktype
             sink, mode = (lambda *pieces: [printer(data, link) for data in pieces]), Mode.EMIT
@@ -160,6 +158,9 @@ class _Job:
             if bar is not None:
                 bar.close()
 
+    def _prints(self) -> bool:
+        return bool(self.args.flag("print")) or (self.write is None and not self.args.flag("count"))
+
     def _writer(self, source: Input) -> Callable[..., object]:
         plain = source.prepared.plain
         if self.output is None:
@@ -182,6 +183,35 @@ class _Job:
         from skep.cli.filter.summary import Printer
 
         return Printer(self.args, nano=self.nano).show
+
+
+def announce(source: Input) -> None:
+    """tcpdump's line about a capture that was opened."""
+    print(
+        f"reading from file {source.path if source.path != '<stdin>' else '-'}, "
+        f"link-type {source.prepared.title}, snapshot length {source.prepared.plain.snaplen}",
+        file=sys.stderr,
+    )
+
+
+def _both(
+    write: Callable[..., object], show: Callable[[memoryview, int], object], linktype: int
+) -> Callable[..., object]:
+    """A sink that writes pieces and prints them (--print)."""
+
+    def sink(*pieces: memoryview) -> None:
+        write(*pieces)
+        for data in pieces:
+            show(memoryview(data), linktype)
+
+    return sink
+
+
+def printer(args: Arguments) -> Printer | None:
+    """What --print asks for, where packets are copied one by one."""
+    from skep.cli.filter.summary import Printer
+
+    return Printer(args, nano=nanoseconds(args)) if args.flag("print") else None
 
 
 def not_an_input(write: str, paths: list[str]) -> None:

@@ -25,7 +25,9 @@ def table() -> list[tuple[str, list[Option]]]:
                 Option("--native", None, "native", "the machine code that runs here"),
                 Option("--explain", None, "explain", "each instruction beside what it tests, in words"),
                 Option("--graph", "OUT.svg", "graph", "draw the control flow"),
-                Option("-L --list-data-link-types", None, "list_links", "list the link types and end"),
+                Option(
+                    "-L --list-data-link-types", None, "list_links", "list the link types (of -i) and end"
+                ),
             ],
         ),
         (
@@ -43,7 +45,7 @@ def table() -> list[tuple[str, list[Option]]]:
                 Option("--count", None, "count", "print only how many match"),
                 Option("-c", "N", "limit", "stop after N matches", "group"),
                 Option("--stats", None, "stats", "packets, time and rate at the end"),
-                Option("--nano", None, "nano", "nanoseconds in output (tcpdump's spelling: next line)"),
+                Option("--nano", None, "nano", "nanoseconds in output (as --time-stamp-precision=nano)"),
                 Option("--micro", None, "micro", "microseconds in output, the default"),
                 Option("--time-stamp-precision", "P", "precision", "micro or nano"),
                 Option("--threads", "N", "threads", "processors to use, all by default", "int"),
@@ -87,23 +89,28 @@ def table() -> list[tuple[str, list[Option]]]:
                 Option("-e", None, "link_header", "show link-level addresses"),
                 Option("-n", None, "numeric", "accepted: names are never looked up", "count"),
                 Option("-q", None, "quiet", "accepted: lines are always short", "count"),
-                Option("-t", None, "times", "no time; -tt seconds, -tttt with the date", "count"),
+                Option("-t", None, "times", "no time; -tt seconds, -tttt date, -ttt, -ttttt since", "count"),
                 Option(
                     "-x", None, "dump_x", "and the packet in hex; -xx with its link-level header", "count"
                 ),
                 Option("-X", None, "dump_X", "and in hex and as text; -XX with the header", "count"),
                 Option("-A", None, "dump_A", "and as text; -AA with the header", "count"),
                 Option("-v", None, "verbose", "accepted: lines are always short", "count"),
-                Option("-S -K -N -f", None, "ignored", "accepted: nothing here depends on them"),
+                Option("-S --absolute-tcp-sequence-numbers", None, "ignored", "accepted: none are printed"),
+                Option("-K --dont-verify-checksums", None, "ignored", "accepted: none are verified"),
+                Option("-N -f", None, "ignored", "accepted: names are never looked up"),
+                Option("--print", None, "print", "print the packets that -w writes, too"),
                 Option("-# --number", None, "number", "number the lines"),
                 Option("-U --packet-buffered", None, "unbuffered", "write each packet at once"),
                 Option("-l", None, "line_buffered", "print each line at once"),
                 Option("-h --help", None, "help", "show this"),
+                Option("--version", None, "version", "show skep's version"),
             ],
         ),
     ]
 
 
+_PRECISIONS = ("nano", "micro")
 #: tcpdump's options that are no part of this command, and what does the same
 _ELSEWHERE = {
     "a": "is not known: lines are always short; tcpdump -r shows more",
@@ -118,6 +125,20 @@ _ELSEWHERE = {
     "u": "prints NFS handles, and NFS is not dissected here: tcpdump -r does",
     "Z": "drops privileges: run it by `setpriv --reuid=USER`, or give skep CAP_NET_RAW alone",
     "z": "runs a command on finished files: let the shell loop over what -w wrote",
+}
+
+
+#: their long spellings, and tcpdump's long options without a letter
+_ELSEWHERE_LONG = {
+    "monitor-mode": _ELSEWHERE["I"],
+    "list-time-stamp-types": _ELSEWHERE["J"],
+    "relinquish-privileges": _ELSEWHERE["Z"],
+    "fp-type": "tells how tcpdump was built: nothing here computes with floating point",
+    "lengths": "prints lengths beside tcpdump's dissection: every line here ends in the packet's own",
+    "debug-filter-parser": "traces libpcap's parser: --explain and -d show what came of the expression",
+    "list-remote-interfaces": "asks rpcapd, which is not spoken here: ssh HOST skep filter -D does",
+    "skip": "leaves packets out at the start: a relation on what they hold, or editcap, does",
+    "print-sampling": "prints every Nth packet: -w all of them, or -c some",
 }
 
 
@@ -166,7 +187,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         Usage: an option is unknown, lacks its value or has a wrong one.
     """
     result = Arguments()
-    given, result.words = read(table(), argv, "filter", _ELSEWHERE)
+    given, result.words = read(table(), argv, "filter", _ELSEWHERE | _ELSEWHERE_LONG)
     for option, name, text in given:
         if text is None:
             _flag(result, option)
@@ -177,6 +198,8 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 def _flag(result: Arguments, option: Option) -> None:
     result.flags[option.dest] = result.flags.get(option.dest, 0) + 1
+    if option.dest in _PRECISIONS:
+        result.values["precision"] = option.dest  # the last one counts
 
 
 def _store(result: Arguments, option: Option, name: str, text: str) -> None:

@@ -68,4 +68,4 @@ def nanoseconds(args: Arguments) -> bool:
     precision = args.value("precision")
     if precision not in (None, "micro", "nano"):
         raise Usage(f"--time-stamp-precision is micro or nano, not {precision!r}")
-    return bool(args.flag("nano")) or precision == "nano"
+    return precision == "nano"

@@ -111,7 +111,7 @@ def offline(args: Arguments, paths: list[str]) -> int:
     """`skep filter -r IN… -w OUT -C N`: matches in files of a size."""
     import sys
 
-    from skep.cli.filter.offline import not_an_input, told
+    from skep.cli.filter.offline import announce, not_an_input, printer, told
     from skep.cli.filter.request import nanoseconds, recipe
     from skep.errors import SkepError
     from skep.tap.input import Input
@@ -124,9 +124,11 @@ def offline(args: Arguments, paths: list[str]) -> int:
     writer: Rotating | None = None
     link = -1
     status = seen = matched = 0
+    shown = printer(args)
     try:
         for path in paths:
             with Input(path, request) as source:
+                announce(source)
                 plain = source.prepared.plain
                 if writer is None:
                     not_an_input(group.write, paths)
@@ -147,6 +149,8 @@ def offline(args: Arguments, paths: list[str]) -> int:
                                 raise SkepError(f"{path}: its link type does not fit into {group.write}")
                             matched += 1
                             writer.write(packet)
+                            if shown is not None:
+                                shown.packet(packet.data, packet.wirelen, packet.linktype, packet.time_ns)
                             if matched == group.limit:
                                 break
                 except SkepError as error:

@@ -80,6 +80,7 @@ class Printer:
         self._number = 0 if args.flag("number") else -1
         self._each = bool(args.flag("line_buffered") or args.flag("unbuffered"))
         self._day = (-1, "")
+        self._before: int | None = None  # for times since another packet, in units of the last digit
 
     def show(self, data: memoryview, linktype: int) -> None:
         """Print every record of ``data``."""
@@ -110,9 +111,27 @@ class Printer:
             text = f"{self._number:5}  {text}"
         return text if self._dump is None else text + self._dump(packet, linktype, wirelen)
 
+    def packet(self, data: bytes, wirelen: int, linktype: int, time_ns: int) -> None:
+        """Print one packet."""
+        sec, fraction = divmod(time_ns, 1_000_000_000)
+        if self._digits == 6:
+            fraction //= 1000
+        print(self.line(data, wirelen, linktype, sec, fraction), flush=self._each)
+
+    def _since(self, now: int) -> str:
+        """Time since the packet before (-ttt) or the first one (-ttttt)."""
+        past = now - (now if self._before is None else self._before)
+        if self._style == 3 or self._before is None:
+            self._before = now
+        sec, fraction = divmod(abs(past), 10**self._digits)
+        clock = f"{sec // 3600 % 24:02}:{sec // 60 % 60:02}:{sec % 60:02}.{fraction:0{self._digits}}"
+        return f"{'-' if past < 0 else ' '}{clock} "
+
     def _time(self, sec: int, fraction: int) -> str:
         if self._style == 1:
             return ""
+        if self._style in (3, 5):
+            return self._since(sec * 10**self._digits + fraction)
         if self._style == 2:
             return f"{sec}.{fraction:0{self._digits}} "
         if self._day[0] != sec:
