@@ -13,8 +13,10 @@ import pytest
 
 from skep import obj
 from skep.btf import Btf, BtfExt, raw_dump
-from skep.elf import Elf
+from skep.elf import Elf, ElfBuilder
+from skep.elf import constants as c
 from skep.errors import LinkError
+from skep.isa import Insn, encode, ld_imm64
 from tests.obj.support import bpftool_load, compiled, load, written
 from tests.support import oracles
 
@@ -214,3 +216,19 @@ def test_every_pair_of_bindings(forms: dict[str, str], tmp_path: Path) -> None:
         compare(ours, theirs)
         agreed += 1
     assert agreed >= len(forms) * 2
+
+
+@pytest.mark.parametrize("addend", [1 << 31, -(1 << 31) - 1, 1 << 40, -(1 << 63)])
+def test_addends_beyond_an_instruction(addend: int, tmp_path: Path) -> None:
+    elf = ElfBuilder()
+    code = elf.section(
+        "socket", encode([*ld_imm64(1, 0), Insn(0xB7), Insn(0x95)]), flags=c.SHF_ALLOC | c.SHF_EXECINSTR
+    )
+    elf.symbol("prog", section=code, size=32, type=c.STT_FUNC, bind=c.STB_GLOBAL)
+    data = elf.section(".data", bytes(8), flags=c.SHF_ALLOC | c.SHF_WRITE)
+    variable = elf.symbol("x", section=data, size=8, type=c.STT_OBJECT, bind=c.STB_GLOBAL)
+    elf.relocation(code, 0, c.R_BPF_64_64, variable, addend=addend)
+    path = tmp_path / "rela.o"
+    path.write_bytes(elf.build())
+    with pytest.raises(LinkError, match="'socket' byte 0x0: the reference becomes .*32 bits"):
+        obj.static_link([path])

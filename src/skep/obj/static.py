@@ -229,15 +229,18 @@ class _Linker:
         """Put a relocation's addend where relocations without one have it."""
         if not section.is_code or at + 8 > len(section.data):
             raise LinkError(f"{where}: an addend in data cannot be linked")
-        imm = addend // 8 - 1 if section.data[at] == CALL else addend
-        struct.pack_into(self.order + "i", section.data, at + 4, imm)
+        self._put(section, at, addend // 8 - 1 if section.data[at] == CALL else addend, where)
 
     def _shift(self, section: OutSection, at: int, moved: int, where: str) -> None:
         """A reference to a section's start: that start moved."""
         if not section.is_code or at + 8 > len(section.data):
             raise LinkError(f"{where}: data that refers to a section rather than a symbol cannot be linked")
         (imm,) = struct.unpack_from(self.order + "i", section.data, at + 4)
-        imm += moved // 8 if section.data[at] == CALL else moved
+        self._put(section, at, imm + (moved // 8 if section.data[at] == CALL else moved), where)
+
+    def _put(self, section: OutSection, at: int, imm: int, where: str) -> None:
+        if not -(1 << 31) <= imm < 1 << 31:
+            raise LinkError(f"{where}: the reference becomes {imm:#x}, more than an instruction's 32 bits")
         struct.pack_into(self.order + "i", section.data, at + 4, imm)
 
     # --- types ---------------------------------------------------------------------------------
