@@ -230,5 +230,5 @@ def test_addends_beyond_an_instruction(addend: int, tmp_path: Path) -> None:
     elf.relocation(code, 0, c.R_BPF_64_64, variable, addend=addend)
     path = tmp_path / "rela.o"
     path.write_bytes(elf.build())
-    with pytest.raises(LinkError, match="'socket' byte 0x0: the reference becomes .*32 bits"):
+    with pytest.raises(LinkError, match=r"'socket' byte 0x0: the reference becomes .*32 bits"):
         obj.static_link([path])
