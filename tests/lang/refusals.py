@@ -109,7 +109,7 @@ CASES = [
     Case(
         "n = limit\nwhile n > 0:\n    n -= 2",
         "n > 0",
-        "this loop may turn 2,147,483,648 times: the verifier follows at most about a million instructions",
+        "this loop may turn 2,147,483,649 times: the verifier follows at most about a million instructions",
         "bound it: for i in range(min(n, 256)), or use bpf.loop(n, function)",
     ),
     Case(
@@ -151,7 +151,10 @@ CASES = [
     Case("x = 1.5", "1.5", "programs have no floating-point numbers", "scale it to an integer"),
     Case("x = RATE", "RATE", "programs have no floating-point numbers", "scale it to an integer"),
     Case("x = 7 / 2", "7 / 2", "programs have no floating-point numbers", "// divides integers"),
-    Case("x = 1 << 64", "1 << 64", "a shift by 64: counts are 0 to 63", "mask it: (n & 63)"),
+    Case("x = 1 << 64", "1 << 64", "18446744073709551616 needs more than 64 bits", "split it in two"),
+    Case(
+        "x = limit << 64", "limit << 64", "the shift count may be 64: counts are 0 to 63", "mask it: (n & 63)"
+    ),
     Case(
         "x = 1 << limit",
         "1 << limit",
@@ -171,7 +174,12 @@ CASES = [
         "powers are computed for constants, and for 2 ** n",
         "multiply in a loop",
     ),
-    Case("x = 1 << 70", "1 << 70", "a shift by 70: counts are 0 to 63", "mask it: (n & 63)"),
+    Case(
+        "x = (1 << 70) - 1",
+        "(1 << 70) - 1",
+        "1180591620717411303423 needs more than 64 bits",
+        "split it in two",
+    ),
     Case(
         "x = 0x1_0000_0000_0000_0000",
         "0x1_0000_0000_0000_0000",
@@ -523,13 +531,55 @@ CASES = [
     Case(
         "while True:\n    pass",
         "True",
-        "nothing bounds this loop: the verifier would not see its end",
+        "nothing bounds this loop: no test has a number, and the verifier would not see its end",
         "count: for i in range(N): if ...: break",
     ),
     Case(
         "while limit > 3:\n    x = 1",
         "limit > 3",
-        "nothing bounds this loop: the verifier would not see its end",
+        "nothing bounds this loop: no test has a number, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "i = 0\nwhile i < 100:\n    i += limit",
+        "i < 100",
+        "nothing bounds this loop: i does not go one way by a constant in every turn, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "i = 0\nwhile i < 100:\n    if limit > 3:\n        i += 1",
+        "i < 100",
+        "nothing bounds this loop: i does not go one way by a constant in every turn, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "i = 0\nwhile i < 100:\n    if limit > 3:\n        continue\n    i += 1",
+        "i < 100",
+        "nothing bounds this loop: i does not go one way by a constant in every turn, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "n = limit\nwhile n != 1:\n    n = 3 * n + 1 if n & 1 else n // 2",
+        "n != 1",
+        "nothing bounds this loop: n does not go one way by a constant in every turn, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "a, b = 48, limit\nwhile b:\n    a, b = b, a % b",
+        "b",
+        "nothing bounds this loop: b does not go one way by a constant in every turn, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "i = 0\nwhile i < 100:\n    i += 1\n    i -= 1",
+        "i < 100",
+        "nothing bounds this loop: i does not go one way by a constant in every turn, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "i, n = 0, 9\nwhile i < n:\n    i += 1\n    n += 1",
+        "i < n",
+        "nothing bounds this loop: i does not go one way by a constant in every turn, and the verifier would not see its end",
         "count: for i in range(N): if ...: break",
     ),
     Case(

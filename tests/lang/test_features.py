@@ -727,3 +727,23 @@ def main(ctx: bpf.Xdp) -> int:
     with run(tmp_path, text) as obj:
         got = [obj.out[i] for i in range(11)]
     assert got == [-1, 30, 99, -1, 3, 100 - 1 - 1 + 300 - 1, 7, 1, sum(b"skepper"), 16, 2]
+
+
+def test_constants_in_network_order(tmp_path: Path) -> None:
+    text = """
+address: be32 = bpf.const(0)
+port: be16 = bpf.const(0)
+found: list[u64] = bpf.var(bpf.array(u64, 2))
+raw = bpf.Array(be32, 1)
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    found[0] = address
+    found[1] = port
+    raw[0] = address
+    return bpf.XDP_PASS
+"""
+    with run(tmp_path, text, address=0x0A000001, port=443) as obj:
+        assert list(obj.bss.found) == [0x0A000001, 443]
+        assert obj.rodata.address == 0x0A000001
+        assert obj.raw[0] == 0x0A000001

@@ -1,5 +1,6 @@
 """Everything outside the language is refused at its span, with a reason and what to write instead."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import textwrap
@@ -38,6 +39,29 @@ def test_refusal(case: Case, tmp_path: Path) -> None:
     assert (error.hint or "").startswith(case.hint), error.hint
     assert error.file is not None and error.file.endswith("program.py")
     assert error.pointer().splitlines()[1].strip("^ ") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "says"),
+    [
+        ("@bpf.xdp\nasync def main(ctx: bpf.Xdp) -> int:\n    return 2", "async def main(ctx: bpf.Xdp) -> int:",
+         "main() is async, and programs run to their end"),
+        ("main = bpf.xdp(lambda ctx: 2)", "main = bpf.xdp(lambda ctx: 2)", "a lambda is no program"),
+        ("@bpf.xdp\ndef main(*ctx: bpf.Xdp) -> int:\n    return 2", "def main(*ctx: bpf.Xdp) -> int:",
+         "a program takes positional parameters only"),
+        ("def f():\n    yield 3\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    for i in f():\n        pass\n    return 2",
+         "yield 3", "yield is not compiled"),
+        ("async def f():\n    return 3\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return f()",
+         "async def f():", "f() is async, and programs run to their end"),
+    ],
+)  # fmt: skip
+def test_functions_that_are_no_programs(text: str, at: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(CompileError) as caught:
+        to_ir([module(tmp_path, f"{HEADER}{text}\n").main])
+    error = caught.value
+    assert error.source is not None and error.column is not None and error.hint
+    assert error.source.splitlines()[error.line - 1][error.column : error.end_column] == at
+    assert error.reason == says
 
 
 def test_there_are_enough_cases() -> None:

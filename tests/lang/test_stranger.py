@@ -4,6 +4,7 @@ Each module of `tests.lang.stranger` holds programs; its ``VARIABLES`` are set b
 ``check(obj)`` compares what the programs computed with the truth.
 """
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import errno
@@ -48,6 +49,15 @@ def test_loads_and_is_right(name: str, tmp_path: Path) -> None:
 
 
 WRONG = [
+    ("lsm('file_open')", "file: bpf.file", "return 1", "return 1", "returns -4095 to 0"),
+    ("lsm('file_open')", "file: bpf.file, ret: int", "return ret - 1", "return ret - 1", "returns -4095 to 0"),
+    ("lsm('vm_enough_memory')", "mm: bpf.mm_struct, pages: s64", "return pages", "return pages", "returns -4095 to 0"),
+    ("lsm('inode_xattr_skipcap')", "name: bytes", "return -1", "return -1", "returns 0 to 1"),
+    ("lsm_cgroup('socket_create')", "a: s32", "return 2", "return 2", "returns 0 to 1"),
+    ("lsm_cgroup('sk_free_security')", "", "return 0", "return 0", "returns 1"),
+    ("fentry('vfs_read')", "f: bpf.file", "return 1", "return 1", "returns 0"),
+    ("iter('task')", "ctx: bpf.IterTask", "return 2", "return 2", "returns 0 to 1"),
+    ("cgroup_recvmsg4", "ctx: bpf.SockAddr", "return 0", "return 0", "returns 1"),
     ("xdp", "ctx: bpf.Xdp", "t = 0\nfor i in range(1000):\n    for j in range(1000):\n        t += j",
      "range(1000)", "this loop may turn 1,000,000 times, with those around it"),
     ("tp_btf('sched_process_fork')", "a: bpf.task_struct, b: bpf.task_struct",

@@ -111,9 +111,24 @@ def _declare(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], n
         raise c.error(node, str(error)) from None
 
 
+class Zeros(PtrType):
+    """A struct of zeros that does not fit the stack: to be stored in a map, not to be changed."""
+
+    def optional(self, nullable: bool) -> PtrType:
+        return self
+
+    def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
+        c.fits(self.of.size, node)
+
+    def add_attr(self, c: Walker, v: Value, name: str, op: ast.operator, by: Value, node: ast.AST) -> None:
+        c.fits(self.of.size, node)
+
+
 def construct(c: Walker, cls: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """``Key(saddr=x)``: a struct on the stack, zero where nothing is said."""
     storage = c.unit.storage(cls, c, node)
+    if not args and not kwargs and not c.has_room(storage.size):
+        return Value(Zeros(storage, "global", writable=False), c.unit.constant(bytes(storage.size)))
     c.fits(storage.size, node)
     address = c.buffer(storage.size, max(8, storage.align), ("struct", c.scope.prefix, id(node)))
     c.zero(address, storage.size, 8)

@@ -171,6 +171,8 @@ class ContextRef(Type):
     def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
         if self.context and name in _METHODS:
             return Value(BUILTIN, obj=_METHODS[name](self, c, v, node))
+        if any(known.startswith(f"{name}.") for known in CONTEXTS[self.struct].fields):
+            return Value(ContextPart(self, name), v.ir)
         field = self.field(c, v, name, node)
         if name in BOUNDS:
             way = {"optval": "value()", "optval_end": "value()", "data_meta": "metadata()"}.get(
@@ -216,6 +218,26 @@ class ContextRef(Type):
         for i in range(field.elements):
             got = c.em.op(f"load i32, ptr {c.offset(room, 4 * i)}, align 4")
             c.em.do(f"store i32 {got}, ptr {c.within_context(v.ir, field.offset + 4 * i)}, align 4")
+
+
+class ContextPart(Type):
+    """A struct within a context: ``ctx.regs`` of a perf event. The operand is the context."""
+
+    llvm = "ptr"
+
+    def __init__(self, whole: ContextRef, part: str) -> None:
+        self.whole = whole
+        self.part = part
+        self.name = f"{whole.name}.{part}"
+
+    def same(self, other: Type) -> bool:
+        return isinstance(other, ContextPart) and other.part == self.part and other.whole.same(self.whole)
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        known = [f.partition(".")[2] for f in CONTEXTS[self.whole.struct].fields if f.startswith(self.part)]
+        if name not in known:
+            raise c.error(node, f"{self.name} has no field {name!r}", c.nearest(name, known))
+        return self.whole.attr(c, v, f"{self.part}.{name}", node)
 
 
 def load(c: Walker, base: str, field: ContextField, node: ast.AST, index: int = 0) -> Value:

@@ -214,7 +214,17 @@ def _function(c: Walker, section: Section, program: Program, params: list[Param]
             raise c.error(params[len(kinds)][2], f"{what}, {len(params)} are taken")
     for i, param in enumerate(params):
         kind = kinds[i] if i < len(kinds) else None
-        made.append(of_type(c, _checked(c, param, kind), _slot(c, at), mode))
+        value = of_type(c, _checked(c, param, kind), _slot(c, at), mode)
+        if (
+            c.scope.hook_verdicts
+            and section.type == ProgType.LSM
+            and i == len(kinds) - 1
+            and value.type is INT
+        ):
+            # What the programs before gave, which the kernel knows to be a verdict as well.
+            low, high = c.scope.hook_verdicts
+            value = Value(INT, value.ir, max(low, value.lo), min(high, value.hi))
+        made.append(value)
         # Structs of up to 16 bytes come by value in two words.
         at += 2 if kind is not None and not isinstance(kind, (KInt, KPtr)) and kind.size > 8 else 1
     return made

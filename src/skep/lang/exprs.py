@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,56 @@ def _tuple(c: Walker, node: ast.Tuple | ast.List) -> Value:
 # --- operators ----------------------------------------------------------------------------------------
 
 
+def folded(c: Walker, node: ast.expr) -> int | None:
+    """The number that an expression of constants is, however large on the way; None when it is no such."""
+    if isinstance(node, ast.Constant):
+        return node.value if type(node.value) is int else None
+    if isinstance(node, ast.UnaryOp):
+        of = folded(c, node.operand)
+        if of is None or isinstance(node.op, ast.Not):
+            return None
+        return -of if isinstance(node.op, ast.USub) else ~of if isinstance(node.op, ast.Invert) else of
+    if isinstance(node, ast.Name):
+        if node.id in c.scope.locals:
+            return None
+        found = c.scope.closure.get(node.id, c.scope.globals.get(node.id))
+        return found if type(found) is int else None
+    if not isinstance(node, ast.BinOp):
+        return None
+    right = folded(c, node.right)  # the shorter side of a long chain
+    left = None if right is None else folded(c, node.left)
+    if left is None or right is None:
+        return None
+    if isinstance(node.op, (ast.LShift, ast.Pow)) and not 0 <= right <= _WIDEST:
+        return None
+    try:
+        made = _PYTHON[type(node.op)](left, right)
+    except (KeyError, ZeroDivisionError, ValueError):
+        return None
+    return made if made.bit_length() <= 8 * _WIDEST else None
+
+
+#: numbers of more bits are not computed while compiling
+_WIDEST = 1024
+_PYTHON: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.Pow: operator.pow,
+}
+
+
 def _binop(c: Walker, node: ast.BinOp) -> Value:
+    known = folded(c, node)
+    if known is not None:
+        return constant(c, known, node)
     left = expr(c, node.left)
     if left.type is TEXT and isinstance(node.op, ast.Mod):
         raise c.error(
@@ -176,6 +226,9 @@ def _unary(c: Walker, node: ast.UnaryOp) -> Value:
         if value.type.nullable and value.type is not OPTIONAL:
             return c.bool_not(value.type.truth(c, value, node.operand))
         return c.bool_not(c.truth(value, node.operand))
+    known = folded(c, node)
+    if known is not None:
+        return constant(c, known, node)
     value = number(c, node.operand)
     if isinstance(node.op, ast.UAdd):
         return value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from skep.bpf.types import u64
 from skep.btf import types as t
-from skep.lang import references
+from skep.lang import callbacks, references
 from skep.lang.aggregates import TextStorage
 from skep.lang.contexts import ContextRef, section_of
 from skep.lang.contexts_args import RawContext
@@ -17,7 +17,7 @@ from skep.lang.core_refs import KernelRef, core_of
 from skep.lang.helpers_read import address
 from skep.lang.helpers_structs import number_at
 from skep.lang.iterators import Iteration, IterationType
-from skep.lang.kernel_types import KernelType, KInt, KPtr, KStruct, types_of
+from skep.lang.kernel_types import KernelType, KFunc, KInt, KPtr, KStruct, types_of
 from skep.lang.maps import MapType
 from skep.lang.values import BUILTIN, INT, TEXT, PtrType, Value
 from skep.uapi.enums import ProgType
@@ -87,7 +87,7 @@ def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
     types = types_of(c, node)
     if name.startswith("iter_") and (found := iteration(c, name, node)) is not None:
         return found
-    for full in (name, f"bpf_{name}"):
+    for full in (name, f"bpf_{name}", f"bpf_{name}_impl"):  # C's macros leave _impl out
         if types.present(full) and is_kfunc(types.btf, full):
             signature = types.function(full)
             if signature is not None:
@@ -229,8 +229,13 @@ def _call(
         if isinstance(value.type, KernelRef):
             pointers.append(value)
     if given or named:
-        words = ", ".join(param for param, kind in params if not _is_context(kind))
-        raise c.error(node, f"{references.shown(name)}() takes fewer arguments", f"it takes ({words})")
+        words = ", ".join(
+            param.partition("__")[0]
+            for param, kind in params
+            if not _is_context(kind) and not param.endswith(("__sz", "__szk", "__prog", "__ign"))
+        )
+        hint = f"it takes ({words}); a buffer and its length are one value"
+        raise c.error(node, f"{references.shown(name)}() takes fewer arguments", hint)
     ret = _ir(result)
     _declare(c, name, params, result)
     if ret == "void":
@@ -358,6 +363,9 @@ def _operand(
         return f"i{bits} {c.em.op(f'trunc i64 {number.ir} to i{bits}')}", ""
     if value.type.name == "None":
         return "ptr null", "i32 0"
+    if isinstance(kind, KPtr) and isinstance(kind.to, KFunc):
+        called = name.removeprefix("bpf_").removesuffix("_impl")
+        return f"ptr {callbacks.callback(c, value, node, called)}", ""
     if isinstance(value.type, MapType):
         return f"ptr {value.ir}", ""
     if value.type is TEXT:

@@ -12,15 +12,14 @@ from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
-from skep.lang import tests
+from skep.lang import bounds, tests
+from skep.lang.bounds import MOST
 from skep.lang.scope import Env, Loop, equal, join, widen
 from skep.lang.values import INT, PtrType, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
-#: the verifier gives up at a million instructions, and a turn takes four at least
-MOST = 1 << 18
 _PASSES = 24
 
 
@@ -121,21 +120,24 @@ def finish(
 
 
 def while_(c: Walker, node: ast.While) -> None:
-    _bounded(c, node)
+    turns = 1
 
     def walk(head: Env) -> list[Env]:
-        return _while_once(c, node)[0]
+        nonlocal turns
+        back = _while_once(c, node, 1)[0]
+        turns = bounds.turns(c, node, back)
+        return back
 
     head = settle(c, walk)
-    _few_turns(c, node, head)
     c.env = dict(head)
-    _, ends, loop, no_break, out = _while_once(c, node)
+    back, ends, loop, no_break, out = _while_once(c, node, min(turns, MOST))
+    bounds.check(c, node, back)
     finish(c, node, [ends], loop, no_break, out)
 
 
-def _while_once(c: Walker, node: ast.While) -> tuple[list[Env], Env | None, Loop, str, str]:
+def _while_once(c: Walker, node: ast.While, turns: int) -> tuple[list[Env], Env | None, Loop, str, str]:
     test, inside, no_break, out = (c.label(x) for x in ("while", "do", "od", "out"))
-    loop = Loop(out, test, len(c.scope.withs))
+    loop = Loop(out, test, len(c.scope.withs), turns=max(1, turns))
     c.em.place(test)
     yes, no = tests.branch(c, node.test, inside, no_break)
     back: list[Env] = []
@@ -144,84 +146,6 @@ def _while_once(c: Walker, node: ast.While) -> tuple[list[Env], Env | None, Loop
         c.env, c.live = yes, True
         back = _body(c, loop, node.body)
     return back, no, loop, no_break, out
-
-
-def _leaves(node: ast.If) -> bool:
-    return any(isinstance(x, (ast.Break, ast.Return)) for x in ast.walk(node))
-
-
-def _numbers(node: ast.AST) -> list[str]:
-    """The names whose own value counts: not those of which a field or element is taken."""
-    if isinstance(node, ast.Name):
-        return [node.id]
-    if isinstance(node, (ast.Attribute, ast.Subscript)):
-        return []
-    return [name for part in ast.iter_child_nodes(node) for name in _numbers(part)]
-
-
-def _bounded(c: Walker, node: ast.While) -> None:
-    """Refuse loops that nothing in them ends. The verifier counts the turns of the others."""
-    changed = set()
-    for part in node.body:
-        for one in ast.walk(part):
-            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
-                changed.add(one.id)
-    inside = (one for part in node.body for one in ast.walk(part))
-    tests_of = [node.test, *(one.test for one in inside if isinstance(one, ast.If) and _leaves(one))]
-    for test in tests_of:
-        for compare in ast.walk(test):
-            # a truth test of a number (`while n:`) or a comparison; a walk along pointers has no bound
-            if isinstance(compare, ast.Compare) and all(
-                isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)) for op in compare.ops
-            ):
-                sides = (compare.left, *compare.comparators)
-                if any(name in changed for side in sides for name in _numbers(side)):
-                    return
-    if isinstance(node.test, ast.Name) and node.test.id in changed:
-        bound = c.env.get(c.scope.prefix + node.test.id)
-        if bound is not None and bound.type is INT:
-            return
-    raise c.error(
-        node.test,
-        "nothing bounds this loop: the verifier would not see its end",
-        "count: for i in range(N): if ...: break",
-    )
-
-
-def _few_turns(c: Walker, node: ast.While, head: Env) -> None:
-    """Refuse a loop that counts by constants over more numbers than the verifier can follow."""
-    turns = []
-    for compare in ast.walk(node.test):
-        if not isinstance(compare, ast.Name):
-            continue
-        bound = head.get(c.scope.prefix + compare.id)
-        steps = _steps(node, compare.id)
-        if steps and bound is not None and bound.type is INT:
-            if None in steps:
-                return  # halved, read anew: who knows
-            turns.append((bound.hi - bound.lo) // min(abs(step) for step in steps if step))
-    if turns and min(turns) > MOST:
-        raise c.error(
-            node.test,
-            f"this loop may turn {min(turns):,} times: "
-            "the verifier follows at most about a million instructions",
-            "bound it: for i in range(min(n, 256)), or use bpf.loop(n, function)",
-        )
-
-
-def _steps(node: ast.While, name: str) -> list[int | None]:
-    """By what the body changes a variable, each time: a constant, or None for anything else."""
-    found: list[int | None] = []
-    for part in node.body:
-        for one in ast.walk(part):
-            if isinstance(one, ast.AugAssign) and isinstance(one.target, ast.Name) and one.target.id == name:
-                by = one.value.value if isinstance(one.value, ast.Constant) else None
-                linear = isinstance(one.op, (ast.Add, ast.Sub)) and isinstance(by, int) and by != 0
-                found.append(int(by) if linear and isinstance(by, int) else None)
-            elif isinstance(one, ast.Name) and one.id == name and isinstance(one.ctx, ast.Store):
-                found.append(0)
-    # The target of an augmented assignment is a Store itself: one each.
-    return [None] if found.count(0) > sum(step != 0 for step in found) else [s for s in found if s != 0]
 
 
 # --- for ----------------------------------------------------------------------------------------------

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf.maps import Map, StructOps
 from skep.errors import SkepError
-from skep.lang.aggregates import StructStorage
+from skep.lang.aggregates import ArrayStorage, StructStorage
 from skep.lang.arguments import named
 from skep.lang.core_refs import KernelRef
-from skep.lang.layout import Storage, atomic
+from skep.lang.layout import OpaqueStorage, Storage, atomic
 from skep.lang.pointers import KernelPointerStorage
 from skep.lang.values import BUILTIN, OPTIONAL, TUPLE, PtrType, Type, Value
 from skep.uapi.enums import MapType as Kind
@@ -118,6 +118,7 @@ class Maps:
                 storage = self.unit.namespace.storage(record)
             except SkepError as error:
                 raise SkepError(f"map {symbol}: its {side}: {error}") from None
+            _holds(symbol, kind, side, storage)
             if sized:
                 fields.append((f"{side}_size", count(storage.size)))
             else:
@@ -192,6 +193,38 @@ def table_type(map: Map, symbol: str) -> Type:
 
 
 Method = Callable[["Walker", Value, list[Value], dict[str, Value], ast.AST], Value]
+
+
+_STORAGES = (Kind.SK_STORAGE, Kind.INODE_STORAGE, Kind.TASK_STORAGE, Kind.CGRP_STORAGE, Kind.CGROUP_STORAGE)
+#: objects of the kernel's -> the maps whose values may have one (kernel/bpf/syscall.c, map_check_btf)
+_HOLDERS = {
+    "bpf_spin_lock": (Kind.HASH, Kind.ARRAY, *_STORAGES),
+    "bpf_timer": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
+    "bpf_wq": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
+}
+
+
+def _holds(symbol: str, kind: Kind, side: str, of: Storage) -> None:
+    """Refuse a lock or timer in a map whose values cannot have one."""
+    for name in _objects(of):
+        holders = _HOLDERS.get(name)
+        if holders is not None and (side == "key" or kind not in holders):
+            kinds = ", ".join(holder.name.lower() for holder in holders)
+            raise SkepError(
+                f"map {symbol}: a {name} cannot be in the {side} of a map of type {kind.name.lower()} "
+                f"(it can be in values of {kinds})"
+            )
+
+
+def _objects(of: Storage) -> Iterator[str]:
+    """The names of the kernel's objects within a type."""
+    if isinstance(of, OpaqueStorage):
+        yield of.name
+    elif isinstance(of, StructStorage):
+        for field in of.fields.values():
+            yield from _objects(field.of)
+    elif isinstance(of, ArrayStorage):
+        yield from _objects(of.of)
 
 
 class MapType(Type):

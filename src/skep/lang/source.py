@@ -16,6 +16,7 @@ class SourceFile:
         self.text = text
         self.lines = text.splitlines()
         self._functions: dict[tuple[str, int], ast.FunctionDef] | None = None
+        self._asyncs: dict[tuple[str, int], ast.AST] = {}
 
     @classmethod
     def read(cls, path: str) -> SourceFile:
@@ -47,9 +48,12 @@ class SourceFile:
             self._functions = {}
             waiting: list[ast.AST] = [tree]
             for node in waiting:  # grows: statements only, expressions hold no functions
-                if isinstance(node, ast.FunctionDef):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                    self._functions[node.name, first] = node
+                    if isinstance(node, ast.FunctionDef):
+                        self._functions[node.name, first] = node
+                    else:
+                        self._asyncs[node.name, first] = node
                 for part in ("body", "orelse", "finalbody", "handlers", "cases"):
                     inner = getattr(node, part, None)
                     if isinstance(inner, list):
@@ -61,15 +65,40 @@ class SourceFile:
         code = fn.__code__
         found = self.functions.get((code.co_name, code.co_firstlineno))
         if found is None:
-            what = "a lambda" if code.co_name == "<lambda>" else f"{code.co_name}()"
+            other = self._asyncs.get((code.co_name, code.co_firstlineno))
+            if other is not None:
+                raise self.error(
+                    other, f"{code.co_name}() is async, and programs run to their end", "define it with def"
+                )
+            line = min(code.co_firstlineno, max(1, len(self.lines)))
+            text = self.lines[line - 1] if self.lines else ""
+            anonymous = code.co_name == "<lambda>"
             raise CompileError(
-                f"{what} is not a function of this file as it is now",
+                "a lambda is no program"
+                if anonymous
+                else f"{code.co_name}() is not a function of this file as it is now",
                 file=self.path,
                 source=self.text,
-                line=min(code.co_firstlineno, max(1, len(self.lines))),
-                hint="programs are written with def; was the file changed since it was imported?",
+                line=line,
+                column=len(text) - len(text.lstrip()),
+                end_column=len(text),
+                hint="define it with def"
+                if anonymous
+                else "programs are written with def; was the file changed since it was imported?",
             )
         return found
+
+    def declaration(self, name: str) -> ast.stmt | None:
+        """The statement of the module that assigns ``name``, None when there is none that plainly does."""
+        try:
+            body = ast.parse(self.text, self.path).body
+        except SyntaxError:
+            return None
+        for node in body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return node
+        return None
 
     def column(self, line: int, offset: int) -> int:
         """Characters before byte ``offset`` of a line: what `ast` counts are UTF-8 bytes."""

@@ -24,7 +24,6 @@ from skep.lang.walk import Walker
 if TYPE_CHECKING:
     from skep.lang.maps import Maps
     from skep.lang.tracepoints import Choice
-    from skep.obj.sections import Section
 
 _HEADER = """\
 target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
@@ -263,7 +262,11 @@ class Unit:
                 raise c.error(
                     node,
                     f"a program of this type returns {low}" + (f" to {high}" if high > low else ""),
-                    f"return {high} if ... else {low}" if high > low else f"return {low}",
+                    "return 0 to allow, or a negative error: -1 is EPERM"
+                    if low < 0
+                    else f"return {high} if ... else {low}"
+                    if high > low
+                    else f"return {low}",
                 )
         if scope.result_storage is not None:
             number = self.convert(c, number, scope.result_storage, node)
@@ -294,13 +297,15 @@ class Unit:
         scope = Scope(fn, tree, file, "", debug)
         scope.result = "i32"
         scope.optional_result = ns.annotation(scope, "return") is None
-        scope.hook_verdicts = _verdicts(c.section)
+        scope.hook_verdicts = self._verdicts(c, tree)
         c.scopes.append(scope)
         c.ctx = "%ctx"
         c.at(tree, force=True)
         args = tree.args
         if args.vararg or args.kwarg or args.kwonlyargs:
-            raise file.error(tree, "a program takes positional parameters only")
+            raise file.error(
+                tree, "a program takes positional parameters only", "leave *, ** and what follows * out"
+            )
         for (key, _, node), value in zip(params, contexts.arguments(c, program, params), strict=True):
             c.bind(key, value, node)
         self.body(c, tree)
@@ -327,6 +332,29 @@ class Unit:
         if choice is not None:
             self.choices[program.__name__] = choice
         return tracepoints.effective(program, choice)
+
+    def _verdicts(self, c: Walker, node: ast.AST) -> tuple[int, int] | None:
+        """What a program of this type may return on Linux 6.18; None: anything, or what the hook says."""
+        from types import SimpleNamespace
+
+        from skep.uapi.enums import AttachType, ProgType
+        from skep.verifier.facts import returns
+
+        section = c.section
+        if section is None or section.type in (ProgType.STRUCT_OPS, ProgType.EXT):
+            return None
+        if section.type == ProgType.LSM:
+            from skep.lang.kernel_types import types_of
+
+            hook = f"bpf_lsm_{section.rest}"
+            found = types_of(c, node).function(hook) if section.rest else None
+            nothing = found is not None and not found[1].size
+            if section.attach_type == AttachType.LSM_CGROUP:
+                return (1, 1) if nothing else (0, 1)
+            return None if nothing or found is None else returns.of_lsm_hook(hook)
+        subject: Any = SimpleNamespace(prog_type=section.type, attach_type=section.attach_type or 0)
+        limits = returns.return_range(subject)
+        return (limits.low, limits.high) if limits is not None else None
 
     def section(self, name: str) -> str:
         """A section's name as LLVM takes it: see `sections`."""
@@ -367,7 +395,17 @@ class Unit:
             except SkepError as error:
                 if isinstance(error, CompileError):
                     raise
-                raise CompileError(str(error), file=next(iter(self.sources))) from None
+                raise self._declaration_error(namespace, name, str(error)) from None
+
+    def _declaration_error(self, namespace: dict[str, Any], name: str, reason: str) -> CompileError:
+        """The error about a map or variable, at the line that declares it."""
+        path = namespace.get("__file__") or next(iter(self.sources))
+        try:
+            file = self.sources.get(path) or SourceFile.read(path)
+        except CompileError:
+            return CompileError(reason, file=path)
+        node = file.declaration(name)
+        return CompileError(reason, file=path) if node is None else file.error(node, reason)
 
     def text(self) -> str:
         """The module's IR."""
@@ -378,17 +416,3 @@ class Unit:
             return "\n".join(parts) + "\n"
         parts = [_HEADER, *self._declared, *self.top, *self.functions, _ATTRIBUTES, self.di.text()]
         return "\n".join(parts) + "\n"
-
-
-def _verdicts(section: Section | None) -> tuple[int, int] | None:
-    """What a program of this type may return on Linux 6.18; None: anything, or what the hook says."""
-    from types import SimpleNamespace
-
-    from skep.uapi.enums import ProgType
-    from skep.verifier.facts.returns import return_range
-
-    if section is None or section.type in (ProgType.LSM, ProgType.STRUCT_OPS, ProgType.EXT):
-        return None
-    subject: Any = SimpleNamespace(prog_type=section.type, attach_type=section.attach_type or 0)
-    found = return_range(subject)
-    return (found.low, found.high) if found is not None else None

@@ -447,9 +447,13 @@ class Walker:
         """A stack buffer; refuses none here, the sum is checked when the function is complete."""
         return self.em.alloca(max(1, size), align, key)
 
+    def has_room(self, size: builtins.int) -> bool:
+        """Whether the stack of a program is large enough for that."""
+        return size <= _STACK
+
     def fits(self, size: builtins.int, node: ast.AST) -> None:
         """Refuse what is too large for the stack of a program."""
-        if size > _STACK:
+        if not self.has_room(size):
             raise self.error(
                 node,
                 f"{size} bytes do not fit the stack of a program, which has {_STACK}",

@@ -72,6 +72,11 @@ def hook_range(subject: Subject, kernel: tuple[int, int] = (6, 18)) -> tuple[int
     name = _hook(subject)
     if not name or _return_type(subject) == 0:
         return None
+    return of_lsm_hook(name)
+
+
+def of_lsm_hook(name: str) -> tuple[int, int]:
+    """What the LSM hook ``bpf_lsm_NAME`` returns, which is not nothing (Linux 6.12)."""
     return (0, 1) if name in _BOOLEAN_HOOKS else (-_MAX_ERRNO, 0)
 
 
