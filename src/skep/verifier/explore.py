@@ -52,6 +52,7 @@ def _follow(env: Env, pc: int) -> None:
         env.insn_processed = processed
         env.pc = pc
         if processed > limit:
+            env.prev = prev
             env.reject(f"BPF program is too large. Processed {processed} insn")
         if insn.mark:
             env.prev = prev

@@ -69,6 +69,7 @@ def follow(env: Env, pc: int) -> None:
         env.insn_processed += 1
         env.pc = pc
         if env.insn_processed > env.max_insns:
+            env.prev = prev
             env.reject(f"BPF program is too large. Processed {env.insn_processed} insn")
         env.prev = prev
         st.last_insn = prev

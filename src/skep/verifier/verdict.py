@@ -16,6 +16,7 @@ from skep.verifier.env import Env
 from skep.verifier.facts.args import ARG_ANYTHING
 from skep.verifier.live import Liveness
 from skep.verifier.refusal import WALK_AGAIN, explained
+from skep.verifier.retrace import retraced
 from skep.verifier.rights import CAPABILITIES, Rights
 from skep.verifier.state import Frame
 from skep.verifier.strict import DEFAULT, Strict
@@ -86,7 +87,7 @@ def check(
             return env
         if not level and env.insn_processed <= WALK_AGAIN:
             return walk(1)
-        return explained(subject, refused, refused.log if level else "")
+        return explained(subject, refused, refused.log if level else retraced(env, refused))
 
     answer = walk(log_level)
     if isinstance(answer, VerifierError):
