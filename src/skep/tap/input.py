@@ -114,6 +114,8 @@ class Input:
                 records of several link types meet a sink.
         """
         if not self.fast:
+            if progress is not None:
+                self.watch(progress)
             if self.prepared.code is not None:
                 self._stream(mode, sink, nano, limit)
             else:
@@ -146,6 +148,18 @@ class Input:
         if not scan.finished:
             left = None if limit is None else limit - scan.matched
             self._slow(self._packets(scan.end), mode, sink, nano, left, eager)
+
+    def watch(self, progress: Callable[[int], object]) -> None:
+        """Tell ``progress`` how many bytes of the file have been read, whatever becomes of them here."""
+        source = self._reader().source
+        plain, fd = source.read, self.fd
+
+        def read() -> bytes:
+            data = plain()
+            progress(os.lseek(fd, 0, os.SEEK_CUR))
+            return data
+
+        source.read = read
 
     def items(self) -> Iterable[Packet | Block]:
         """Every packet and, of a pcapng file, every other block, for a copy that keeps them all."""

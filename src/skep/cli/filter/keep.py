@@ -15,7 +15,7 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
     """Copy what matches. Sections, interfaces, comments and all other blocks are kept."""
     from skep.capture import PcapngWriter
     from skep.capture.packet import Packet
-    from skep.cli.filter.offline import announce, not_an_input, printer, told
+    from skep.cli.filter.offline import announce, not_an_input, printer, progress_bar, told
 
     started = time.monotonic()
     limit = args.groups[0].limit
@@ -29,6 +29,9 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
                 if writer is None:
                     not_an_input(write, paths)
                     writer = PcapngWriter(write)
+                bar = None if shown is not None else progress_bar(args, source)
+                if bar is not None:
+                    source.watch(bar.at)
                 try:
                     for item in source.items():
                         if not isinstance(item, Packet):
@@ -45,6 +48,9 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
                 except SkepError as error:
                     print(f"skep filter: {error}", file=sys.stderr)
                     status = 1
+                finally:
+                    if bar is not None:
+                        bar.close()
             if matched == limit:
                 break
     finally:

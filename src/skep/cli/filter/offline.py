@@ -15,10 +15,12 @@ TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skep.cli.filter.progress import Bar
     from skep.cli.filter.summary import Printer
     from skep.tap.output import PcapOutput
 
-_LONG = 256 << 20  # bytes of input from which a progress bar is worth its import
+#: bytes of input from which a progress bar is worth its import: mapped, and read in the ordinary way
+_LONG, _LONG_STREAM = 256 << 20, 8 << 20
 _THREADS_FROM = 16 << 20  # a shorter file is done before a second thread has started
 
 
@@ -132,17 +134,7 @@ class _Job:
             link = plain.linktype
             sink, mode = (lambda *pieces: [printer(data, link) for data in pieces]), Mode.EMIT
         large = (source.size or 0) >= _THREADS_FROM
-        bar = None
-        if (
-            (source.size or 0) >= _LONG
-            and source.fast
-            and (printer is None)
-            and sys.stderr.isatty()
-            and not args.flag("no_progress")
-        ):
-            from skep.cli.filter.progress import Bar
-
-            bar = Bar(source.path, source.size or 0)
+        bar = None if printer is not None else progress_bar(args, source)
         try:
             source.run(
                 mode=mode,
@@ -183,6 +175,16 @@ class _Job:
         from skep.cli.filter.summary import Printer
 
         return Printer(self.args, nano=self.nano).show
+
+
+def progress_bar(args: Arguments, source: Input) -> Bar | None:
+    """A bar for a long capture when somebody looks."""
+    size = source.size or 0
+    if size < (_LONG if source.fast else _LONG_STREAM) or args.flag("no_progress") or not sys.stderr.isatty():
+        return None
+    from skep.cli.filter.progress import Bar
+
+    return Bar(source.path, size)
 
 
 def announce(source: Input) -> None:

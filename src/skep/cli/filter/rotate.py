@@ -111,7 +111,7 @@ def offline(args: Arguments, paths: list[str]) -> int:
     """`skep filter -r IN… -w OUT -C N`: matches in files of a size."""
     import sys
 
-    from skep.cli.filter.offline import announce, not_an_input, printer, told
+    from skep.cli.filter.offline import announce, not_an_input, printer, progress_bar, told
     from skep.cli.filter.request import nanoseconds, recipe
     from skep.errors import SkepError
     from skep.tap.input import Input
@@ -141,6 +141,9 @@ def offline(args: Arguments, paths: list[str]) -> int:
                         return PcapWriter(name, linktype=link, snaplen=snaplen, precision=precision, fcs=fcs)
 
                     writer = Rotating.of(args, group.write, opener)
+                bar = None if shown is not None else progress_bar(args, source)
+                if bar is not None:
+                    source.watch(bar.at)
                 try:
                     for packet in source.packets():
                         seen += 1
@@ -156,6 +159,9 @@ def offline(args: Arguments, paths: list[str]) -> int:
                 except SkepError as error:
                     print(f"skep filter: {error}", file=sys.stderr)
                     status = 1
+                finally:
+                    if bar is not None:
+                        bar.close()
             if matched == group.limit:
                 break
     except Finished:
