@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from functools import cache
@@ -104,6 +105,23 @@ def test_layout_packs_by_name() -> None:
     assert data[:16] == bytes([6, 0, 0, 0, 2, 0, 0, 0]) + bytes.fromhex("8877665544332211")
     assert load.unpack(data)["prog_name"] == b"hello".ljust(16, b"\0")
     assert load.unpack(data[:8]) == {"prog_type": 6, "insn_cnt": 2}
+
+
+@pytest.mark.parametrize("name", [*(f"attr:{name}" for name in ATTR), *(f"info:{name}" for name in INFO)])
+def test_whole_and_cut_structs_are_read_alike(name: str) -> None:
+    """A whole struct is unpacked in one go, a cut one field by field; overlapping members are all there."""
+    kind, _, key = name.partition(":")
+    layout = (ATTR if kind == "attr" else INFO)[key]
+    data = random.Random(11).randbytes(layout.size)
+    whole = layout.unpack(data)
+    assert set(whole) == set(layout.fields)
+    # one byte short: the last field or two are not there, the others are as before
+    cut = layout.unpack(data[:-1])
+    assert cut == {field: value for field, value in whole.items() if field in cut}
+    assert len(cut) >= len(whole) - 4
+    for field, (offset, size, count) in layout.fields.items():
+        raw = data[offset : offset + abs(size) * max(count, 1)]
+        assert whole[field] == (raw if count else int.from_bytes(raw, "little", signed=size < 0))
 
 
 def test_layout_refuses_what_does_not_fit() -> None:

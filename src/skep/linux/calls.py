@@ -65,15 +65,25 @@ class _Call(CFuncPtr):
 
     _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
     _restype_ = _Long
-    # Each argument is a long: numbers, addresses and descriptors alike.
-    _argtypes_ = (_Long,) * 7
+
+
+def _call(arguments: int) -> Any:
+    process: Any = None  # not a library's file, but all that the process has loaded
+    call: Any = _Call(dlsym(_dlopen(process, 0), "syscall"))
+    # Each is a long: numbers, addresses and descriptors alike.
+    call.argtypes = (_Long,) * (1 + arguments)
+    return call
 
 
 @once
 def _syscall() -> Callable[..., int]:
-    process: Any = None  # not a library's file, but all that the process has loaded
-    call: Any = _Call(dlsym(_dlopen(process, 0), "syscall"))
-    return call  # type: ignore[no-any-return]
+    call: Callable[..., int] = _call(6)
+    return call
+
+
+@once
+def _bpf() -> tuple[Callable[..., int], int]:
+    return _call(3), numbers()[0]
 
 
 @once
@@ -90,18 +100,23 @@ def numbers() -> tuple[int, int]:
     return found
 
 
-def syscall(number: int, *args: int, retry: bool = False) -> tuple[int, int]:
-    """(answer, errno): one of the two is zero or more. With ``retry``, EINTR and EAGAIN are tried again."""
-    call = _syscall()
-    padded = args + (0,) * (6 - len(args))
-    for _ in range(_TRIES if retry else 1):
-        answer = call(number, *padded)
+def bpf(cmd: int, attr: int, size: int) -> tuple[int, int]:
+    """bpf(2), tried again after EINTR and EAGAIN: (answer, errno), one of which is zero or more."""
+    call, number = _bpf()
+    for _ in range(_TRIES):
+        answer = call(number, cmd, attr, size)
         if answer >= 0:
             return answer, 0
         code = get_errno()
         if code not in (errno.EINTR, errno.EAGAIN):
             break
     return -1, code
+
+
+def syscall(number: int, *args: int) -> tuple[int, int]:
+    """Any call, with six arguments at most: (answer, errno), one of which is zero or more."""
+    answer = _syscall()(number, *args, *(0,) * (6 - len(args)))
+    return (answer, 0) if answer >= 0 else (-1, get_errno())
 
 
 class Pinned:

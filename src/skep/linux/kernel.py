@@ -10,7 +10,7 @@ import struct
 
 from skep.errors import KernelError
 from skep.kernel.protocol import Buffer, TestRun
-from skep.linux.calls import Pinned, map_at, numbers, syscall, unmap
+from skep.linux.calls import Pinned, bpf, map_at, numbers, syscall, unmap
 from skep.linux.reasons import refused
 from skep.uapi.attr import ATTR, INFO
 from skep.uapi.enums import Cmd
@@ -41,6 +41,10 @@ _FD_BY_ID: Final = {
 }
 #: map_fd, key, value or next_key, flags
 _ELEM = struct.Struct("=I4xQQQ")
+#: start_id, next_id, open_flags
+_ID = struct.Struct("=III4x")
+#: bpf_fd, info_len, info
+_INFO = struct.Struct("=IIQ")
 
 
 class LinuxKernel:
@@ -57,7 +61,7 @@ class LinuxKernel:
     # --- the call -----------------------------------------------------------------------------
 
     def _bpf(self, cmd: Cmd, attr: bytearray | bytes, pinned: Pinned, *, what: str = "") -> int:
-        answer, code = syscall(numbers()[0], int(cmd), pinned(attr), len(attr), retry=True)
+        answer, code = bpf(cmd, pinned(attr), len(attr))
         if code:
             raise refused(code, cmd.c_name, what)
         return answer
@@ -432,29 +436,29 @@ class LinuxKernel:
         return self._bpf(cmd, ATTR["obj"].pack(values), pinned, what=path)
 
     def get_next_id(self, kind: str, start: int) -> int | None:
-        layout = ATTR["get_id"]
-        attr = layout.pack({"start_id": start})
+        attr = bytearray(_ID.pack(start, 0, 0))
         try:
             self._bpf(_NEXT_ID[kind], attr, Pinned())
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 return None
             raise
-        return _number(layout.unpack(attr)["next_id"])
+        found: int = _ID.unpack(attr)[1]
+        return found
 
     def get_fd_by_id(self, kind: str, id: int, flags: int = 0) -> int:
-        attr = ATTR["get_id"].pack({"start_id": id, "open_flags": flags})
-        return self._bpf(_FD_BY_ID[kind], attr, Pinned(), what=f"{kind} {id}")
+        return self._bpf(_FD_BY_ID[kind], _ID.pack(id, 0, flags), Pinned(), what=f"{kind} {id}")
 
     def obj_get_info_by_fd(self, fd: int, kind: str, request: dict[str, int | Buffer] | None = None) -> bytes:
         layout = INFO[f"bpf_{kind}_info"]
         pinned = Pinned()
         fields = {n: v if isinstance(v, int) else pinned(v) for n, v in (request or {}).items()}
         # Room beyond the layout: a newer kernel that knows more fields must find zeros, not an error.
-        info = layout.pack(fields) + bytearray(max(0, _INFO_BYTES - layout.size))
-        attr = ATTR["info"].pack({"bpf_fd": fd, "info_len": len(info), "info": pinned(info)})
+        info = layout.pack(fields)
+        info += bytes(max(0, _INFO_BYTES - layout.size))
+        attr = bytearray(_INFO.pack(fd, len(info), pinned(info)))
         self._bpf(Cmd.OBJ_GET_INFO_BY_FD, attr, pinned)
-        return bytes(info[: _number(ATTR["info"].unpack(attr)["info_len"])])
+        return bytes(info[: _INFO.unpack(attr)[1]])
 
     def task_fd_query(self, pid: int, fd: int) -> dict[str, Any]:
         layout = ATTR["task_fd_query"]

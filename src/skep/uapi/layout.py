@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from skep.plain import NamedTuple
+import struct
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Literal
+    from typing import Final, Literal
+
+    _Fields = Mapping[str, tuple[int, int, int]]
+
+_LETTERS: Final = {1: "B", -1: "b", 2: "H", -2: "h", 4: "I", -4: "i", 8: "Q", -8: "q"}
 
 
-class Layout(NamedTuple):
+class Layout:
     """A struct of ``size`` bytes.
 
     ``fields`` maps a name (dotted for members of nested structs) to (byte offset, element size,
@@ -18,8 +23,12 @@ class Layout(NamedTuple):
     Host byte order, as everywhere in bpf(2).
     """
 
-    size: int
-    fields: Mapping[str, tuple[int, int, int]]
+    __slots__ = ("_passes", "fields", "size")
+
+    def __init__(self, size: int, fields: _Fields) -> None:
+        self.size = size
+        self.fields = fields
+        self._passes: list[tuple[struct.Struct, tuple[str, ...]]] = []
 
     def pack(self, values: Mapping[str, int | bytes], byteorder: str = "little") -> bytearray:
         """The struct with ``values`` set and every other byte zero.
@@ -51,6 +60,13 @@ class Layout(NamedTuple):
         self, data: bytes | bytearray | memoryview, byteorder: str = "little"
     ) -> dict[str, int | bytes]:
         """Every field that ``data`` (possibly shorter, from an older kernel) holds whole."""
+        if len(data) >= self.size and byteorder == sys.byteorder:
+            if not self._passes:
+                self._passes = _passes(self.fields)
+            whole: dict[str, int | bytes] = {}
+            for layout, names in self._passes:
+                whole.update(zip(names, layout.unpack_from(data), strict=True))
+            return whole
         out: dict[str, int | bytes] = {}
         order = _order(byteorder)
         number = int.from_bytes
@@ -68,6 +84,27 @@ class Layout(NamedTuple):
             elif (end := offset - size) <= room:
                 out[name] = number(data[offset:end], order, signed=True)
         return out
+
+
+def _passes(fields: _Fields) -> list[tuple[struct.Struct, tuple[str, ...]]]:
+    """The fields as structs to unpack, more than one where members of unions overlap."""
+    out: list[tuple[struct.Struct, tuple[str, ...]]] = []
+    left = sorted(fields.items(), key=lambda item: item[1][0])
+    while left:
+        later: list[tuple[str, tuple[int, int, int]]] = []
+        parts, names, end = ["="], [], 0
+        for name, (offset, size, count) in left:
+            width = abs(size) * max(count, 1)
+            if offset < end:
+                later.append((name, (offset, size, count)))
+                continue
+            plain = not count and size in _LETTERS
+            parts.append(f"{offset - end}x{_LETTERS[size]}" if plain else f"{offset - end}x{width}s")
+            names.append(name)
+            end = offset + width
+        out.append((struct.Struct("".join(parts)), tuple(names)))
+        left = later
+    return out
 
 
 def _order(byteorder: str) -> Literal["little", "big"]:

@@ -115,11 +115,9 @@ def run(noun: str, verbs: Verbs, usage: str, argv: Sequence[str]) -> int:
 
 
 def _answer(call: Call, name: str, module: str, function: str, words: Words) -> int:
-    from importlib import import_module
-
     from skep.errors import SkepError
 
-    work: Callable[[Call, Words], int | None] = getattr(import_module(module), function)
+    work: Callable[[Call, Words], int | None] = getattr(__import__(module, fromlist=[function]), function)
     try:
         return work(call, words) or 0
     except Usage as error:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 _METADATA = "bpf_metadata_"
+#: most programs have no more maps than this
+_MAPS = 32
 
 
 def show(call: Call, words: Words) -> None:
@@ -55,8 +57,7 @@ class Tables:
 def one(call: Call, fd: int, tables: Tables) -> Any:
     """A program's JSON object, or its lines of text."""
     kernel = call.kernel
-    about = objects.info(kernel, fd, "prog")
-    map_ids = _map_ids(call, fd, about)
+    about, map_ids = _about(call, fd)
     memlock = objects.fdinfo(fd).get("memlock")
     if not call.json:
         return _plain(call, fd, about, map_ids, memlock, tables)
@@ -162,13 +163,16 @@ def _device_name(about: dict[str, Any]) -> str | None:
     return None
 
 
-def _map_ids(call: Call, fd: int, about: dict[str, Any]) -> list[int]:
+def _about(call: Call, fd: int) -> tuple[dict[str, Any], list[int]]:
+    """What the kernel says of a program, and the ids of its maps."""
+    room = bytearray(4 * _MAPS)
+    about = objects.info(call.kernel, fd, "prog", nr_map_ids=_MAPS, map_ids=room)
     count = about["nr_map_ids"]
-    if not count:
-        return []
-    data = bytearray(4 * count)
-    again = objects.info(call.kernel, fd, "prog", nr_map_ids=count, map_ids=data)
-    return list(memoryview(data).cast("I"))[: again["nr_map_ids"]]
+    if count > _MAPS:
+        room = bytearray(4 * count)
+        again = objects.info(call.kernel, fd, "prog", nr_map_ids=count, map_ids=room)
+        count = min(count, again["nr_map_ids"])
+    return about, list(memoryview(room).cast("I"))[:count]
 
 
 def _metadata(call: Call, map_ids: list[int]) -> Pairs:
@@ -198,8 +202,13 @@ def _metadata(call: Call, map_ids: list[int]) -> Pairs:
 
 
 def _of_rodata(call: Call, about: dict[str, Any], value: bytearray) -> Pairs:
+    from skep.cli.noun.kernel_btf import load, raw
+
+    # Nearly all have none: their names are looked for before the types are read.
+    data, _ = raw(call.kernel, about["btf_id"])
+    if _METADATA.encode() not in data:
+        return Pairs()
     from skep.btf import types
-    from skep.cli.noun.kernel_btf import load
     from skep.cli.noun.typed import Shown
 
     btf = load(call.kernel, about["btf_id"])

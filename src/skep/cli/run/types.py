@@ -5,16 +5,19 @@ from __future__ import annotations
 from skep.btf import types as t
 from skep.cli.noun.jsontext import Pairs
 from skep.cli.noun.typed import Shown
-from skep.errors import LinkError
+from skep.errors import LinkError, SkepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final, Literal
 
     from skep.btf import Btf
+    from skep.btf.dwarf import DebugTypes
     from skep.kernel.object import Object
 
 _TAG_KINDS = (t.STRUCT, t.UNION)
+#: what programs are given, which is no record
+_CONTEXTS: Final = frozenset(("xdp_md", "__sk_buff", "pt_regs", "bpf_perf_event_data", "bpf_sock_ops"))
 
 
 class Readable(Shown):
@@ -50,17 +53,21 @@ class Records:
         self.btf: Btf | None = made.spec.btf
         self.shown = Readable(self.btf) if self.btf is not None else None
         self._exact = made.maps[name].type_name != "perf_event_array"
-        self._found: dict[int, int] = {}
-        self._tails: dict[int, tuple[int, int] | None] = {}
-        self._candidates: dict[int, int] | None = None
+        self._found: dict[int, tuple[Readable, int] | None] = {}
+        self._tails: dict[tuple[Btf, int], tuple[int, int] | None] = {}
+        self._read_debug: DebugTypes | Literal[False] | None = None
         self._made = made
         self._given = self._asked_for(types)
-        if not self._given and made.spec.maps[name].value_type_id and self._exact:
-            self._given = made.spec.maps[name].value_type_id
+        declared = made.spec.maps[name].value_type_id
+        if not self._given and declared and (self._exact or self._is_struct(declared)):
+            self._given = declared
         if not self._given and self.btf is not None:
             # what programs written in Python say: a variable that points to the record
             named = self.btf.find(f"{name}__record", t.VAR)
             self._given = self.btf[self.btf[named][2]][2] if named is not None else 0
+
+    def _is_struct(self, id: int) -> bool:
+        return self.btf is not None and self.btf[self.btf.resolve(id)][0] in _TAG_KINDS
 
     def _asked_for(self, types: list[str]) -> int:
         """The type that ``--type`` names for this map, 0 without."""
@@ -83,23 +90,23 @@ class Records:
 
     def value(self, record: bytes) -> Any:
         """The record as its type shows it; hex digits without one."""
-        id = self._given or self._by_length(len(record))
-        if not id or self.shown is None or self.btf is None:
+        found = self._typed(len(record))
+        if found is None:
             return record.hex()
-        size = self.btf.size_of(id)
+        shown, id = found
+        size = shown.btf.size_of(id)
         if len(record) < size:
             record = record.ljust(size, b"\0")
-        shown = self.shown.value(id, record)
-        tail = self._tail(id)
-        if tail is not None and isinstance(shown, Pairs) and shown:
-            shown[-1] = (shown[-1][0], self.shown.elements(tail[0], record[tail[1] :]))
-        return shown
+        value = shown.value(id, record)
+        tail = self._tail(shown.btf, id)
+        if tail is not None and isinstance(value, Pairs) and value:
+            value[-1] = (value[-1][0], shown.elements(tail[0], record[tail[1] :]))
+        return value
 
-    def _tail(self, id: int) -> tuple[int, int] | None:
+    def _tail(self, btf: Btf, id: int) -> tuple[int, int] | None:
         """The element's type and the start of the flexible array that the struct ends in."""
-        if id not in self._tails:
-            btf = self.btf
-            assert btf is not None
+        key = (btf, id)
+        if key not in self._tails:
             value = btf[btf.resolve(id)]
             found: tuple[int, int] | None = None
             if value[0] == t.STRUCT and value[3]:
@@ -107,29 +114,66 @@ class Records:
                 array = btf[btf.resolve(type_id)]
                 if array[0] == t.ARRAY and not array[4] and btf.size_of(array[2]):
                     found = array[2], offset // 8
-            self._tails[id] = found
-        return self._tails[id]
+            self._tails[key] = found
+        return self._tails[key]
 
-    def _by_length(self, length: int) -> int:
-        id = self._found.get(length)
-        if id is None:
-            id = self._found[length] = self._choose(length)
-        return id
+    def _typed(self, length: int) -> tuple[Readable, int] | None:
+        if length not in self._found:
+            self._found[length] = self._choose(length)
+        return self._found[length]
 
-    def _choose(self, length: int) -> int:
-        """The one struct that fits; of several the one that sounds like this map's."""
-        if self.btf is None:
-            return 0
+    def _choose(self, length: int) -> tuple[Readable, int] | None:
+        """The type given; else the one struct that fits, of the object's BTF, then of its DWARF."""
+        if self._given and self.shown is not None:
+            return self.shown, self._given
+        structs = self._structs() if self.btf is not None else []
+        row = self._fitting(structs, length)
+        if row is not None and self.shown is not None:
+            return self.shown, row[1]
+        debug = self._debug()
+        if debug is not None:
+            row = self._fitting([row for row in debug.structs if row[0] not in _CONTEXTS], length)
+            try:
+                if row is not None:
+                    btf, id = debug.btf(row[1])
+                    return Readable(btf), id
+            except SkepError:
+                self._read_debug = False  # damaged
+        return None
+
+    def _fitting(self, structs: list[tuple[str, int, int]], length: int) -> tuple[str, int, int] | None:
+        """The one struct of this length; of several the one that sounds like this map's.
+
+        Without any, the one that is called as the map is ("event" of "events"): programs leave out the end of
+        a record that they did not fill.
+        """
+        stem = self.name.rstrip("s")
         fits = [
-            (name, id)
-            for name, id, size in self._structs()
-            if size == length or (not self._exact and size <= length < size + 8)
+            row for row in structs if row[2] == length or (not self._exact and row[2] <= length < row[2] + 8)
         ]
-        if len(fits) > 1:
-            stem = self.name.rstrip("s")
+        if len({name for name, _, _ in fits}) > 1:
             named = [row for row in fits if stem in row[0] or row[0].removesuffix("_t") in self.name]
             fits = named or [row for row in fits if "event" in row[0]] or fits
-        return fits[0][1] if len(fits) == 1 else 0
+        if not fits:
+            fits = [
+                row for row in structs if row[0] in (stem, f"{stem}_t", f"{stem}_data") and row[2] > length
+            ]
+        return fits[0] if len({name for name, _, _ in fits}) == 1 else None
+
+    def _debug(self) -> DebugTypes | None:
+        """The structs of the object's debugging information; None where it has none or it is damaged."""
+        path = self._made.spec.path
+        if path is None:
+            return None
+        if self._read_debug is None:
+            from skep.btf.dwarf import DebugTypes
+            from skep.elf import Elf
+
+            try:
+                self._read_debug = DebugTypes(Elf.open(path))
+            except SkepError:
+                self._read_debug = False
+        return self._read_debug or None
 
     def _structs(self) -> list[tuple[str, int, int]]:
         """(name, id, size) of the object's own structs: not contexts, not what CO-RE relocates."""
