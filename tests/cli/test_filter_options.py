@@ -179,3 +179,29 @@ def test_every_extra_that_an_error_names_exists(
     monkeypatch.setitem(sys.modules, "capstone", None)
     assert main(["filter", "--native", "tcp"]) == 1
     assert "pip install 'skep[native]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [0, 80, 60, 40])
+def test_explanations_fit_the_terminal(columns: int) -> None:
+    """Jumps have a tab in tcpdump's listings: the words start in one column all the same."""
+    from skep.filter import compile
+    from skep.filter.listing import explained
+
+    program = compile("vlan and host 10.0.0.1 and tcp[tcpflags] & tcp-syn != 0 or port 53")
+    lines = explained(program.insns, 1, columns)
+    assert len({line.index(";") for line in lines}) == 1
+    assert not any("\t" in line for line in lines)
+    starts = [line for line in lines if line.startswith("(")]
+    assert len(starts) == len(program.insns)
+    if columns == 80:
+        assert max(map(len, lines)) <= 80
+    if columns:
+        assert len(lines) > len(starts)
+        apart = explained(program.insns, 1)
+        joined: list[str] = []
+        for line in lines:
+            if line.startswith("("):
+                joined.append(line)
+            else:
+                joined[-1] += " " + line.partition(";")[2].strip()
+        assert joined == apart

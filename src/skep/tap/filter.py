@@ -347,13 +347,9 @@ class Filter:
 
     def explain(self) -> str:
         """The listing with each instruction's meaning beside it."""
-        from skep.asm import disassemble_classic
-        from skep.filter.explain import explain
+        from skep.filter.listing import explained
 
-        lines = disassemble_classic(self.cbpf, "tcpdump")
-        width = max(map(len, lines))
-        words = explain(self.cbpf, self.linktype)
-        return "\n".join(f"{line:<{width}}  ; {text}" for line, text in zip(lines, words, strict=True))
+        return "\n".join(explained(self.cbpf, self.linktype))
 
     def __repr__(self) -> str:
         from skep.capture import linktypes

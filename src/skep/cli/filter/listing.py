@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from skep.isa import ClassicInsn
 
 _EN10MB = 1
-_NARROWEST = 20  # columns that the words of --explain get at least
 
 
 def show(args: Arguments) -> int:
@@ -32,6 +31,8 @@ def show(args: Arguments) -> int:
         notation = ["tcpdump", "tcpdump", "tcpdump-dd"][level] if level < 3 else "tcpdump-ddd"
         parts.append("\n".join(disassemble_classic(insns, notation)))
     if "explain" in wanted:
+        from skep.filter.listing import explained
+
         parts.append("\n".join(explained(insns, linktype, _columns())))
     if "ebpf" in wanted:
         from skep.asm import disassemble
@@ -53,36 +54,6 @@ def show(args: Arguments) -> int:
 
             write_whole(graph, picture.encode())
     return 0
-
-
-def explained(insns: Sequence[ClassicInsn], linktype: int, columns: int = 0) -> list[str]:
-    """The listing of -d with each instruction's meaning beside it, in ``columns`` (0: without end)."""
-    from skep.asm import disassemble_classic
-    from skep.filter.explain import explain
-
-    lines = [line.expandtabs() for line in disassemble_classic(insns, "tcpdump")]
-    width = max(map(len, lines))
-    room = max(_NARROWEST, columns - width - 4) if columns else 0
-    shown = []
-    for line, words in zip(lines, explain(insns, linktype), strict=True):
-        first, *others = _wrapped(words, room)
-        shown.append(f"{line:<{width}}  ; {first}" if words else line)
-        shown += [f"{'':{width}}  ;   {other}" for other in others]
-    return shown
-
-
-def _wrapped(text: str, room: int) -> list[str]:
-    """``text`` in lines of at most ``room`` characters (0: one line), those after the first two shorter."""
-    if not room or len(text) <= room:
-        return [text]
-    lines, line = [], ""
-    for word in text.split(" "):
-        if line and len(line) + 1 + len(word) > room - 2 * bool(lines):
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    return [*lines, line]
 
 
 def _columns() -> int:
