@@ -269,6 +269,8 @@ def gen_contexts() -> str:
                 out.append(f"    {field}: {kind_}")
             else:
                 out += ["    @property", f"    def {field}(self) -> {kind_}: ..."]
+        if any(field.startswith("regs.") for field in CONTEXTS[struct].fields):
+            out += ["    @property", "    def regs(self) -> PtRegs: ..."]
         if struct in with_packet:
             out += ["    def packet(self) -> Buffer:", '        """A cursor over the packet."""']
         if struct in ("xdp_md", "__sk_buff"):

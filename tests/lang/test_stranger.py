@@ -48,6 +48,32 @@ def test_loads_and_is_right(name: str, tmp_path: Path) -> None:
                 made.check(obj)
 
 
+def test_maps_that_cannot_hold_a_lock(tmp_path: Path) -> None:
+    text = f"""{HEADER}
+@bpf.struct
+class Bucket:
+    lock: bpf.SpinLock
+    tokens: u64
+
+buckets = bpf.LruHash(u32, Bucket)
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    return bpf.XDP_PASS
+"""
+    with pytest.raises(CompileError, match="cannot be in the value of a map of type lru_hash") as caught:
+        compile_programs([module(tmp_path, text).main])
+    assert text.splitlines()[caught.value.line - 1].startswith("buckets = ")
+
+
+def test_a_program_has_one_target(tmp_path: Path) -> None:
+    text = (
+        '@bpf.tracepoint("syscalls:sys_enter_sync", "syscalls:sys_enter_fsync")\ndef f() -> int: return 0\n'
+    )
+    with pytest.raises(SkepError, match="takes one target"):
+        module(tmp_path, HEADER + text)
+
+
 WRONG = [
     ("lsm('file_open')", "file: bpf.file", "return 1", "return 1", "returns -4095 to 0"),
     ("lsm('file_open')", "file: bpf.file, ret: int", "return ret - 1", "return ret - 1", "returns -4095 to 0"),

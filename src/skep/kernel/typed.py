@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Kinds of BTF (skep.btf.types), by number: the module itself is not needed for plain integers.
 _TYPEDEF: Final = 8
+_QUALIFIERS: Final = (9, 10, 11)  # volatile, const, restrict
 #: names that programs written in Python give to numbers in network order (C's __be32 is an int as it lies)
 _BIG: Final = ("be16", "be32", "be64")
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FLOAT, _ENUM64 = 1, 2, 3, 4, 5, 6, 16, 19
@@ -55,6 +56,8 @@ class Codecs:
         if depth > _DEEPEST:
             btf.fail(type_id, f"structs nested more than {_DEEPEST} deep")
         outer = btf[type_id]
+        while outer[0] in _QUALIFIERS:  # of variables that are set before loading: const volatile
+            outer = btf[outer[2]]
         if outer[0] == _TYPEDEF and outer[1] in _BIG:
             return BigCodec(btf.size_of(type_id))
         id = btf.resolve(type_id)

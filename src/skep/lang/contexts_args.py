@@ -98,6 +98,9 @@ def of_type(c: Walker, kind: KernelType, word: str, mode: str) -> Value:
         return pointer(kind, mode, c.em.op(f"inttoptr i64 {word} to ptr"))
     if isinstance(kind, KInt) and kind.size in (1, 2, 4):
         got = c.em.op(f"trunc i64 {word} to i{8 * kind.size}")
+        if kind.size == 4 and c.section is not None and c.section.type == ProgType.LSM and c.unit.cpu > "v2":
+            # Or LLVM shifts the upper half away, and the verifier no longer sees what range it has.
+            got = c.em.op(f'call i32 asm "", "=w,0"(i32 {got})')
         if kind.boolean:
             return c.boolean(c.em.op(f"icmp ne i8 {got}, 0"))
         got = c.em.op(f"{'sext' if kind.signed else 'zext'} i{8 * kind.size} {got} to i64")

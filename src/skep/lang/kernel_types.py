@@ -91,9 +91,14 @@ class KArray(KernelType):
 
 
 class KFunc(KernelType):
-    """Code."""
+    """Code; ``proto`` gives (parameters, result)."""
 
     name = "a function"
+
+    def __init__(
+        self, proto: Callable[[], tuple[list[tuple[str, KernelType]], KernelType]] | None = None
+    ) -> None:
+        self.proto = proto
 
 
 class KField(NamedTuple):
@@ -206,7 +211,9 @@ class Types:
                 return KArray(self.of(value.type), value.nelems)
             case t.Composite():
                 return BtfStruct(self, id, value.name)
-            case t.FuncProto() | t.Func():
+            case t.FuncProto():
+                return KFunc(lambda: self.proto(value))
+            case t.Func():
                 return KFunc()
             case t.Float():
                 made = KernelType()

@@ -410,6 +410,12 @@ def _describe(c: Walker, kind: KernelType) -> str:
             return c.unit.di.pointer(core.struct(to).node)
         if isinstance(to, KInt):
             return c.unit.di.pointer(core.describe(to))
+        if isinstance(to, KFunc) and to.proto is not None:
+            params, result = to.proto()
+            types = ", ".join(_describe(c, one) for one in (result, *(kind for _, kind in params)))
+            return c.unit.di.pointer(
+                c.unit.di.node(f"!DISubroutineType(types: {c.unit.di.node(f'!{{{types}}}')})")
+            )
         return c.unit.di.pointer("null")
     if isinstance(kind, KInt):
         return core.describe(kind)
