@@ -228,3 +228,20 @@ def test_records_of_a_named_type(file: str) -> None:
     first = rows(done)[0]
     if first["map"] == "events":
         assert set(first["data"]) == {"number", "low", "high"}
+
+
+def test_records_whose_types_are_local(tmp_path: Path) -> None:
+    """Types that BTF does not have come from DWARF; a record may end before its struct does."""
+    bpf()
+    path = compile_c("local_types", tmp_path)
+    call = "import os; os.getppid()"
+    done = skep_run(str(path), "-j", "--no-printk", "--", sys.executable, "-c", call)
+    assert done.returncode == 0, done.stderr
+    found = {row["map"]: row["data"] for row in rows(done)}
+    assert found["rings"]["number"] == 7 and found["rings"]["comm"].startswith("python")
+    assert found["events"]["pid"] > 0
+    assert {**found["events"], "pid": 0} == {"pid": 0, "negative": -5, "text": "short"}
+    stripped = tmp_path / "stripped.o"
+    subprocess.run([tool("llvm-strip-19", "llvm-strip"), "-g", path, "-o", stripped], check=True)
+    done = skep_run(str(stripped), "-j", "--no-printk", "--", sys.executable, "-c", call)
+    assert all(isinstance(row["data"], str) for row in rows(done)), "bytes, in hex"
