@@ -19,8 +19,9 @@ programs are detached then. With CMD the exit status is CMD's.
 With CMD, a constant of the program named only_pid, target_pid, targ_pid or filter_pid is CMD's process id,
 unless --set says otherwise (--set only_pid=0 for all processes).
 
-How records are typed: --type, else the type of the map's values, else the one struct of the object's BTF or DWARF
-that has the record's size and is no kernel type (a global `struct event *unused;` brings a struct into BTF).
+How records are typed: --type, else the type of the map's values, else the one struct of the object's BTF,
+or of its debugging information, that has the record's size and is no kernel type (a global
+`struct event *unused;` brings a struct into BTF).
 """
 
 
