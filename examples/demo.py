@@ -133,7 +133,7 @@ def speed(page: Page, expression: str) -> None:
         size = path.stat().st_size
         path.chmod(0o644)
         os.chmod(folder, 0o755)
-        rows = []
+        rows: list[list[str]] = []
 
         def row(what: str, seconds: float, output: str) -> None:
             rate = [f"{packets / seconds / 1e6:.1f}", f"{size / seconds / 1e9:.1f}"]

@@ -56,7 +56,7 @@ def main() -> None:
         def frames(id: int, kernel: bool) -> list[str]:
             if id < 0:
                 return []
-            found = []
+            found: list[str] = []
             for address in obj.stacks[id]:
                 if address == 0:
                     break
