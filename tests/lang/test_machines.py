@@ -34,9 +34,8 @@ X86_64 = {"probe": [112, 104, 96, 88, 72, 64], "back": [80], "whole": [112, 64, 
 def offsets(listing: str, name: str) -> list[int]:
     """Where a function of an assembly listing reads its context."""
     body = re.split(rf"^{name}:", listing, flags=re.M)[1].split(".Lfunc_end")[0]
-    return sorted(
-        {int(found) for found in re.findall(r"\*\(u64 \*\)\(r1 ([+-] \d+)\)".replace(" ", r"\s?"), body)}
-    )
+    found = re.findall(r"\*\(u64 \*\)\(r1 ([+-]) (\d+)\)", body)
+    return sorted({int(sign + number) for sign, number in found})
 
 
 @pytest.mark.parametrize(
