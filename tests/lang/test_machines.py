@@ -23,7 +23,8 @@ def back(result: u64) -> int:
 
 @bpf.kprobe
 def whole(ctx: bpf.PtRegs) -> int:
-    return (ctx.arg0 ^ ctx.arg5 ^ ctx.ret ^ ctx.STACK ^ ctx.PLACE) & 1
+    a, b = ctx.arg0 + 3 * ctx.arg5, 7 * ctx.ret
+    return (a ^ b ^ ctx.STACK ^ ctx.PLACE) & 1
 """
 #: struct user_pt_regs (arch/arm64/include/uapi/asm/ptrace.h): regs[31], sp, pc, pstate
 ARM64 = {"probe": [0, 8, 16, 24, 32, 40], "back": [0], "whole": [0, 40, 0, 248, 256]}
