@@ -75,3 +75,15 @@ def test_a_function_that_is_not_there(tmp_path: Path) -> None:
     oracles.bpf()
     with no_leaks(), pytest.raises(NotSupported, match=r"'dummy_read' \(not in .*targets=\{'f': …\} names"):
         skep.load(path)
+
+
+def test_a_refused_attachment_names_the_program(tmp_path: Path) -> None:
+    text = 'SEC("raw_tp/no_such_tracepoint") int probe(void *ctx) { return 0; }\nLICENSE;'
+    path = compiled(written(tmp_path, "r.c", text), tmp_path / "r.o")
+    oracles.bpf()
+    with (
+        no_leaks(),
+        skep.load(path) as loaded,
+        pytest.raises(KernelError, match=r"program probe \(raw_tp/no_such_tracepoint\): no raw tracepoint"),
+    ):
+        loaded.programs["probe"].attach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skep.errors import KernelError
 from skep.kernel.handle import Handle
 from skep.kernel.protocol import Buffer, Kernel, TestRun
 
@@ -48,9 +49,16 @@ class Program(Handle):
     def attach(self, *target: Any, **options: Any) -> Link:
         """Attach where ``target`` says, or without one where the section name says.
 
-        What ``target`` and ``options`` are depends on the hook: docs/hooks.md.
+        What ``target`` and ``options`` are depends on the hook: docs/hooks.md. Errors name the program and
+        its section.
         """
-        return self.kernel.attach(self, *target, **options)
+        try:
+            return self.kernel.attach(self, *target, **options)
+        except KernelError as error:
+            if self.name not in error.reason:
+                where = f" ({self.spec.section})" if self.spec.section else ""
+                error.reason = f"program {self.name}{where}: {error.reason}"
+            raise
 
     def run(
         self, data: Buffer = b"", *, ctx: Buffer = b"", repeat: int = 1, data_out: int = 0, flags: int = 0
