@@ -52,6 +52,13 @@ def test_source_error_without_place() -> None:
     assert str(errors.CompileError("bad", file="a.py", line=3, column=4)) == "a.py:3:5: bad"
 
 
+def test_what_is_pointed_at_does_not_move_the_cursor() -> None:
+    text = "ok\x0c\u2028\r\ntcp \x1b[31m\tx"
+    line, mark = errors.AsmError("bad", source=text, line=2, column=10).pointer().split("\n")
+    assert line == "tcp \ufffd[31m x"
+    assert line[mark.index("^")] == "x"
+
+
 def test_kernel_errors_are_os_errors() -> None:
     error = errors.NotSupported(errno.EINVAL, "BPF_MAP_TYPE_RINGBUF", since="5.8", cmd="BPF_MAP_CREATE")
     assert isinstance(error, OSError)

@@ -101,11 +101,16 @@ class SourceError(SkepError):
         super().__init__(f"{text} ({hint})" if hint else text)
 
     def pointer(self, width: int = 76) -> str:
-        """The source line and a caret under the span, clipped to ``width``; "" without a source."""
+        """The source line and a caret under the span, clipped to ``width``; "" without a source.
+
+        Nothing in it moves a terminal's cursor: what is not printable is shown as a replacement character.
+        """
         if self.source is None or self.column is None:
             return ""
-        lines = self.source.splitlines() or [""]
-        text = lines[min(self.line - 1, len(lines) - 1)].replace("\t", " ")
+        lines = self.source.split("\n")  # as lines are counted; str.splitlines() knows more ends of them
+        text = lines[min(self.line - 1, len(lines) - 1)].rstrip("\r").replace("\t", " ")
+        if not text.isprintable():
+            text = "".join(char if char.isprintable() else "\ufffd" for char in text)
         start = min(self.column, len(text))
         end = max(start + 1, min(self.end_column or 0, len(text)))
         left = max(0, start - width // 2)
