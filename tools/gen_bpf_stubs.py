@@ -446,7 +446,7 @@ def helper_signature(number: int, name: str) -> tuple[str, str]:
             and param in [p.name for p in c_proto.params]
         ):
             record = next(p for p in c_proto.params if p.name == param)
-            if not arg.btf and "bpf_" not in record.type:
+            if not arg.btf and "struct " not in record.type:
                 if not arg.kind & kinds.MEM_UNINIT:
                     keyword_only.append(f"{param}: int = 0")
                     if not arg.kind & kinds.MEM_WRITE:

@@ -104,10 +104,12 @@ def build(
     cpu: str = "v3",
     license: str | None = None,
     cache: bool = True,
+    btf: str | None = None,
 ) -> bytes:
     """The object of programs written in Python: compiled once, then taken from the cache.
 
-    The object is a standard one, for libbpf and bpftool as well. ``cache=False`` compiles in any case.
+    The object is a standard one, for libbpf and bpftool as well. ``cache=False`` compiles in any case, and so
+    does ``btf``: a file with the types of another kernel, for what the running one does not have.
 
     Raises:
         CompileError: something is outside the language; the error points at it.
@@ -117,7 +119,7 @@ def build(
 
     programs = programs_of(source)
     parts: list[bytes] = []
-    if cache and store.directory() is not None:
+    if cache and btf is None and store.directory() is not None:
         from skep.bpf.key import of_programs
 
         parts = of_programs(programs, cpu, license or "")
@@ -129,7 +131,7 @@ def build(
     with BpfCompiler() as compiler:  # LLVM loads while the compiler's own modules do
         from skep.lang.compile import compile_with
 
-        made = compile_with(compiler, programs, cpu=cpu, license=license)
+        made = compile_with(compiler, programs, cpu=cpu, license=license, btf=btf)
     if parts:
         store.store("bpf-object", made, *parts)
     return made

@@ -605,16 +605,16 @@ def dynptr_write(dst: Any, offset: int, src: Any, flags: int = 0, *, size: int =
 def dynptr_data(ptr: Any, offset: int, len: int) -> Any:
     """bpf_dynptr_data, Linux 5.19: void *bpf_dynptr_data(const struct bpf_dynptr *ptr, u64 offset, u64 len)"""
 
-def tcp_raw_gen_syncookie_ipv4(th: Any, *, iph: int = 0, size: int = ...) -> int:
+def tcp_raw_gen_syncookie_ipv4(iph: Any, th: Any, *, size: int = ...) -> int:
     """bpf_tcp_raw_gen_syncookie_ipv4, Linux 6.0: s64 bpf_tcp_raw_gen_syncookie_ipv4(struct iphdr *iph, struct tcphdr *th, u32 th_len)"""
 
-def tcp_raw_gen_syncookie_ipv6(th: Any, *, iph: int = 0, size: int = ...) -> int:
+def tcp_raw_gen_syncookie_ipv6(iph: Any, th: Any, *, size: int = ...) -> int:
     """bpf_tcp_raw_gen_syncookie_ipv6, Linux 6.0: s64 bpf_tcp_raw_gen_syncookie_ipv6(struct ipv6hdr *iph, struct tcphdr *th, u32 th_len)"""
 
-def tcp_raw_check_syncookie_ipv4(*, iph: int = 0, th: int = 0) -> int:
+def tcp_raw_check_syncookie_ipv4(iph: Any, th: Any) -> int:
     """bpf_tcp_raw_check_syncookie_ipv4, Linux 6.0: long bpf_tcp_raw_check_syncookie_ipv4(struct iphdr *iph, struct tcphdr *th)"""
 
-def tcp_raw_check_syncookie_ipv6(*, iph: int = 0, th: int = 0) -> int:
+def tcp_raw_check_syncookie_ipv6(iph: Any, th: Any) -> int:
     """bpf_tcp_raw_check_syncookie_ipv6, Linux 6.0: long bpf_tcp_raw_check_syncookie_ipv6(struct ipv6hdr *iph, struct tcphdr *th)"""
 
 def ktime_get_tai_ns() -> int:

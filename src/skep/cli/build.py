@@ -30,6 +30,9 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--license", metavar="TEXT", help="instead of the module's `license`")
     parser.add_argument(
+        "--btf", metavar="FILE", help="types of the kernel that this is for (those of the running one)"
+    )
+    parser.add_argument(
         "-v",
         "--verbose",
         action="store_true",
@@ -48,11 +51,13 @@ def main(argv: Sequence[str]) -> int:
         for name, (section, why) in sections(chosen, cpu=options.cpu).items():
             print(f"{name}: {section}{f' ({why})' if why else ''}", file=sys.stderr)
     if options.emit in ("obj", "c-types"):
-        data = build(chosen, cpu=options.cpu, license=options.license)
+        data = build(chosen, cpu=options.cpu, license=options.license, btf=options.btf)
     else:
         from skep.lang.compile import compile_programs
 
-        data = compile_programs(chosen, cpu=options.cpu, license=options.license, kind=options.emit)
+        data = compile_programs(
+            chosen, cpu=options.cpu, license=options.license, kind=options.emit, btf=options.btf
+        )
     if options.emit == "c-types":
         data = _c_types(data).encode()
     stem = os.path.splitext(os.path.basename(options.file))[0]

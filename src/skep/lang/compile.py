@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 _LICENSES = ("license", "LICENSE", "__license__")
 
 
-def to_ir(programs: Sequence[Program], *, cpu: str = "v3", license: str | None = None) -> str:
+def to_ir(
+    programs: Sequence[Program], *, cpu: str = "v3", license: str | None = None, btf: str | None = None
+) -> str:
     """The IR of one object with these programs, their maps and global variables.
 
-    ``license`` is by default the ``license`` of the first program's module, else "GPL".
+    ``license`` is by default the ``license`` of the first program's module, else "GPL"; ``btf`` a file with
+    the kernel's types, by default those of the running kernel.
 
     Raises:
         CompileError: something is outside the language; the error points at it.
+        BtfError: ``btf`` is no file of types.
     """
-    return _unit(programs, cpu, license).text()
+    return _unit(programs, cpu, license, btf).text()
 
 
 def sections(programs: Sequence[Program], *, cpu: str = "v3") -> dict[str, tuple[str, str]]:
@@ -43,7 +47,7 @@ def sections(programs: Sequence[Program], *, cpu: str = "v3") -> dict[str, tuple
     return found
 
 
-def _unit(programs: Sequence[Program], cpu: str, license: str | None) -> Unit:
+def _unit(programs: Sequence[Program], cpu: str, license: str | None, btf: str | None = None) -> Unit:
     """Everything of an object, compiled."""
     if not programs:
         raise CompileError(
@@ -56,6 +60,11 @@ def _unit(programs: Sequence[Program], cpu: str, license: str | None) -> Unit:
     taken = {name for space in _namespaces(programs) for name in space}
     unit = Unit(path, file.text, cpu=cpu, taken=taken)
     unit.sources[path] = file
+    if btf is not None:
+        from skep.btf.read import Btf
+        from skep.lang.kernel_types import Types
+
+        unit.types = Types(Btf.open(btf))
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, 10_000))  # long chains of operators and elifs nest deeply
     try:
@@ -89,9 +98,14 @@ def _namespaces(programs: Iterable[Program]) -> list[dict[str, Any]]:
 
 
 def compile_programs(
-    programs: Sequence[Program], *, cpu: str = "v3", license: str | None = None, kind: str = "obj"
+    programs: Sequence[Program],
+    *,
+    cpu: str = "v3",
+    license: str | None = None,
+    kind: str = "obj",
+    btf: str | None = None,
 ) -> bytes:
-    """The bytes of an object (or of "asm" or "ir" text) with these programs.
+    """The bytes of an object (or of "asm" or "ir" text) with these programs; ``btf`` as for `to_ir`.
 
     Raises:
         CompileError: something is outside the language, or LLVM failed.
@@ -100,7 +114,7 @@ def compile_programs(
     from skep.llvm.bpf import BpfCompiler
 
     with BpfCompiler() as compiler:
-        return compile_with(compiler, programs, cpu=cpu, license=license, kind=kind)
+        return compile_with(compiler, programs, cpu=cpu, license=license, kind=kind, btf=btf)
 
 
 def compile_with(
@@ -110,9 +124,10 @@ def compile_with(
     cpu: str = "v3",
     license: str | None = None,
     kind: str = "obj",
+    btf: str | None = None,
 ) -> bytes:
     """`compile_programs` with a compiler process that is started already."""
-    ir = to_ir(programs, cpu=cpu, license=license)
+    ir = to_ir(programs, cpu=cpu, license=license, btf=btf)
     try:
         made = compiler.compile(ir, cpu=cpu, kind=kind)
     except CompileError as error:

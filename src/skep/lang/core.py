@@ -207,7 +207,8 @@ class Core:
             f"!DICompositeType(tag: DW_TAG_enumeration_type, name: {quote(enum)}, file: {di.main}, "
             f"baseType: {base}, size: {8 * size}, elements: {elements})"
         )
-        text = self._unit.constant(f"{name}:{value}".encode() + b"\0")
+        as_read = value - (1 << 64) if value >> 63 == 1 else value  # LLVM reads 63 bits and a sign
+        text = self._unit.constant(f"{name}:{as_read}".encode() + b"\0")
         return (
             f"call i64 @llvm.bpf.preserve.enum.value(i32 {self.number()}, ptr {text}, i64 {what})"
             f", !llvm.preserve.access.index {node}"

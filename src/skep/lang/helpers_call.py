@@ -389,7 +389,7 @@ class _Call:
     def _output(self, arg: protos.Arg, name: str) -> None:
         """Memory of a known size that the helper fills: the call returns it, beside the helper's number."""
         record = next((p for p in self.c_proto.params if p.name == name), None)
-        if arg.btf or (record is not None and "bpf_" in record.type) or record is None:
+        if arg.btf or record is None or "struct " in record.type:
             self.operands.append(f"ptr {self._memory(self.need(name), name)}")
             return
         room = self.c.buffer(8, 8)

@@ -73,7 +73,7 @@ def cast(c: Walker, kind: KernelType, value: Value, node: ast.AST) -> Value:
     ref = value.type
     if isinstance(ref, KernelRef):
         mode = ref.mode
-        if mode == "btf" and _stem(ref.kind) != _stem(kind):
+        if mode == "btf" and _stem(ref.kind) != _stem(kind) and not _one_socket(c, ref.kind, kind):
             mode = "kernel"
         return derived(Value(KernelRef(kind, mode), ref.address(c, value, node)), value)
     if ref.nullable:
@@ -82,6 +82,15 @@ def cast(c: Walker, kind: KernelType, value: Value, node: ast.AST) -> Value:
         return Value(KernelRef(kind, "kernel"), value.ir)
     number = c.as_int(value, node, "as an address")
     return Value(KernelRef(kind, "kernel"), c.em.op(f"inttoptr i64 {number.ir} to ptr"))
+
+
+def _one_socket(c: Walker, have: KernelType, want: KernelType) -> bool:
+    """Whether the kernel gives a tcp_sock where both types say a part of one: in congestion control."""
+    hook = c.program.section if c.program is not None else ""
+    return "tcp_congestion_ops" in hook and {_stem(have), _stem(want)} <= _SOCKETS
+
+
+_SOCKETS = frozenset(("sock", "inet_sock", "inet_connection_sock", "tcp_sock"))
 
 
 def _stem(kind: KernelType) -> str:

@@ -332,7 +332,8 @@ def _releaser(
 
 def _is_number(kind: KernelType) -> bool:
     """A pointer to a number: where a kfunc leaves one, unless the caller says what is there."""
-    return isinstance(kind, KPtr) and isinstance(kind.to, KInt) and not kind.to.char and kind.to.size > 1
+    to = kind.to if isinstance(kind, KPtr) else None
+    return isinstance(to, KInt) and not to.char and (to.size > 1 or to.boolean)
 
 
 def _is_packet(value: Value) -> bool:
