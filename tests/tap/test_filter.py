@@ -199,3 +199,54 @@ def test_arguments_of_another_type_are_refused_by_name() -> None:
                 call(wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a snapshot length is an int"):
         skep.Filter("tcp", snaplen="96")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("expression", ["inbound", "not inbound", "tcp and ifindex 3"])
+def test_what_only_the_kernel_knows_is_not_guessed(expression: str, path: Path) -> None:
+    filter_ = skep.Filter(expression)
+    with pytest.raises(SkepError, match="what the kernel alone knows"):
+        filter_.matches(bytes(60))
+    with pytest.raises(FilterSyntaxError):
+        filter_.run(path).count()
+    assert filter_.ebpf  # for a socket
+    assert skep.Filter("inbound", linktype="LINUX_SLL2").matches(bytes(20)) is True
+
+
+def test_filters_can_be_copied_and_sent_to_another_process(path: Path) -> None:
+    import copy
+    import pickle
+
+    filter_ = skep.Filter("tcp port 80", snaplen=100)
+    frame = next(data for _, _, data, _ in pcapfiles.records(1500) if filter_.matches(data))
+    for other in (pickle.loads(pickle.dumps(filter_)), copy.copy(filter_), copy.deepcopy(filter_)):
+        assert other.keep(frame) == 100
+        assert other.run(path).count() == filter_.run(path).count()
+
+
+@pytest.mark.parametrize("timeout", [None, 0.0, 30.0])
+def test_a_timeout_does_not_slow_attaching(timeout: float | None) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(timeout)
+        receiver.sendto(b"before the filter", receiver.getsockname())
+        assert skep.Filter("").attach(receiver) == "classic"  # with a timeout it raised TimeoutError
+        assert receiver.gettimeout() == timeout
+        receiver.sendto(b"after it", receiver.getsockname())
+        receiver.settimeout(5)
+        assert receiver.recv(100) == b"after it"
+
+
+def test_a_socket_is_left_open_when_its_filter_is_too_large(tmp_path: Path) -> None:
+    """The kernel charges a socket's filter to its option memory."""
+    from tests.support.oracles import bpf
+
+    bpf()
+    names = tmp_path / "hosts"
+    names.write_text("\n".join(f"{n % 200 + 1}.{n >> 8}.{n * 7 % 256}.{n * 13 % 251}" for n in range(20_000)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(5)
+        with pytest.raises(KernelError, match="optmem_max"):
+            skep.Filter(f"host in {names}", linktype="RAW").attach(receiver)
+        receiver.sendto(b"still there", receiver.getsockname())
+        assert receiver.recv(100) == b"still there"

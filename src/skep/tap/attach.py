@@ -24,24 +24,39 @@ def attach(sock: socket.socket, insns: Sequence[ClassicInsn], *, drain: bool = T
     socket received before was not filtered; throw it away (with a filter in place that lets nothing in).
 
     Raises:
-        KernelError: the kernel refuses the program (`PermissionDenied` without the right to bpf(2)).
+        KernelError: the kernel refuses the program (`PermissionDenied` without the right to bpf(2)). The
+            socket has no filter then, whatever it had before.
     """
-    if drain:
-        _set_classic(sock, [ClassicInsn(classic.BPF_RET | classic.BPF_K)])
+    if not drain:
+        return _attach(sock, insns)
+    _set_classic(sock, [ClassicInsn(classic.BPF_RET | classic.BPF_K)])
+    try:
         _drain(sock)
+        return _attach(sock, insns)
+    except BaseException:
+        detach(sock)
+        raise
+
+
+def _attach(sock: socket.socket, insns: Sequence[ClassicInsn]) -> str:
     if len(insns) <= classic.BPF_MAXINSNS and not _jumps_back(insns):
         _set_classic(sock, insns)
         return "classic"
     from skep.filter.ebpf import translate
     from skep.linux.sys import BPF_PROG_TYPE_SOCKET_FILTER, prog_load
 
-    program = prog_load(
-        BPF_PROG_TYPE_SOCKET_FILTER, translate(insns, form="skb", rules="linux"), name="skep_filter"
-    )
+    translated = translate(insns, form="skb", rules="linux")
+    program = prog_load(BPF_PROG_TYPE_SOCKET_FILTER, translated, name="skep_filter")
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, program)
     except OSError as error:
-        raise KernelError(error.errno or errno.EINVAL, cmd="SO_ATTACH_BPF") from None
+        reason = None
+        if error.errno == errno.ENOMEM:
+            reason = (
+                f"a filter of {len(translated)} instructions takes more memory than the kernel lets a socket "
+                "have (sysctl net.core.optmem_max)"
+            )
+        raise KernelError(error.errno or errno.EINVAL, reason, cmd="SO_ATTACH_BPF") from None
     finally:
         os.close(program)
     return "ebpf"
@@ -82,12 +97,17 @@ def _set_classic(sock: socket.socket, insns: Sequence[ClassicInsn]) -> None:
 def _drain(sock: socket.socket) -> None:
     if sock.type == socket.SOCK_STREAM:
         return
-    while True:
-        try:
-            sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_TRUNC)
-        except (BlockingIOError, InterruptedError, ConnectionError):
-            return
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ENOTCONN, errno.EINVAL, errno.ENETDOWN):
+    patience = sock.gettimeout()
+    sock.settimeout(0)  # MSG_DONTWAIT is not enough: a socket with a timeout waits for it all the same
+    try:
+        while True:
+            try:
+                sock.recv(1, socket.MSG_TRUNC)
+            except (BlockingIOError, InterruptedError, ConnectionError):
                 return
-            raise
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.ENOTCONN, errno.EINVAL, errno.ENETDOWN):
+                    return
+                raise
+    finally:
+        sock.settimeout(patience)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from skep.errors import SkepError
 from skep.tap.layout import INDEX_ENTRY, Mode
-from skep.tap.prepare import Recipe, native
+from skep.tap.prepare import Recipe, asks_the_kernel, native
 
 if TYPE_CHECKING:
     import os
@@ -269,6 +270,10 @@ class Filter:
         self._code: ScanCode | None = None
         self._tried = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the machine code, which another process makes (or finds in the cache) itself."""
+        return self.__dict__ | {"_code": None, "_tried": False}
+
     def program(self, linktype: int, snaplen: int, swapped: bool) -> tuple[ClassicInsn, ...]:
         """The classic program for a capture file of ``linktype`` and ``snaplen``."""
         return self.recipe.compile(linktype, snaplen, savefile=True, swapped=swapped)
@@ -281,8 +286,18 @@ class Filter:
         return tuple(translate(self.cbpf, form="skb"))
 
     def keep(self, packet: bytes | bytearray | memoryview, wirelen: int | None = None) -> int:
-        """The filter's return value: how many bytes of ``packet`` to keep, 0 for no match."""
+        """The filter's return value: how many bytes of ``packet`` to keep, 0 for no match.
+
+        Raises:
+            SkepError: the filter asks for metadata that only the kernel has (`inbound`, `ifindex`).
+            TypeError: ``packet`` is no buffer. ValueError: ``wirelen`` is no 32-bit number.
+        """
         if not self._tried:
+            if asks_the_kernel(self.cbpf):
+                raise SkepError(
+                    f"{self.expression!r} asks what the kernel alone knows of a packet (inbound, ifindex): "
+                    "attach() and live captures can tell, the packet's bytes cannot"
+                )
             self._tried = True
             self._code, _, _ = native(self.cbpf)
         data = packet if isinstance(packet, bytes) else bytes(memoryview(packet))

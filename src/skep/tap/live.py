@@ -12,17 +12,13 @@ from typing import NamedTuple
 
 from skep.errors import KernelError
 from skep.isa import ClassicInsn
-from skep.isa.classic import BPF_ABS, BPF_LD, SKF_AD_OFF
 from skep.tap.filter import Filter
 from skep.tap.link import Link, counters
 from skep.tap.native import ScanCode
-from skep.tap.prepare import Recipe, native
+from skep.tap.prepare import Recipe, asks_the_kernel, native
 from skep.tap.ring import LivePacket, Ring
 
 MAXIMUM_SNAPLEN = 262144
-
-_METADATA = 0x1_0000_0000 + SKF_AD_OFF  # loads from here on read what the kernel knows of a packet
-_LOAD, _LD_ABS = 0xE7, BPF_LD | BPF_ABS
 
 _LAST_BLOCK = 0.1  # seconds in which the kernel hands over the ring's last block
 
@@ -101,7 +97,7 @@ class Tap:
                 self.here = str(error)
         if self.here:
             self.insns = recipe.compile(self.link.linktype, snaplen)
-            if any(insn.k >= _METADATA and insn.code & _LOAD == _LD_ABS for insn in self.insns):
+            if asks_the_kernel(self.insns):
                 raise KernelError(
                     errno.EOPNOTSUPP,
                     "inbound, outbound and ifindex can be asked in the kernel only, which does not run this: "

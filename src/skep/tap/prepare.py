@@ -13,16 +13,16 @@ from skep.tap.plain import Plain
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from skep.capture.pcap import Layout
     from skep.isa import ClassicInsn
     from skep.llvm.early import Early
     from skep.tap.native import ScanCode
 
-#: Part of every key: must change whenever what `skep.tap.x86` or `skep.tap.scanir` makes does, or the layout
-#: of an entry.
-REVISION = b"11"
+#: Part of every key: must change whenever what `skep.filter`, `skep.tap.x86` or `skep.tap.scanir` makes does,
+#: or the layout of an entry.
+REVISION = b"12"
 
 #: Files that expressions take names from; a change of one makes all entries misses.
 NAME_FILES = ("/etc/hosts", "/etc/services", "/etc/protocols", "/etc/networks", "/etc/ethers")
@@ -126,6 +126,14 @@ class Prepared:
         from skep.isa import classic
 
         return classic.decode(self.insns)
+
+
+def asks_the_kernel(insns: Iterable[ClassicInsn]) -> bool:
+    """Whether a program reads metadata that only the kernel has of a packet: ancillary loads."""
+    from skep.isa.classic import BPF_ABS, BPF_LD, SKF_AD_OFF
+
+    first = 0x1_0000_0000 + SKF_AD_OFF
+    return any(insn.k >= first and insn.code & 0xE7 == BPF_LD | BPF_ABS for insn in insns)
 
 
 def recall(recipe: Recipe, header: bytes) -> Prepared | None:

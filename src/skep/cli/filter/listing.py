@@ -89,10 +89,9 @@ def _compile(args: Arguments) -> tuple[Sequence[ClassicInsn], int]:
 
 
 def _machine_code(insns: Sequence[ClassicInsn], interface: str | None) -> list[str]:
-    from skep.isa.classic import SKF_AD_OFF
-    from skep.tap.prepare import native
+    from skep.tap.prepare import asks_the_kernel, native
 
-    if any(insn.code & 0xE7 == 0x20 and insn.k >= SKF_AD_OFF + (1 << 32) for insn in insns):
+    if asks_the_kernel(insns):
         where = f"on {interface} this filter runs" if interface else "it would run"
         raise SkepError(
             "there is no machine code of ours for a filter that asks for a packet's metadata (inbound, "
