@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.errors import NotSupported
+from skep.errors import KernelError, NotSupported
 from skep.kernel.handle import Handle
 from skep.kernel.protocol import Kernel
 
@@ -53,11 +53,37 @@ class Link(Handle):
         self.kernel.obj_pin(self.fd, path)
 
     def detach(self) -> None:
-        """Detach now, even when pins or other descriptors keep the link itself alive."""
+        """Detach now, even when pins or other descriptors keep the link itself alive. The link is closed.
+
+        Raises:
+            NotSupported: this kind of link goes with its last descriptor and pin only, and there are others.
+        """
+        if self.closed:
+            return
         try:
             self.kernel.link_detach(self.fd)
+        except KernelError as error:
+            if error.errno != _EOPNOTSUPP:
+                raise
+            if self._outlives_us():
+                what = f"detaching {self.target or 'this link'} while it is pinned or open elsewhere"
+                raise NotSupported(_EOPNOTSUPP, what) from None
         finally:
             self.close()
+
+    def _outlives_us(self) -> bool:
+        """Close the descriptor; whether the link is still there then."""
+        from skep.uapi.attr import INFO
+
+        info = INFO["bpf_link_info"].unpack(self.kernel.obj_get_info_by_fd(self.fd, "link"))
+        id = info["id"]
+        assert isinstance(id, int)
+        self.close()
+        try:
+            self.kernel.close(self.kernel.get_fd_by_id("link", id))
+        except KernelError:
+            return False
+        return True
 
 
 class ManualLink(Link):

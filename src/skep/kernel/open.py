@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+
+from skep.errors import KernelError, NotSupported
 from skep.kernel.codec import Codec
 from skep.kernel.map import Map
 from skep.kernel.protocol import Kernel
 from skep.uapi.attr import INFO
+
+KINDS = {
+    "anon_inode:bpf-map": "map",
+    "anon_inode:bpf-prog": "prog",
+    "anon_inode:bpf-link": "link",
+    "anon_inode:bpf_link": "link",
+}
+_WORDS = {"map": "a map", "prog": "a program", "link": "a link"}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,12 +31,39 @@ def map_by_id(kernel: Kernel, id: int, *, key: Codec | None = None, value: Codec
 
 def map_from_pin(kernel: Kernel, path: str) -> Map:
     """A map pinned in bpffs, typed by the BTF that it was made with."""
-    return map_from_fd(kernel, kernel.obj_get(path))
+    return map_from_fd(kernel, _pinned(kernel, path, "map"))
+
+
+def kind_of(fd: int) -> str | None:
+    """Which kind of object a descriptor is of: "map", "prog", "link"; None for anything else.
+
+    Asked for its info, an object of another kind answers too, with its own.
+    """
+    return KINDS.get(file_of(fd))
+
+
+def file_of(fd: int) -> str:
+    """What /proc says a descriptor is of; "nothing" when it is not open."""
+    import os
+
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return "nothing"
+
+
+def check_kind(fd: int, kind: str, where: str = "") -> None:
+    """Raises KernelError (EINVAL) when a descriptor is of another kind; ``where`` it came from."""
+    found = kind_of(fd)
+    if found != kind:
+        reason = f"{where or f'descriptor {fd}'} is {_WORDS.get(found or '', file_of(fd))}, not"
+        raise KernelError(errno.EINVAL, f"{reason} {_WORDS[kind]}")
 
 
 def map_from_fd(kernel: Kernel, fd: int, *, key: Codec | None = None, value: Codec | None = None) -> Map:
     """Take over a map's descriptor; its types come from its BTF where it has one."""
     try:
+        check_kind(fd, "map")
         info = INFO["bpf_map_info"].unpack(kernel.obj_get_info_by_fd(fd, "map"))
         number = {name: field for name, field in info.items() if isinstance(field, int)}
         btf_id = number.get("btf_id", 0)
@@ -77,10 +115,15 @@ def program_from_fd(kernel: Kernel, fd: int) -> Program:
     from skep.uapi.enums import ProgType
 
     try:
+        check_kind(fd, "prog")
         info = INFO["bpf_prog_info"].unpack(kernel.obj_get_info_by_fd(fd, "prog"))
-        type = info["type"]
-        assert isinstance(type, int)
-        return Program(kernel, fd, ProgramSpec(text(info.get("name", b"")), "", ProgType(type)))
+        number = info["type"]
+        assert isinstance(number, int)
+        try:
+            type = ProgType(number)
+        except ValueError:
+            raise NotSupported(errno.EOPNOTSUPP, f"program type {number}, newer than this skep,") from None
+        return Program(kernel, fd, ProgramSpec(text(info.get("name", b"")), "", type))
     except BaseException:
         kernel.close(fd)
         raise
@@ -91,14 +134,24 @@ def program_by_id(kernel: Kernel, id: int) -> Program:
 
 
 def program_from_pin(kernel: Kernel, path: str) -> Program:
-    return program_from_fd(kernel, kernel.obj_get(path))
+    return program_from_fd(kernel, _pinned(kernel, path, "prog"))
 
 
 def link_from_pin(kernel: Kernel, path: str) -> Link:
     """A link pinned in bpffs: closing it leaves the pin and the attachment."""
     from skep.kernel.link import Link
 
-    return Link(kernel, kernel.obj_get(path), target=path)
+    return Link(kernel, _pinned(kernel, path, "link"), target=path)
+
+
+def _pinned(kernel: Kernel, path: str, kind: str) -> int:
+    fd = kernel.obj_get(path)
+    try:
+        check_kind(fd, kind, f"what is pinned at {path}")
+    except BaseException:
+        kernel.close(fd)
+        raise
+    return fd
 
 
 def link_by_id(kernel: Kernel, id: int) -> Link:

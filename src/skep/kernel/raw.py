@@ -27,11 +27,18 @@ class RawMap(_Base):
         self.map = map
 
     def _key(self, key: bytes) -> bytes:
+        self._bytes(key, "a key")
         if len(key) != self.map.key_size:
             raise KernelError(
                 errno.EINVAL, f"map {self.map.name}: a key of {len(key)} bytes, not {self.map.key_size}"
             )
         return key
+
+    def _bytes(self, data: object, what: str) -> None:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise KernelError(
+                errno.EINVAL, f"map {self.map.name}: {data!r:.60} where {what} belongs: `raw` takes bytes"
+            )
 
     def __getitem__(self, key: bytes) -> bytes:
         value = bytearray(self.map.raw_value_size)
@@ -45,6 +52,7 @@ class RawMap(_Base):
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         size = self.map.raw_value_size
+        self._bytes(value, "a value")
         if len(value) != size:
             raise KernelError(errno.EINVAL, f"map {self.map.name}: a value of {len(value)} bytes, not {size}")
         self.map.kernel.map_update_elem(self.map.fd, self._key(key), value)

@@ -8,7 +8,7 @@ import socket
 
 from skep.errors import KernelError
 from skep.kernel.handle import Handle
-from skep.kernel.open import map_from_fd, program_from_fd
+from skep.kernel.open import file_of, kind_of, map_from_fd, program_from_fd
 from skep.kernel.protocol import Kernel
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def receive(sock: socket.socket, kernel: Kernel) -> dict[str, Map | Program]:
             names = json.loads(data[4 : 4 + size])
         except ValueError:
             names = None
-        if not isinstance(names, list) or len(names) != len(fds):
+        if not isinstance(names, list) or len(set(map(str, names))) != len(fds):
             raise KernelError(errno.EPROTO, f"{len(fds)} descriptors came, with no such list of names")
         for name in names:
             fd = left.pop(0)
@@ -62,17 +62,11 @@ def receive(sock: socket.socket, kernel: Kernel) -> dict[str, Map | Program]:
 
 def _handle(kernel: Kernel, fd: int) -> Map | Program:
     """A map or a program, by what /proc says the descriptor is."""
-    import os
-
-    try:
-        target = os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        target = ""
-    if target == "anon_inode:bpf-map":
+    kind = kind_of(fd)
+    if kind == "map":
         return map_from_fd(kernel, fd)
-    if target == "anon_inode:bpf-prog":
+    if kind == "prog":
         return program_from_fd(kernel, fd)
+    what = file_of(fd)
     kernel.close(fd)
-    raise KernelError(
-        errno.EPROTO, f"a descriptor of {target or 'nothing'} came: maps and programs can be sent"
-    )
+    raise KernelError(errno.EPROTO, f"a descriptor of {what} came: maps and programs can be sent")

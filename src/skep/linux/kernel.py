@@ -432,6 +432,8 @@ class LinuxKernel:
 
     def _obj(self, cmd: Cmd, values: dict[str, int | bytes], path: str, flags: int) -> int:
         pinned = Pinned()
+        if "\0" in path:
+            raise KernelError(errno.EINVAL, f"{path!r}: a zero byte in a path", cmd=cmd.c_name)
         values = {**values, "pathname": pinned(os.fsencode(path) + b"\0"), "file_flags": flags}
         return self._bpf(cmd, ATTR["obj"].pack(values), pinned, what=path)
 
@@ -447,6 +449,8 @@ class LinuxKernel:
         return found
 
     def get_fd_by_id(self, kind: str, id: int, flags: int = 0) -> int:
+        if not 0 <= id < 1 << 32:
+            raise KernelError(errno.ENOENT, f"no {kind} has id {id}", cmd=_FD_BY_ID[kind].c_name)
         return self._bpf(_FD_BY_ID[kind], _ID.pack(id, 0, flags), Pinned(), what=f"{kind} {id}")
 
     def obj_get_info_by_fd(self, fd: int, kind: str, request: dict[str, int | Buffer] | None = None) -> bytes:
@@ -548,14 +552,23 @@ class LinuxKernel:
     def setsockopt(self, sock_fd: int, level: int, option: int, value: int | bytes) -> None:
         import socket
 
-        with socket.socket(fileno=os.dup(sock_fd)) as sock:
+        try:
+            copy = os.dup(sock_fd)
             try:
+                sock = socket.socket(fileno=copy)
+            except OSError:
+                os.close(copy)
+                raise
+            with sock:
                 sock.setsockopt(level, option, value)
-            except OSError as error:
-                raise refused(error.errno or 0, "setsockopt") from None
+        except OSError as error:
+            raise refused(error.errno or 0, "setsockopt") from None
 
     def dup(self, fd: int) -> int:
-        return os.dup(fd)
+        try:
+            return os.dup(fd)
+        except OSError as error:
+            raise refused(error.errno or 0, "dup", f"descriptor {fd}") from None
 
     def close(self, fd: int) -> None:
         os.close(fd)

@@ -175,10 +175,12 @@ def interface_index(interface: str | int) -> int:
         KernelError: ENODEV, no such interface.
     """
     if isinstance(interface, int):
-        return interface
+        if 0 < interface < 1 << 31:
+            return interface
+        raise KernelError(errno.ENODEV, f"no network interface has index {interface}")
     try:
         return socket.if_nametoindex(interface)
-    except OSError:
+    except (OSError, ValueError, TypeError):  # no such one; a zero byte in it; no name at all
         raise KernelError(errno.ENODEV, f"no network interface is called {interface!r}") from None
 
 

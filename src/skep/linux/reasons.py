@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 
+_FROZEN: Final = "the map is frozen or read-only"
+_WRITE_ONLY: Final = "the map may not be read from user space (BPF_F_WRONLY)"
 #: command -> errno -> what it means there
 _MEANING: Final[dict[str, dict[int, str]]] = {
     "BPF_MAP_UPDATE_ELEM": {
@@ -20,17 +22,29 @@ _MEANING: Final[dict[str, dict[int, str]]] = {
         errno.ENOENT: "no such key (BPF_EXIST)",
         errno.ENOSPC: "the map is full (max_entries)",
         errno.EBUSY: "the element is in use",
+        errno.EPERM: _FROZEN,
     },
     "BPF_MAP_UPDATE_BATCH": {
+        errno.EPERM: _FROZEN,
         errno.E2BIG: "the map is full (max_entries), or an index is past its end",
         errno.ENOSPC: "the map is full (max_entries)",
     },
-    "BPF_MAP_LOOKUP_ELEM": {errno.ENOENT: "no such key"},
+    "BPF_MAP_LOOKUP_ELEM": {errno.ENOENT: "no such key", errno.EPERM: _WRITE_ONLY},
     "BPF_MAP_DELETE_ELEM": {
         errno.ENOENT: "no such key",
         errno.EINVAL: "elements of this map type cannot be deleted",
+        errno.EPERM: _FROZEN,
     },
     "BPF_MAP_LOOKUP_AND_DELETE_ELEM": {errno.ENOENT: "no such key, or the queue is empty"},
+    "BPF_LINK_CREATE": {
+        errno.EBUSY: "another program is attached there",
+        errno.EEXIST: "another program is attached there",
+    },
+    "BPF_LINK_UPDATE": {
+        errno.EPERM: "another program is attached now than the one said to be",
+        errno.EINVAL: "this link takes no program of this type",
+        errno.ENOLINK: "what it was attached to is gone",
+    },
     "BPF_OBJ_GET": {errno.ENOENT: "nothing is pinned there"},
     "BPF_OBJ_PIN": {
         errno.EEXIST: "something is pinned there already",
@@ -42,12 +56,15 @@ _MEANING: Final[dict[str, dict[int, str]]] = {
 
 def refused(code: int, cmd: str, what: str = "") -> KernelError:
     """The error for errno ``code`` of ``cmd``; ``what`` names its object (a path, an id)."""
-    reason = _MEANING.get(cmd, {}).get(code) or os.strerror(code)
+    meant = _MEANING.get(cmd, {}).get(code)
+    if cmd == "BPF_OBJ_PIN" and code == errno.EPERM and "." in os.path.basename(what):
+        meant = "bpffs takes no names with a dot"
+    reason = meant or os.strerror(code)
     if what:
         reason = f"{what}: {reason}"
     if code == errno.ENOSYS:
         return NotSupported(code, "bpf(2)" if cmd.startswith("BPF_") else cmd, since="3.18", cmd=cmd)
-    if code == errno.EPERM and cmd not in _MEANING:
+    if code == errno.EPERM and meant is None:
         missing, words = _who_forbids()
         return PermissionDenied(code, f"{reason}: {words}" if words else reason, missing=missing, cmd=cmd)
     return KernelError(code, reason, cmd=cmd)

@@ -7,6 +7,7 @@ import os
 
 from skep.cli.noun.words import Usage, Words
 from skep.errors import KernelError, SkepError
+from skep.kernel.open import KINDS, kind_of
 from skep.uapi.attr import INFO
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 #: object names in the kernel are this long, with the zero byte
 NAME_BYTES = 16
-_KINDS = {"bpf-map": "map", "bpf-prog": "prog", "bpf-link": "link", "bpf_link": "link"}
 
 
 def ids(kernel: Kernel, kind: str) -> Iterator[int]:
@@ -87,12 +87,6 @@ def fdinfo(fd: int) -> dict[str, str]:
         name, _, value = line.partition(":")
         out[name] = value.strip()
     return out
-
-
-def kind_of(fd: int) -> str | None:
-    """Which kind of object a descriptor is of: "map", "prog", "link", or None."""
-    target = os.readlink(f"/proc/self/fd/{fd}")
-    return next((kind for word, kind in _KINDS.items() if word in target), None)
 
 
 def pinned(kernel: Kernel, path: str, kind: str) -> int:
@@ -327,7 +321,7 @@ def _held(process: str, fd: str, kind: str, key: str) -> int | None:
     if kind == "btf":
         if target != "anon_inode:btf":
             return None
-    elif "bpf" not in target or _KINDS.get(target.removeprefix("anon_inode:")) != kind:
+    elif "bpf" not in target or KINDS.get(target) != kind:
         return None
     with open(f"{process}/fdinfo/{fd}", encoding="ascii", errors="replace") as file:
         for line in file:

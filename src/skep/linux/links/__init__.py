@@ -81,6 +81,8 @@ def attach(kernel: Kernel, program: Program, *target: Any, **options: Any) -> Li
     module = __import__(f"skep.linux.links.{name}", fromlist=[function])
     try:
         made: Link = getattr(module, function)(kernel, program, *target, **options)
+    except OverflowError as error:  # a number that the kernel's field cannot hold
+        raise KernelError(22, f"{program.name}: {error}") from None
     except TypeError as error:
         # a wrong argument of the call itself, not a mistake inside
         if error.__traceback__ is None or error.__traceback__.tb_next is not None:

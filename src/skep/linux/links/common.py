@@ -78,10 +78,18 @@ class Attachment(ManualLink):
             before, self._fd = self.fd, kernel.dup(fd)
             kernel.close(before)
 
+        def take_back() -> None:
+            try:
+                undo(self.fd)
+            except KernelError as error:
+                # The interface, its namespace or the attachment itself is gone: so is what we would undo.
+                if error.errno not in (errno.ENODEV, errno.ENOENT):
+                    raise
+
         super().__init__(
             kernel,
             kernel.dup(prog_fd),
-            lambda: undo(self.fd),
+            take_back,
             kind=kind,
             target=target,
             replace=swap if replace is not None else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from skep.errors import KernelError
 from skep.kernel.link import Link
 from skep.linux.links.common import Attachment, bad
 from skep.uapi.enums import ProgType
@@ -36,7 +37,10 @@ def attach(kernel: Kernel, program: Program, sock: Any = None, *, reuseport: boo
     group = program.spec.type == ProgType.SK_REUSEPORT or bool(reuseport)
     put = _SO_ATTACH_REUSEPORT_EBPF if group else _SO_ATTACH_BPF
     take = _SO_DETACH_REUSEPORT_BPF if group else _SO_DETACH_FILTER
-    inode = os.fstat(fd).st_ino
+    try:
+        inode = os.fstat(fd).st_ino
+    except OSError as error:
+        raise KernelError(error.errno or 0, f"{program.name}: descriptor {fd}: {error.strerror}") from None
 
     def same() -> bool:
         try:
