@@ -219,11 +219,7 @@ def check_map(env: Env, row: MapFacts) -> None:
         )
     prog = env.subject.prog_type
     tracing = prog in _TRACING
-    record = rec.map_record(row)
-    for field in record.fields:
-        first = rec.since(field.kind)
-        if first > env.kernel:
-            env.reject(f"{field.name} in a map's value is unknown (Linux {first[0]}.{first[1]} has it)")
+    record = rec.map_record_for(row, env.kernel)
     if tracing and record.has(rec.GRAPH_ROOT):
         env.reject("tracing progs cannot use bpf_{list_head,rb_root} yet")
     if record.has(rec.SPIN_LOCK | rec.RES_SPIN_LOCK):

@@ -38,6 +38,11 @@ SIGNS: Final = {
 }
 _FORKING: Final = (op.BPF_AND, op.BPF_OR)
 _LINKING: Final = (op.BPF_ADD, op.BPF_SUB)
+#: before, only these give a range where the second number is not known
+_RANGES_BY_RANGES: Final = (6, 10)
+_ALWAYS_RANGED: Final = (op.BPF_ADD, op.BPF_SUB, op.BPF_AND)
+#: the stable 6.12 has it too
+_FORKS_SINCE: Final = (6, 12)
 
 
 class AluImm(Insn):
@@ -64,7 +69,7 @@ class AluImm(Insn):
         if new is None:
             if not isinstance(value, Scalar):
                 return self.other(env, st, value)
-            if self.forks and _fork(env, st, dst, value):
+            if self.forks and env.kernel >= _FORKS_SINCE and _fork(env, st, dst, value):
                 value = st.regs[dst]
                 assert isinstance(value, Scalar)
             new = arith.alu(env.scalars, self.operation, self.wide, value, self.const)
@@ -73,7 +78,7 @@ class AluImm(Insn):
         st.regs[dst] = new
         id = st.ids[dst]
         if id:
-            if self.links and env.bpf:
+            if self.links and env.linked_sums:
                 st.ids[dst] = _linked(self.operation, self.wide, id, value, self.const)
             else:
                 st.ids[dst] = 0
@@ -130,20 +135,23 @@ class AluReg(Insn):
         if new is None:
             if not isinstance(a, Scalar) or not isinstance(b, Scalar):
                 return self.other(env, st, a, b)
-            forks = self.forks and b.const and _forks(a)
+            forks = self.forks and b.const and env.kernel >= _FORKS_SINCE and _forks(a)
             if forks:
                 _fork(env, st, dst, a)
                 a = regs[dst]
                 assert isinstance(a, Scalar)
                 if dst == self.src:
                     b = a
-            new = arith.alu(env.scalars, self.operation, self.wide, a, b)
+            if env.kernel < _RANGES_BY_RANGES and not b.const and self.operation not in _ALWAYS_RANGED:
+                new = env.scalars.unknown
+            else:
+                new = arith.alu(env.scalars, self.operation, self.wide, a, b)
             if not forks and not (a.const and b.const):
                 self.memo[a, b] = new
         regs[dst] = new
         id = st.ids[dst]
         if id:
-            if self.links and env.bpf and isinstance(b, Scalar):
+            if self.links and env.linked_sums and isinstance(b, Scalar):
                 st.ids[dst] = _linked(self.operation, self.wide, id, a, b)
             else:
                 st.ids[dst] = 0

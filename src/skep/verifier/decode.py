@@ -83,6 +83,8 @@ def decode(env: Env) -> list[Insn]:
             env.reject(f"unknown opcode {opcode:02x}")
         if dst > 10 or (src > 10 and opcode != op.CALL):
             out.append(Bad(pc, opcode, dst, src, off, imm, f"R{dst if dst > 10 else src} is invalid"))
+        elif pc in env.too_new:
+            out.append(Bad(pc, opcode, dst, src, off, imm, env.too_new[pc]))
         else:
             out.append(_one(env, pc, insn, memos))
         last = out[-1]

@@ -15,6 +15,7 @@ from skep.verifier.scalar import Scalar, Scalars
 from skep.verifier.state import REF_PTR, Frame, Ref, Slot, State
 from skep.verifier.subject import Subject
 from skep.verifier.value import NotInit, Value
+from skep.verifier.version import STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,7 @@ class Env:
         "jmps_processed",
         "kernel",
         "leaks",
+        "linked_sums",
         "live",
         "log",
         "log_level",
@@ -77,18 +79,20 @@ class Env:
         "peak_states",
         "pending",
         "percpu",
+        "plain_stack",
         "prev",
         "prev_insn_processed",
         "prev_jmps_processed",
         "printer",
-        "privileged",
         "protos",
         "ptrs",
+        "reads_ahead",
         "recorder",
         "rights",
         "scalars",
         "sccs",
         "speculates",
+        "spills_all",
         "start",
         "starts",
         "state",
@@ -97,6 +101,7 @@ class Env:
         "strict_alignment",
         "subject",
         "subprogs",
+        "too_new",
         "total_states",
         "uninit_ok",
         "walk_memo",
@@ -124,12 +129,20 @@ class Env:
         self.leaks = rights.perfmon and strict is None
         #: what a mispredicting processor might do counts (not bypass_spec_v1)
         self.speculates = not rights.perfmon and strict is None
-        #: nothing of the above holds a program back
-        self.privileged = self.bpf and self.leaks
         #: BPF_F_STRICT_ALIGNMENT
         self.strict_alignment = bool(subject.prog_flags & 1)
         #: stack that was never written may be read
-        self.uninit_ok = self.leaks and kernel >= (6, 1)  # 6.3, and the stable 6.1
+        self.uninit_ok = self.leaks and (kernel >= (6, 3) or kernel in STABLE)
+        #: stack below all that was written counts as stack that may be read
+        self.reads_ahead = self.uninit_ok and (kernel >= (6, 8) or kernel == (6, 1))
+        #: an aligned load from the stack, within 512 bytes, needs no further look
+        self.plain_stack = self.bpf and self.leaks and self.reads_ahead
+        #: every number that is stored to an aligned slot is remembered
+        self.spills_all = kernel >= (6, 8)
+        #: a number and the sum of it and a constant stay linked
+        self.linked_sums = rights.bpf and kernel >= (6, 10)
+        #: slots with instructions that the version refuses where a path reaches them
+        self.too_new: dict[int, str] = {}
         self.loops_allowed = rights.bpf and kernel >= (5, 3)
         self.log_level = log_level
         self.log: list[str] = []

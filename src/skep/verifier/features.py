@@ -81,8 +81,11 @@ def check_features(env: Env) -> None:
         if name:
             since = FEATURES[name]
             if since > kernel:
-                env.pc = pc
-                env.reject(f"{name} are unknown (Linux {since[0]}.{since[1]} has them)")
+                text = f"{name} are unknown (Linux {since[0]}.{since[1]} has them)"
+                if insn.opcode & 7 not in (_ALU, _ALU64):
+                    env.pc = pc
+                    env.reject(text)
+                env.too_new[pc] = text  # looked at when a path is there
         if insn.opcode == 0x85:
             calls = calls or insn.src == 1
             tails = tails or (insn.src == 0 and insn.imm == _TAIL_CALL)

@@ -9,6 +9,7 @@ from skep.errors import BtfError
 from skep.uapi.enums import ProgType as P
 from skep.verifier import kinds as k
 from skep.verifier.facts import args as a
+from skep.verifier.facts.limits import FEATURES
 from skep.verifier.ptr import Ptr
 from skep.verifier.scalar import Scalar
 from skep.verifier.stack import is_null
@@ -86,7 +87,11 @@ def prepare(env: Env, number: int) -> list[ArgFacts]:
     ret = btf[_skip(btf, proto[2])]
     if ret[0] not in (t.INT, t.ENUM, t.ENUM64):
         env.reject(f"Global function {name}() doesn't return scalar. Only those are supported.")
-    tags = _tags(env, btf, row.btf_id)
+    tags = (
+        _tags(env, btf, row.btf_id)
+        if env.kernel >= FEATURES["arguments of global functions with tags"]
+        else {}
+    )
     out = [_argument(env, btf, i, param[1], tags.get(i, []), name) for i, param in enumerate(params)]
     env.global_args[number] = out
     return out

@@ -314,7 +314,7 @@ def check_offset(env: Env, reg: int, kind: int) -> None:
     if kind & k.OBJ_RELEASE:
         if kind & k.BASE_MASK == a.ARG_PTR_TO_DYNPTR and value.type == k.PTR_TO_STACK:
             return
-        if value.off:
+        if value.off and env.kernel >= (5, 18):
             env.reject(f"R{reg} must have zero offset when passed to release func or trusted arg to kfunc")
         mem.check_fixed_pointer(env, reg, value, False)
         return
@@ -344,8 +344,9 @@ def _check_kind(env: Env, call: Call, reg: int, index: int, kind: int, arg: Arg)
     value = env.state.regs[reg]
     if base == a.ARG_PTR_TO_MEM:
         if kind & k.MEM_FIXED_SIZE:
-            raw = call.uninit if kind & k.MEM_UNINIT else None
-            mem.check_mem_region(env, reg, arg.size, bool(kind & k.MEM_WRITE), False, raw)
+            old = bool(kind & k.MEM_ALIGNED) and env.kernel < (6, 12)  # numbers were read, not written
+            raw = call.uninit if kind & k.MEM_UNINIT and not old else None
+            mem.check_mem_region(env, reg, arg.size, bool(kind & k.MEM_WRITE) and not old, False, raw)
             if kind & k.MEM_ALIGNED and isinstance(value, Ptr):
                 mem.check_alignment(env, value, 0, arg.size, True)
     elif base in (a.ARG_CONST_SIZE, a.ARG_CONST_SIZE_OR_ZERO):

@@ -41,7 +41,7 @@ class Load(Insn):
         type = p.type
         if type != self.kinds:
             self.kinds = _agree(env, self.kinds, type, True)
-        if type == k.PTR_TO_STACK and p.var is env.scalars.zero and env.privileged:
+        if type == k.PTR_TO_STACK and p.var is env.scalars.zero and env.plain_stack:
             off = p.off + self.off
             size = self.size
             if -512 <= off <= -size and not off & (size - 1):

@@ -52,6 +52,8 @@ def not_null(env: Env, value: Value) -> bool:
     base = value.type & k.BASE_MASK
     if base == k.PTR_TO_MEM and value.type & k.PTR_UNTRUSTED:
         return False
+    if base == k.CONST_PTR_TO_MAP and env.kernel < (6, 12):
+        return False
     return base in _NEVER_NULL or (base == k.PTR_TO_BTF_ID and is_trusted(value))
 
 

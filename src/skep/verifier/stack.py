@@ -25,6 +25,7 @@ from skep.verifier.state import (
     Slot,
 )
 from skep.verifier.value import Value
+from skep.verifier.version import STABLE
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -73,7 +74,7 @@ def check_bounds(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -
         low = var.smin + off
         high = var.smax + off + size
     frame = env.state.frames[p.aux]
-    lowest = -MAX_STACK if write or env.uninit_ok else -8 * len(frame.slots)
+    lowest = -MAX_STACK if write or env.reads_ahead else -8 * len(frame.slots)
     if not lowest <= low <= -1 or high > 0 or size < 0:
         if var.const:
             env.reject(f"invalid{extra} stack R{reg} off={off} size={size}")
@@ -148,13 +149,18 @@ def write_fixed(
     live.write(frame.frameno, env.pc, 1 << spi if size == 8 else 0)
     aligned = not off & 7
     id = 0
-    if aligned and env.bpf and isinstance(value, Scalar):
+    if (
+        aligned
+        and env.bpf
+        and isinstance(value, Scalar)
+        and (env.spills_all or _remembered(env, value, size, value_reg >= 0))
+    ):
         if value_reg >= 0 and (size == 8 or value.umax < 1 << 8 * size):
             ids = st.ids
             id = ids[value_reg]
             if id & ADD_CONST:
                 id = ids[value_reg] = 0
-            if not id and not value.const:
+            if not id and not value.const and env.spills_all:
                 id = ids[value_reg] = env.new_id()
         if size == 8:
             slots[spi] = Slot(ALL_SPILL, value, id)
@@ -182,6 +188,20 @@ def write_fixed(
         slots[spi] = Slot(bytes(new))
         return
     push_note(env, st, STACK_ACCESS | frame.frameno << FRAME_SHIFT | spi)
+
+
+def _remembered(env: Env, value: Scalar, size: int, by_register: bool) -> bool:
+    """Before 6.8: whether a number that is stored stays known."""
+    if value.const and not value.tv:
+        return False  # zero bytes
+    kernel = env.kernel
+    if kernel in STABLE:
+        return value is not env.scalars.unknown
+    if not by_register:
+        return kernel >= (6, 4)
+    if kernel < (5, 11):
+        return size == 8 and value.const
+    return value is not env.scalars.unknown and (size == 8 or kernel >= (5, 16))
 
 
 def _misc(env: Env, byte: int) -> int:
@@ -246,7 +266,7 @@ def read(env: Env, reg: int, p: Ptr, off: int, size: int, dst: int) -> None:
     if p.var.const:
         read_fixed(env, frame, off + p.var.smin, size, dst)
         return
-    check_initialized(env, reg, p, off, size, False, False, None)
+    check_initialized(env, reg, p, off, size, False, False, None, direct=True)
     low, high = p.var.smin + off, p.var.smax + off + size
     _bytes_into(env, frame, low, high, dst)
 
@@ -336,15 +356,24 @@ class Uninit:
 
 
 def check_initialized(
-    env: Env, reg: int, p: Ptr, off: int, size: int, zero_ok: bool, write: bool, uninit: Uninit | None
+    env: Env,
+    reg: int,
+    p: Ptr,
+    off: int,
+    size: int,
+    zero_ok: bool,
+    write: bool,
+    uninit: Uninit | None,
+    direct: bool = False,
 ) -> None:
     """All bytes of a stack region may be read; with ``write`` they are data afterwards, whatever they were.
 
-    With ``uninit`` (and a known offset) they need not be initialised: noted there instead.
+    With ``uninit`` (and a known offset) they need not be initialised: noted there instead. ``direct`` is a
+    load, not a helper's access.
     """
     if not size and not zero_ok:
         env.reject("invalid zero-sized read")
-    check_bounds(env, reg, p, off, size, write)
+    check_bounds(env, reg, p, off, size, write if env.kernel >= (6, 8) else uninit is not None)
     frame = env.state.frames[p.aux]
     var = p.var
     if var.const:
@@ -357,6 +386,7 @@ def check_initialized(
         low = var.smin + off
         high = var.smax + off
     slots = frame.slots
+    clobbers = write or (env.kernel < (6, 14) and not direct)
     if uninit is not None:
         for i in range(low, high + size):
             at = -i - 1
@@ -374,10 +404,10 @@ def check_initialized(
         slot = slots[spi]
         if slot is None:
             kind = INVALID
-            if not write and env.uninit_ok:
+            if not clobbers and env.uninit_ok:
                 i += at & 7  # to the slot's end
                 continue
-        elif slot.types == ALL_MISC or (slot.types == ALL_SPILL and not write and env.leaks):
+        elif slot.types == ALL_MISC or (slot.types == ALL_SPILL and not clobbers and env.leaks):
             i += at & 7
             continue
         else:
@@ -385,7 +415,7 @@ def check_initialized(
         if kind == MISC:
             continue
         if kind == ZERO or (kind == INVALID and env.uninit_ok):
-            if write:
+            if clobbers:
                 types = bytearray(ALL_INVALID if slot is None else slot.types)
                 types[at & 7] = MISC
                 value, id = (None, 0) if slot is None else (slot.value, slot.id)
@@ -398,7 +428,7 @@ def check_initialized(
             and (slot.value.type == k.SCALAR_VALUE or env.leaks)
             and (kind != INVALID or env.strict is None)  # Linux takes the bytes beside a narrow spill for set
         ):
-            if write:
+            if clobbers:
                 slots[spi] = Slot(scrub(slot.types))
             continue
         if var.const:

@@ -24,7 +24,8 @@ BPF_F_WRONLY_PROG: Final = 1 << 8
 _READ_ONLY: Final = (int(MapType.DEVMAP), int(MapType.DEVMAP_HASH))
 #: what a call of a weak kernel function that is not there becomes (libbpf's number)
 POISON_CALL: Final = 2002000000
-_GPL: Final = (
+#: the licenses that the kernel takes for compatible (license_is_gpl_compatible)
+GPL: Final = (
     "GPL",
     "GPL v2",
     "GPL and additional rights",
@@ -204,7 +205,7 @@ class Subject:
     @property
     def gpl_compatible(self) -> bool:
         """Helpers for GPL-compatible programs may be called."""
-        return self.license in _GPL
+        return self.license in GPL
 
     @property
     def sleepable(self) -> bool:

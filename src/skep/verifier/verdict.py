@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from skep.errors import VerifierError
 from skep.verifier import explore
@@ -27,7 +27,9 @@ from skep.verifier.version import parse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-MAX_PROGRAM = 1_000_000
+MAX_PROGRAM: Final = 1_000_000
+#: global functions that nothing calls are left alone
+LAZY_GLOBALS: Final = (6, 8)
 
 
 class Verdict:
@@ -125,8 +127,14 @@ def _check(env: Env) -> None:
     analyse(env)
     env.live = Liveness(env)
     env.start = _start
-    explore.run(env, 0)
-    _check_globals(env)
+    if env.kernel < LAZY_GLOBALS:
+        for number, sub in enumerate(env.subprogs):
+            if number and sub.is_global:
+                explore.run(env, number)
+        explore.run(env, 0)
+    else:
+        explore.run(env, 0)
+        _check_globals(env)
     check_depth(env)
 
 

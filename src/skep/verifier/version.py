@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from skep.errors import VerifierError
+
+#: stable releases that took over much of what later ones know of the stack
+STABLE: Final = ((5, 10), (5, 15), (6, 1))
 
 
 def parse(kernel: str | tuple[int, int]) -> tuple[int, int]:

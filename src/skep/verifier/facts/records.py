@@ -276,6 +276,15 @@ def map_record(row: MapFacts) -> Record:
     return found
 
 
+def map_record_for(row: MapFacts, kernel: tuple[int, int]) -> Record:
+    """The same as a release sees it, from now on: fields that it does not know are bytes."""
+    row.record_known = False
+    record = map_record(row)
+    if any(since(field.kind) > kernel for field in record.fields):
+        record = row.record = Record([field for field in record.fields if since(field.kind) <= kernel])
+    return record
+
+
 def pointer_record(p: Ptr) -> Record:
     """The record of what a pointer points to: a map's value, or an object of the program's own."""
     if p.type & k.BASE_MASK == k.PTR_TO_MAP_VALUE and isinstance(p.obj, MapFacts):
