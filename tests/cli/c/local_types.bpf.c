@@ -23,6 +23,18 @@ struct {
 
 const volatile int only_pid = 0;
 
+// as long as a record, in BTF, and the name of something of the kernel's
+struct task_struct {
+	char bytes[24];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	int (*key);
+	struct task_struct (*value);
+} other SEC(".maps");
+
 struct ring_record {
 	__u64 number;
 	char comm[16];

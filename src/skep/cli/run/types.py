@@ -55,7 +55,8 @@ class Records:
         self._exact = made.maps[name].type_name != "perf_event_array"
         self._found: dict[int, tuple[Readable, int] | None] = {}
         self._tails: dict[tuple[Btf, int], tuple[int, int] | None] = {}
-        self._read_debug: DebugTypes | Literal[False] | None = None
+        #: False where there is none
+        self._debug: DebugTypes | Literal[False] | None = None
         self._made = made
         self._given = self._asked_for(types)
         declared = made.spec.maps[name].value_type_id
@@ -123,62 +124,84 @@ class Records:
         return self._found[length]
 
     def _choose(self, length: int) -> tuple[Readable, int] | None:
-        """The type given; else the one struct that fits, of the object's BTF, then of its DWARF."""
+        """The type given; else the one struct that fits, of the object's BTF or its DWARF.
+
+        BTF has kernel types, too: those that do not sound like the map's come after the sources' own.
+        """
         if self._given and self.shown is not None:
             return self.shown, self._given
-        structs = self._structs() if self.btf is not None else []
-        row = self._fitting(structs, length)
-        if row is not None and self.shown is not None:
-            return self.shown, row[1]
-        debug = self._debug()
-        if debug is not None:
-            row = self._fitting([row for row in debug.structs if row[0] not in _CONTEXTS], length)
-            try:
-                if row is not None:
-                    btf, id = debug.btf(row[1])
-                    return Readable(btf), id
-            except SkepError:
-                self._read_debug = False  # damaged
-        return None
+        structs = self._structs()
+        exact = self._fitting(structs, length)
+        if exact is not None and self._sounds(exact[0]):
+            return self._in_btf(exact)
+        own = self._fitting(self._own(), length)
+        if own is None and exact is not None and not _in_kernel(exact[0]):
+            return self._in_btf(exact)
+        longer = self._longer(structs, length)
+        if own is None and longer is not None:
+            return self._in_btf(longer)
+        return self._in_dwarf(own or self._longer(self._own(), length))
+
+    def _in_btf(self, row: tuple[str, int, int]) -> tuple[Readable, int] | None:
+        return (self.shown, row[1]) if self.shown is not None else None
+
+    def _in_dwarf(self, row: tuple[str, int, int] | None) -> tuple[Readable, int] | None:
+        if row is None or not self._debug:
+            return None
+        try:
+            btf, id = self._debug.btf(row[1])
+        except SkepError:
+            self._debug = False  # damaged
+            return None
+        return Readable(btf), id
+
+    def _sounds(self, name: str) -> bool:
+        """Whether a struct is called like this map, or an event."""
+        stem = self.name.rstrip("s")
+        return stem in name or name.removesuffix("_t") in self.name or "event" in name
 
     def _fitting(self, structs: list[tuple[str, int, int]], length: int) -> tuple[str, int, int] | None:
-        """The one struct of this length; of several the one that sounds like this map's.
-
-        Without any, the one that is called as the map is ("event" of "events"): programs leave out the end of
-        a record that they did not fill.
-        """
-        stem = self.name.rstrip("s")
+        """The one struct of this length; of several the one that sounds like this map's."""
         fits = [
             row for row in structs if row[2] == length or (not self._exact and row[2] <= length < row[2] + 8)
         ]
         if len({name for name, _, _ in fits}) > 1:
+            stem = self.name.rstrip("s")
             named = [row for row in fits if stem in row[0] or row[0].removesuffix("_t") in self.name]
             fits = named or [row for row in fits if "event" in row[0]] or fits
-        if not fits:
-            fits = [
-                row for row in structs if row[0] in (stem, f"{stem}_t", f"{stem}_data") and row[2] > length
-            ]
         return fits[0] if len({name for name, _, _ in fits}) == 1 else None
 
-    def _debug(self) -> DebugTypes | None:
-        """The structs of the object's debugging information; None where it has none or it is damaged."""
+    def _longer(self, structs: list[tuple[str, int, int]], length: int) -> tuple[str, int, int] | None:
+        """The struct that is called as the map is ("event" of "events"), if it is longer than the record.
+
+        Programs leave out the end of a record that they did not fill.
+        """
+        stem = self.name.rstrip("s")
+        names = (stem, f"{stem}_t", f"{stem}_data")
+        return next((row for row in structs if row[0] in names and row[2] > length), None)
+
+    def _own(self) -> list[tuple[str, int, int]]:
+        """The structs of the object's sources, of its debugging information if it has any that is whole."""
         path = self._made.spec.path
-        if path is None:
-            return None
-        if self._read_debug is None:
+        if self._debug is None:
+            self._debug = False
             from skep.btf.dwarf import DebugTypes
             from skep.elf import Elf
 
             try:
-                self._read_debug = DebugTypes(Elf.open(path))
+                if path is not None:
+                    self._debug = DebugTypes(Elf.open(path))
             except SkepError:
-                self._read_debug = False
-        return self._read_debug or None
+                pass
+        if not self._debug:
+            return []
+        return [row for row in self._debug.structs if row[0] not in _CONTEXTS]
 
     def _structs(self) -> list[tuple[str, int, int]]:
         """(name, id, size) of the object's own structs: not contexts, not what CO-RE relocates."""
         btf = self.btf
-        assert btf is not None
+        if btf is None:
+            return []
         spec = self._made.spec
         foreign = {
             btf.resolve(relo[1]) for function in spec.functions.values() for relo in function.core_relos
@@ -192,8 +215,22 @@ class Records:
         return [
             (value[1], id, value[2])
             for id, value in btf.items()
-            if value[0] in _TAG_KINDS and value[1] and value[2] and id not in foreign
+            if value[0] in _TAG_KINDS
+            and value[1]
+            and value[2]
+            and id not in foreign
+            and value[1] not in _CONTEXTS
         ]
+
+
+def _in_kernel(name: str) -> bool:
+    """Whether the running kernel has a struct of this name."""
+    from skep.btf import Btf
+
+    try:
+        return Btf.kernel().find(name, t.STRUCT) is not None
+    except SkepError:
+        return False
 
 
 def line(value: Any) -> str:
