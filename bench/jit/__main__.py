@@ -20,7 +20,7 @@ from typing import Any
 from bench.jit import build, measure
 from skep import jit
 from skep.isa import Insn
-from skep.jit.lower import analyse
+from skep.jit.lower import lower
 from skep.jit.program import choose_level
 from skep.llvm import compile_native, native, warm
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _native(insns: Sequence[Insn], level: str | None, **how: Any) -> native.Image:
-    lowered = analyse(insns, helpers=(1,), **how)
+    lowered = lower(insns, helpers=(1,), **how)
     return native.load(compile_native(lowered.text, level=level or choose_level(lowered)))
 
 
@@ -132,10 +132,10 @@ def _compile_times(programs: dict[tuple[str, str], list[Insn]], level: str | Non
     for name in ("helper", "strcmp", "prime", "copy", "checksum", "log2", "switch", "parse", "straight"):
         insns = programs[name, "v3"]
         rounds = 20 if len(insns) < 1000 else 10
-        lowered = analyse(insns, helpers=(1,))
+        lowered = lower(insns, helpers=(1,))
         chosen = level or choose_level(lowered)
         times = [
-            _best(partial(analyse, insns, helpers=(1,)), rounds),
+            _best(partial(lower, insns, helpers=(1,)), rounds),
             _best(partial(compile_native, lowered.text, level=chosen), rounds),
             _best(partial(_compile, insns, level), rounds),
         ]

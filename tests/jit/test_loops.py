@@ -71,7 +71,7 @@ def test_a_simple_loop_has_a_fast_copy_without_checks() -> None:
         Insn(op.BPF_JMP | op.BPF_JNE, 2, 0, -5, 0),
         Insn(op.EXIT),
     ]
-    text = lower(insns)
+    text = lower(insns).text
     fast = text[text.index("\nf2:") :]
     fast = fast[: fast.index("\nb7:")]
     assert "load i8" in fast

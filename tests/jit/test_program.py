@@ -282,8 +282,8 @@ def test_threads() -> None:
 
 def test_unchecked_code_has_no_traps() -> None:
     insns = [Insn(op.BPF_LDX | op.BPF_MEM | op.BPF_W, 0, 1, 4), EXIT]
-    assert "trap" in lower(insns)
-    assert "trap" not in lower(insns, checks=False)
+    assert "trap" in lower(insns).text
+    assert "trap" not in lower(insns, checks=False).text
     assert run(insns, bytearray(b"1234\2\0\0\0"), checks=False, budget=False) == 2
 
 
@@ -331,13 +331,13 @@ def test_embedding_in_a_larger_module() -> None:
         [Insn(op.BPF_LDX | op.BPF_MEM | op.BPF_W, 0, 1, 0), EXIT],
         name="first",
         attributes="internal alwaysinline",
-    )
+    ).text
     second = lower(
         [Insn(op.BPF_LD | op.BPF_ABS | op.BPF_H, imm=0), EXIT],
         name="second",
         attributes="internal alwaysinline",
         declarations=False,
-    )
+    ).text
     scan = """
 define i64 @scan(ptr %pkt, i64 %len) nounwind {
   %skb = alloca [192 x i8], align 8

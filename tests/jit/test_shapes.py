@@ -11,7 +11,7 @@ from skep import jit, vm
 from skep.errors import ExecutionError
 from skep.isa import Insn
 from skep.isa import opcodes as op
-from skep.jit.lower import analyse
+from skep.jit.lower import lower
 from skep.llvm import LEVELS, available
 
 SEED = int(os.environ.get("SKEP_SEED", "1"))
@@ -80,7 +80,7 @@ def test_long_blocks_are_split_and_compute_the_same() -> None:
             cls = rng.choice((op.BPF_ALU64, op.BPF_ALU))
             insns.append(Insn(cls | rng.choice(operations) | op.BPF_X, dst, src))
     insns.append(Insn(op.EXIT))
-    text = analyse(insns).text
+    text = lower(insns).text
     longest = max(len(block.splitlines()) for block in text.split("label"))
     assert longest < 100, "LLVM's time grows faster than a block"
     with jit.compile(insns, cached=False) as native:

@@ -15,6 +15,8 @@ _PLAIN: Final = {
     op.BPF_AND: "and",
     op.BPF_XOR: "xor",
 }
+#: What as second operand changes nothing.
+_NEUTRAL: Final = {op.BPF_ADD: 0, op.BPF_SUB: 0, op.BPF_MUL: 1, op.BPF_OR: 0, op.BPF_AND: -1, op.BPF_XOR: 0}
 _SHIFTS: Final = {op.BPF_LSH: "shl", op.BPF_RSH: "lshr", op.BPF_ARSH: "ashr"}
 PREDICATES: Final = {
     op.BPF_JEQ: "eq",
@@ -36,6 +38,10 @@ def binary(body: Body, operation: int, bits: int, a: Value, b: Value, *, signed_
     if plain is not None:
         if isinstance(a, int) and isinstance(b, int):
             return signed(_fold(operation, a, b), bits)
+        if b == _NEUTRAL.get(operation):
+            return a
+        if a == 0 and operation in (op.BPF_ADD, op.BPF_OR, op.BPF_XOR):
+            return b
         return body.op(f"{plain} i{bits} {a}, {b}")
     shift = _SHIFTS.get(operation)
     if shift is not None:

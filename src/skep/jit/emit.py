@@ -8,7 +8,7 @@ Simple loops are emitted twice, see `skep.jit.loops`.
 from __future__ import annotations
 
 import sys
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from skep.isa import opcodes as op
 from skep.jit import guard, kinds, loops
@@ -55,6 +55,7 @@ class _Loop:
         "compared",
         "cost",
         "count",
+        "ends",
         "first",
         "guard",
         "header",
@@ -80,6 +81,7 @@ class _Loop:
         self.phis: dict[int, str] = {}
         self.guard: list[str] = []  # lines of the guard
         self.count: list[str] = []  # the line that counts the fast copy's turns
+        self.ends = ("", "")  # turns left at the end of one, and the label there
         self.again: list[str] = []  # the careful copy's jump back
         self.touches = False  # it loads or stores
         self.single = False  # only its last block leaves it
@@ -89,6 +91,11 @@ class _Loop:
         self.over = False  # all guarded turns are over
         self.total: Value = 0  # the guard's number of turns
         self.left = ""  # turns left at the start of one, in the fast copy
+
+    @property
+    def rewarding(self) -> bool:
+        """Whether its fast copy may be vectorised."""
+        return self.single and self.touches and len(self.blocks) <= _MAX_VECTOR_BLOCKS
 
 
 class FunctionEmitter(Instructions):
@@ -170,26 +177,54 @@ class FunctionEmitter(Instructions):
             self._block(function.blocks[start])
             if start in last:
                 self._end_loop(last[start])
-        for lines, label, phis in self.phis:
+        start = self._start()
+        lines, names = self._merged([*start, *self.body.lines])
+        for slot, label, phis in self.phis:
             for reg, name in phis.items():
-                pairs = ", ".join(f"[ {edge.values[reg]}, %{edge.label} ]" for edge in self.edges[label])
-                lines.append(f"  {name} = phi i64 {pairs}")
+                pairs = ", ".join(
+                    f"[ {edge.values[reg]}, %{names.get(edge.label, edge.label)} ]"
+                    for edge in self.edges[label]
+                )
+                slot.append(f"  {name} = phi i64 {pairs}")
+        for loop in self.loops.values():
+            if loop.left and loop.pre is not None:
+                less, here = loop.ends
+                before, after = (names.get(label, label) for label in (loop.pre.label, here))
+                loop.count.append(
+                    f"  {loop.left} = phi i64 [ {loop.total}, %{before} ], [ {less}, %{after} ]"
+                )
         flat: list[str] = []
-        for line in self.body.lines:
+        for line in lines:
             if isinstance(line, str):
                 flat.append(line)
             else:
                 flat += line
-        return "\n".join(self._start() + flat + self._end() + ["}", ""])
+        return "\n".join(flat + self._end(names) + ["}", ""])
+
+    def _merged(self, lines: list[Any]) -> tuple[list[Any], dict[str, str]]:
+        """The lines without the labels to which there is one way, from the line before.
+
+        And the block that such a label's has become a part of.
+        """
+        kept: list[Any] = []
+        names: dict[str, str] = {}
+        here = "entry"
+        for line in lines:
+            if isinstance(line, str) and line[-1] == ":":
+                label = line[:-1]
+                if kept and kept[-1] == f"  br label %{label}" and len(self.edges[label]) == 1:
+                    kept.pop()
+                    names[label] = here
+                    continue
+                here = label
+            kept.append(line)
+        return kept, names
 
     def rewarding(self) -> bool:
         """Whether LLVM's vectoriser may find something: a loop over memory with one way out."""
         if not self.plan.checks:
             return bool(self.function.headers)
-        return any(
-            loop.single and loop.touches and len(loop.blocks) <= _MAX_VECTOR_BLOCKS
-            for loop in self.loops.values()
-        )
+        return any(loop.rewarding for loop in self.loops.values())
 
     def _start(self) -> list[str]:
         """The entry block: constants of the whole run."""
@@ -224,19 +259,24 @@ class FunctionEmitter(Instructions):
         lines.append(f"  br label %{'g' if function.entry in self.loops else 'b'}{function.entry}")
         return lines
 
-    def _end(self) -> list[str]:
-        """The blocks where runs end early."""
+    def _end(self, names: dict[str, str]) -> list[str]:
+        """The blocks where runs end early; ``names`` is what `_merged` has found."""
         lines = []
         aborted = "0"
         if not self.function.is_main:
             aborted = "{ " + "i64 0, " * len(results(self.plan, self.key)) + "i1 true }"
         unwind = f"  ret {result_type(self.plan, self.key)} {aborted}"
-        if self.body.traps:
-            lines.append("trap:")
-            pairs = ", ".join(f"[ {why}, %{label} ]" for label, why in self.body.traps)
-            lines.append(f"  %why = phi i64 {pairs}")
-            lines.append("  %whyp = getelementptr i8, ptr %state, i64 8")
-            lines.append("  store i64 %why, ptr %whyp, align 8")
+        for why, edges in self.body.traps.items():
+            lines.append(f"trap{why}:")
+            pc = str(edges[0][1])
+            if len(edges) > 1:
+                pairs = ", ".join(f"[ {slot}, %{names.get(label, label)} ]" for label, slot in edges)
+                pc = f"%pc{why}"
+                lines.append(f"  {pc} = phi i32 {pairs}")
+            # In two halves: a constant of 64 bits would be the longest instruction there is, on every edge.
+            for at, half in ((8, pc), (12, str(why))):
+                lines.append(f"  %stop{why}.{at} = getelementptr i8, ptr %state, i64 {at}")
+                lines.append(f"  store i32 {half}, ptr %stop{why}.{at}, align 4")
             lines.append(unwind)
         if self.unwinds:
             lines += ["unwind:", unwind]
@@ -290,7 +330,7 @@ class FunctionEmitter(Instructions):
         """Keep LLVM from asking which bits of a sum are known: for each, it looks at 64 values before it."""
         value = self.regs[reg]
         if isinstance(value, str) and self.kinds[reg] == kinds.INT:
-            self.regs[reg] = self.body.op(f'call i64 asm "", "=r,0"(i64 {value})')
+            self.regs[reg] = self.body.hidden(value)
 
     def _split(self) -> None:
         """Go on in a new block, by a branch that LLVM cannot decide.
@@ -391,6 +431,11 @@ class FunctionEmitter(Instructions):
         elif kind in (FALL, JUMP):
             self._go(block, block.targets[0])
         elif kind == BRANCH:
+            fast = self.fast
+            if fast is not None and fast.test is not None and block.start == fast.latch:
+                first, second = block.targets
+                self._turn(fast, None, second if first == fast.header else first)
+                return
             condition = self._condition(self.plan.insns[block.at])
             self._fork(block, condition)
         else:
@@ -419,16 +464,37 @@ class FunctionEmitter(Instructions):
             loop.compared = (predicate, bits, a, b)
         yes = body.fresh_label()
         no = body.fresh_label()
-        body.do(f"br i1 {condition}, label %{yes}, label %{no}")
+        here, fork = body.label, len(body.lines)
+        body.lines.append("")
         facts, regs = self.memory.facts, self.regs
         body.start(yes)
         self.regs = list(taken_regs if taken_regs is not None else regs)
         self.memory.facts = dict(facts)
         self._go(block, taken)
+        yes = self._straight(fork + 1, here)
+        side = len(body.lines)
         body.start(no)
         self.regs, self.memory.facts = regs, facts
         # The fall-through side is never a jump back in the sense of the budget.
         self._jump(self._edge(fall, no), fall)
+        no = self._straight(side, here)
+        body.lines[fork] = f"  br i1 {condition}, label %{yes}, label %{no}"
+
+    def _straight(self, at: int, here: str) -> str:
+        """Where a jump's side whose lines start at ``at`` can begin: beyond it, if it is but a jump itself.
+
+        ``here`` is the label of the block that the jump ends.
+        """
+        lines = self.body.lines
+        label: str = lines[at][:-1]
+        jump = "  br label %"
+        if len(lines) != at + 2 or not isinstance(lines[-1], str) or not lines[-1].startswith(jump):
+            return label
+        goal = lines[-1][len(jump) :]
+        edges = self.edges[goal]
+        edges[-1] = edges[-1]._replace(label=here)
+        del lines[at:]
+        return goal
 
     def _exit(self) -> None:
         body, regs = self.body, self.regs
@@ -486,12 +552,15 @@ class FunctionEmitter(Instructions):
         budget = pre.values[BUDGET] if loop.cost else None
         loop.steps, loop.test = found.steps, found.test
         loop.total = guard.turns(body, found, pre.values, budget, loop.cost, last=loop.single)
+        if loop.rewarding:
+            loop.total = body.hidden(loop.total)
+            self._plain(loop)
         some = body.op(f"icmp ne i64 {loop.total}, 0")
-        body.do(f"br i1 {some}, label %f{start}, label %b{start}")
+        body.do(f"br i1 {some}, label %f{start}, label %b{start}, !prof !7001")
         body.lines = lines
         self.fast = loop
         self.memory.skip = found.slots
-        loop.again[0] += ", !llvm.loop !7004"
+        loop.again[-1] += ", !llvm.loop !7004"
         self._note(f"f{start}", pre)
         changed = self.written[self.function.component[start]] & ~(1 << BUDGET)
         for member in loop.blocks:
@@ -504,6 +573,17 @@ class FunctionEmitter(Instructions):
             self._instructions(self.function.blocks[member])
         self.fast = None
         self.memory.skip = frozenset()
+
+    def _plain(self, loop: _Loop) -> None:
+        """Keep LLVM from studying how the values of the careful copy evolve: nothing comes of it."""
+        body = self.body
+        lines, body.lines = body.lines, []
+        edges = self.edges[f"b{loop.header}"]
+        values = edges[-1].values
+        for reg in loop.phis:
+            values[reg] = body.hidden(values[reg])
+        loop.again[:0] = body.lines
+        body.lines = lines
 
     def _turn(self, loop: _Loop, condition: str | None, leave: int) -> None:
         """The end of a turn of the fast copy: ``condition`` (None: always) asks for another one.
@@ -523,7 +603,7 @@ class FunctionEmitter(Instructions):
         facts = self.memory.facts
         here = body.label
         pause = body.fresh_label()
-        loop.count.append(f"  {loop.left} = phi i64 [ {loop.total}, %{pre.label} ], [ {less}, %{here} ]")
+        loop.ends = (less, here)
         self._note(f"f{start}", _Edge(here, values, facts))
         test = loop.test
         if condition is None or test is not None:
@@ -542,8 +622,7 @@ class FunctionEmitter(Instructions):
         # LLVM free to vectorise its remainder too.
         values, ends = list(values), list(self.regs)
         for reg, step in loop.steps.items():
-            way = body.op(f"mul i64 {loop.total}, {step}")
-            values[reg] = body.op(f"add i64 {pre.values[reg]}, {way}")
+            values[reg] = body.plus(pre.values[reg], body.times(loop.total, step))
             if self.kinds[reg] == wanted[reg]:
                 ends[reg] = values[reg]
         if loop.cost:

@@ -35,8 +35,7 @@ def asks(body: Body, test: Test, before: list[Value], turn: Value) -> str:
     """Emit the condition for another turn as it is at the end of turn ``turn`` (from 0)."""
     value = _start(body, test.moving.terms, test.moving.const, before)
     limit = _start(body, test.limit.terms, test.limit.const, before)
-    way = body.op(f"mul i64 {turn}, {test.step}")
-    return body.op(f"icmp {test.predicate} i64 {body.op(f'add i64 {value}, {way}')}, {limit}")
+    return body.op(f"icmp {test.predicate} i64 {body.plus(value, body.times(turn, test.step))}, {limit}")
 
 
 def _least(body: Body, a: Value, b: Value) -> Value:
@@ -47,19 +46,13 @@ def _start(body: Body, terms: Coefficients, const: int, before: list[Value]) -> 
     """The sum of the terms and the constant when the loop is entered."""
     start: Value = 0
     for term, factor in sorted(terms, key=str):
-        value: Value = before[term] if isinstance(term, int) else term
-        if factor != 1:
-            value = (
-                signed(value * factor) if isinstance(value, int) else body.op(f"mul i64 {value}, {factor}")
-            )
-        if isinstance(start, int) and isinstance(value, int):
-            start = signed(start + value)
-        else:
-            start = value if start == 0 else body.op(f"add i64 {start}, {value}")
+        start = body.plus(start, body.times(before[term] if isinstance(term, int) else term, factor))
     return body.add(start, const)
 
 
 def _divided(body: Body, value: Value, by: int) -> Value:
+    if isinstance(value, int):
+        return signed((value & (1 << 64) - 1) // by)
     if by & (by - 1):
         return body.op(f"udiv i64 {value}, {by}")
     return body.op(f"lshr i64 {value}, {by.bit_length() - 1}") if by > 1 else value
@@ -69,16 +62,23 @@ def _inside(body: Body, bound: Bound, before: list[Value]) -> Value:
     """Turns during which a moving range stays inside its region."""
     low = _start(body, bound.terms, bound.low, before)
     last = body.add(low, bound.end - 1 - bound.low)
-    ok_low = body.op(f"icmp ult i64 {low}, {bound.length}")
-    ok_last = body.op(f"icmp ult i64 {last}, {bound.length}")
-    ok = body.op(f"and i1 {ok_low}, {ok_last}")
-    most: Value = _UNBOUNDED
-    if bound.step:
-        room = low
-        if bound.step > 0:
-            room = body.op(f"sub i64 {bound.length}, {last}")
-            room = body.add(room, -1)
-        most = body.add(_divided(body, room, abs(bound.step)), 1)
+    # Where both are known and the last byte is inside, so is the first.
+    needs_low = low != last and not (isinstance(low, int) and isinstance(last, int) and 0 <= low < last)
+    if bound.step > 0:
+        # Rounded up, and 0 where the last byte is outside already.
+        room = bound.length
+        if last != 0:
+            room = body.op(f"call i64 @llvm.usub.sat.i64(i64 {room}, i64 {last})")
+        most = _divided(body, body.add(room, bound.step - 1), bound.step)
+        if not needs_low:
+            return most
+        ok = body.op(f"icmp ult i64 {low}, {bound.length}")
+    else:
+        most = body.add(_divided(body, low, -bound.step), 1) if bound.step else _UNBOUNDED
+        ok = body.op(f"icmp ult i64 {last}, {bound.length}")
+        if needs_low:
+            ok_low = body.op(f"icmp ult i64 {low}, {bound.length}")
+            ok = body.op(f"and i1 {ok_low}, {ok}")
     return body.op(f"select i1 {ok}, i64 {most}, i64 0")
 
 
@@ -87,8 +87,10 @@ def _lasting(body: Body, test: Test, before: list[Value]) -> Value:
     value = _start(body, test.moving.terms, test.moving.const, before)
     limit = _start(body, test.limit.terms, test.limit.const, before)
     first, second = (value, limit) if test.step < 0 else (limit, value)
-    gap: Value = body.op(f"sub i64 {first}, {second}")
     size = abs(test.step)
+    if size == 1 and test.predicate in ("ult", "ugt"):
+        return body.op(f"call i64 @llvm.usub.sat.i64(i64 {first}, i64 {second})")
+    gap = body.less(first, second)
     if test.predicate == "ne":
         return _divided(body, gap, size)
     holds = body.op(f"icmp {test.predicate} i64 {value}, {limit}")

@@ -188,7 +188,7 @@ class Instructions:
                 self._set(dst, alu.extend(body, self._number(src), off, 32))
             else:
                 number = self._number(src)
-                self._set(dst, body.widen(body.low32(number)))
+                self._set(dst, body.word(number))
                 if self.tracker is not None:
                     self.tracker.same(number, self.regs[dst])
             return

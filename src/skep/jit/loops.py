@@ -85,7 +85,7 @@ class Tracker:
 
     def note(self, operation: int, bits: int, a: Value, b: Value, result: Value) -> None:
         """``result`` is ``a op b`` on i64 values; with 32 bits, their low halves, zero-extended."""
-        if isinstance(result, int):
+        if isinstance(result, int) or result in (a, b):
             return
         if bits == 64 and isinstance(b, int) and b == 32:
             if operation == op.BPF_LSH:
@@ -136,7 +136,7 @@ class Tracker:
 
     def same(self, value: Value, result: Value) -> None:
         """``result`` is the low half of ``value``, zero-extended."""
-        if isinstance(result, str):
+        if isinstance(result, str) and result != value:
             self.forms[result] = as_word(self.form(value))
 
 

@@ -63,7 +63,7 @@ def lower(
     blind: bool = False,
     attributes: str = "",
     declarations: bool = True,
-) -> str:
+) -> Lowered:
     """LLVM IR of a program that `skep.isa.validate` accepts.
 
     ``helpers`` are the numbers of the helper table, in its order. ``checks=False`` leaves out bounds checks
@@ -76,30 +76,6 @@ def lower(
         DecodeError: code that needs a kernel (see docs/machine.md).
         CompileError: subprograms that share code without bounds.
     """
-    return analyse(
-        insns,
-        name=name,
-        helpers=helpers,
-        checks=checks,
-        budget=budget,
-        blind=blind,
-        attributes=attributes,
-        declarations=declarations,
-    ).text
-
-
-def analyse(
-    insns: Sequence[Insn],
-    *,
-    name: str = "prog",
-    helpers: Sequence[int] = (),
-    checks: bool = True,
-    budget: bool = True,
-    blind: bool = False,
-    attributes: str = "",
-    declarations: bool = True,
-) -> Lowered:
-    """`lower`, with what the choice of an optimisation level wants to know."""
     cfg.refuse_foreign(insns)
     starts = cfg.subprogram_starts(insns)
     blocks = cfg.blocks_of(insns, starts)

@@ -224,7 +224,11 @@ class Memory:
         raw = body.op(f"load i{size * 8}, ptr {pointer}, align 1")
         if sign:
             return body.op(f"sext i{size * 8} {raw} to i64")
-        return body.widen(raw) if size == 4 else body.op(f"zext i{size * 8} {raw} to i64")
+        if size == 4:
+            return body.widen(raw)
+        wide = body.op(f"zext i{size * 8} {raw} to i64")
+        body.narrow[wide] = (raw, size * 8)
+        return wide
 
     def narrow(self, value: Value, size: int) -> Value:
         """The low ``size`` bytes of an i64 as an integer of that width."""
@@ -236,7 +240,8 @@ class Memory:
             bits = size * 8
             number = value & (1 << bits) - 1
             return number - (1 << bits) if number >> (bits - 1) else number
-        return self.body.op(f"trunc i64 {value} to i{size * 8}")
+        raw, bits = self.body.narrow.get(value, ("", 0))
+        return raw if bits == size * 8 else self.body.op(f"trunc i64 {value} to i{size * 8}")
 
     def store(self, pointer: str, value: Value, size: int) -> None:
         """Store the low ``size`` bytes of ``value``."""

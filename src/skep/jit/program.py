@@ -270,11 +270,11 @@ def compile(
         except LinkError:
             pass  # made by an older linker's rules, or refused memory: the second try will tell
     from skep.isa.legal import validate
-    from skep.jit.lower import analyse
+    from skep.jit.lower import lower
     from skep.llvm import compile_native
 
     validate(insns)
-    lowered = analyse(insns, name=_SYMBOL, helpers=numbers, checks=checks, budget=budget, blind=blind)
+    lowered = lower(insns, name=_SYMBOL, helpers=numbers, checks=checks, budget=budget, blind=blind)
     obj = compile_native(lowered.text, level=level or choose_level(lowered), isolate=isolate)
     program = NativeProgram(native.load(obj), helpers)
     if use_cache:

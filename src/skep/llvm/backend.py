@@ -7,11 +7,13 @@ LLVM refuses the text. This file imports nothing of skep, so that the child star
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 
 TYPE_CHECKING = False  # typing itself costs the child several milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 _START = ("always_inliner", "sroa", "simplify_cfg")
@@ -24,8 +26,10 @@ PASSES = {
     "least": _START,
     "quick": (*_START, "instruction_combine", "simplify_cfg"),
     "large": _START,
-    "basic": (*_START, "instruction_combine", "loop_rotate", "simplify_cfg"),
+    "basic": ("always_inliner", "sroa", "instruction_combine", "loop_rotate", "simplify_cfg"),
 }
+#: Passes that have nothing to do in a module without such a word.
+_NEEDS = {"always_inliner": "alwaysinline", "sroa": " alloca ", "loop_rotate": " phi "}
 #: Optimisation level of the code generator: 0 keeps registers in memory, but is linear.
 CODEGEN = {"least": 0, "quick": 1, "large": 2, "basic": 2, "O1": 2, "O2": 2}
 
@@ -75,10 +79,29 @@ class Backend:
         else:
             manager = llvm.create_new_module_pass_manager()
             for name in passes:
-                getattr(manager, f"add_{name}_pass")()
+                if _NEEDS.get(name, "") in ir:
+                    getattr(manager, f"add_{name}_pass")()
         manager.run(module, builder)
-        code: bytes = machine.emit_object(module)
+        with self._tuned() if level != "O2" else contextlib.nullcontext():
+            code: bytes = machine.emit_object(module)
         return code
+
+    @contextlib.contextmanager
+    def _tuned(self) -> Iterator[None]:
+        """A quarter off the code generator's time: no reduction of loops' strength, which wins nothing here.
+
+        The option is LLVM's own for the whole process, so nobody else may use LLVM meanwhile.
+        """
+        lock = getattr(self._llvm.ffi.lib, "_lock", None)
+        if lock is None:
+            yield
+            return
+        with lock:
+            self._llvm.set_option("skep", "-disable-lsr=true")
+            try:
+                yield
+            finally:
+                self._llvm.set_option("skep", "-disable-lsr=false")
 
     def _machine(self, codegen: int) -> Any:
         """The target machine for an optimisation level of the code generator, made once."""

@@ -284,8 +284,8 @@ def module_text(insns: Sequence[ClassicInsn], *, swapped: bool = False) -> str:
     from skep.jit.lower import lower
     from skep.tap import scanir
 
-    text = lower(translate(insns, form="skb"), name="filter", attributes="internal alwaysinline")
-    return scanir.module(text, swapped=swapped, inline=len(insns) <= _BASIC_TO)
+    lowered = lower(translate(insns, form="skb"), name="filter", attributes="internal alwaysinline")
+    return scanir.module(lowered.text, swapped=swapped, inline=len(insns) <= _BASIC_TO)
 
 
 class Ahead:
