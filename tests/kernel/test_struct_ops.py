@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import skep
-from skep.errors import LinkError
+from skep.btf import Btf
+from skep.errors import LinkError, NotSupported
 from skep.kernel.object import Object
-from skep.obj import read
+from skep.kernel.struct_ops import StructOps, member_of
+from skep.obj import CoreTarget, read
 from tests.kernel.build import build, no_leaks
 from tests.support import oracles
 
@@ -54,3 +56,22 @@ def test_what_the_declaration_does_not_say() -> None:
     spec.maps["fixed"].contents = {3: "fixed_ssthresh"}
     with no_leaks(), pytest.raises(LinkError, match="tcp_congestion_ops has no member None"):
         skep.load(spec, programs=["fixed_ssthresh"])
+
+
+def test_structs_of_modules() -> None:
+    """A struct that a module has: the module's BTF goes along with the map and the program (Linux 6.9)."""
+    oracles.bpf()
+    spec = read(build("congestion"))
+    other = read(build("handles")).btf
+    assert other is not None
+    map, target = spec.maps["fixed"], CoreTarget(other)
+    with pytest.raises(NotSupported, match="neither in the kernel's BTF nor in that of a loaded module"):
+        StructOps(spec, map, target, lambda: [("bystander", 5, other)])
+    kernel = Btf.kernel()
+    modules = [("bystander", 5, other), ("home", 77, kernel)]
+    ops = StructOps(spec, map, target, lambda: modules)
+    assert (ops.kernel, ops.btf_obj) == (kernel, 77)
+    program = spec.programs["fixed_ssthresh"]
+    own = member_of(spec, program, CoreTarget(kernel))
+    assert "attach_btf_obj_fd" not in own
+    assert member_of(spec, program, target, lambda: modules) == own | {"attach_btf_obj_fd": 77}

@@ -200,11 +200,13 @@ class Loader:
             return mapload.create(self.kernel, spec, self._btf_fd)
         from skep.kernel.struct_ops import StructOps
 
-        ops = StructOps(self.spec, spec, self.types)
+        ops = StructOps(self.spec, spec, self.types, self.externs.modules)
         size = spec.value_size
         spec.value_size = ops.size
         try:
-            return mapload.create(self.kernel, spec, self._btf_fd, struct_type=ops.value_type)
+            return mapload.create(
+                self.kernel, spec, self._btf_fd, struct_type=ops.value_type, btf_obj=ops.btf_obj
+            )
         finally:
             spec.value_size = size
 
@@ -268,7 +270,9 @@ class Loader:
             if spec.type == T.STRUCT_OPS:
                 from skep.kernel.struct_ops import StructOps
 
-                handle_value = StructOps(self.spec, spec, self.types).value(made.programs)
+                handle_value = StructOps(self.spec, spec, self.types, self.externs.modules).value(
+                    made.programs
+                )
                 made._struct_ops[name] = handle_value
                 continue
             if name in self.reuse:
@@ -336,7 +340,7 @@ class Loader:
         elif spec.type == ProgType.STRUCT_OPS:
             from skep.kernel.struct_ops import member_of
 
-            attr |= member_of(self.spec, spec, self.types)
+            attr |= member_of(self.spec, spec, self.types, self.externs.modules)
         return attr
 
     def _attach_type(self, spec: ProgramSpec) -> int:

@@ -11,7 +11,7 @@ from skep.uapi.enums import AttachType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, Final
 
     from skep.btf import Btf
@@ -25,26 +25,48 @@ _PREFIX: Final = "bpf_struct_ops_"
 
 
 class StructOps:
-    """How a struct of the object becomes the kernel's: members by name, offsets the kernel's."""
+    """How a struct of the object becomes the kernel's: members by name, offsets the kernel's.
 
-    def __init__(self, spec: ObjectSpec, map: MapSpec, target: CoreTarget) -> None:
+    The struct is the kernel's own or a module's (Linux 6.9); ``modules`` gives those that are loaded.
+    """
+
+    def __init__(
+        self,
+        spec: ObjectSpec,
+        map: MapSpec,
+        target: CoreTarget,
+        modules: Callable[[], list[tuple[str, int, Btf]]] | None = None,
+    ) -> None:
         assert spec.btf is not None
         self.map = map
         self.local: Btf = spec.btf
-        self.kernel: Btf = target.btf
         local_type = self.local[self.local.resolve(map.value_type_id)]
         self.name: str = local_type[1].split("___")[0]
+        #: the types that have the struct, and the descriptor of a module's (-1: the kernel's own)
+        self.kernel: Btf
+        self.kernel, self.btf_obj = self._home(target.btf, modules)
         kernel_id = self.kernel.find(self.name, _STRUCT)
         value_type = self.kernel.find(_PREFIX + self.name, _STRUCT)
-        if kernel_id is None or value_type is None:
-            raise NotSupported(
-                errno.ESRCH, f"struct_ops map {map.name}: implementing {self.name} (not in the kernel's BTF)"
-            )
+        assert kernel_id is not None and value_type is not None
         self.kernel_id = kernel_id
         self.value_type = value_type
         #: bytes of the kernel's value, which holds more than the struct
         self.size: int = self.kernel[value_type][2]
         self.members: list[tuple[str, int, int, int]] = list(local_type[3])
+
+    def _home(self, own: Btf, modules: Callable[[], list[tuple[str, int, Btf]]] | None) -> tuple[Btf, int]:
+        value = _PREFIX + self.name
+        if own.find(value, _STRUCT) is not None and own.find(self.name, _STRUCT) is not None:
+            return own, -1
+        for _, fd, btf in modules() if modules is not None else ():
+            id = btf.find(value, _STRUCT)
+            if id is not None and id >= btf.start_id and btf.find(self.name, _STRUCT) is not None:
+                return btf, fd
+        raise NotSupported(
+            errno.ESRCH,
+            f"struct_ops map {self.map.name}: implementing {self.name}"
+            " (neither in the kernel's BTF nor in that of a loaded module)",
+        )
 
     def _data_offset(self) -> int:
         for _, type_id, offset, _ in self.kernel[self.value_type][3]:
@@ -91,16 +113,22 @@ class StructOps:
         return bytes(out)
 
 
-def member_of(spec: ObjectSpec, program: ProgramSpec, target: CoreTarget) -> dict[str, Any]:
+def member_of(
+    spec: ObjectSpec,
+    program: ProgramSpec,
+    target: CoreTarget,
+    modules: Callable[[], list[tuple[str, int, Btf]]] | None = None,
+) -> dict[str, Any]:
     """The fields of a load that say which member of which struct a program implements."""
     for map in spec.maps.values():
         for offset, name in map.contents.items():
             if name == program.name and map.value_type_id and map.type == 26:
-                ops = StructOps(spec, map, target)
-                return {
+                ops = StructOps(spec, map, target, modules)
+                attr = {
                     "attach_btf_id": ops.kernel_id,
                     "expected_attach_type": ops.member_index(offset),
                 }
+                return attr if ops.btf_obj < 0 else attr | {"attach_btf_obj_fd": ops.btf_obj}
     raise LinkError(f"program {program.name}: no struct_ops map uses it")
 
 
