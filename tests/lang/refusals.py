@@ -141,7 +141,13 @@ CASES = [
     ),
     Case(
         "x = sum(i for i in range(3))",
-        "(i for i in range(3))",
+        "sum(i for i in range(3))",
+        "sum() does not exist inside a program",
+        "write a for loop",
+    ),
+    Case(
+        "x = any(i > 2 for i in range(3))",
+        "(i > 2 for i in range(3))",
         "generator expressions are not compiled",
         "write a for loop",
     ),

@@ -81,6 +81,11 @@ WRONG = [
     ("lsm('inode_xattr_skipcap')", "name: bytes", "return -1", "return -1", "returns 0 to 1"),
     ("lsm_cgroup('socket_create')", "a: s32", "return 2", "return 2", "returns 0 to 1"),
     ("lsm_cgroup('sk_free_security')", "", "return 0", "return 0", "returns 1"),
+    ("tc", "ctx: bpf.SkBuff", "x = owned.get(ctx.sk)\nreturn 0", "owned.get(ctx.sk)", "may be None here"),
+    ("tc", "ctx: bpf.SkBuff", "x = owned.get(ctx)\nreturn 0", "owned.get(ctx)", "the owner is a struct sock"),
+    ("xdp", "ctx: bpf.Xdp", "x = owned.get(1)\nreturn 0", "owned.get(1)", "xdp programs cannot call bpf_sk_storage_get"),
+    ("tp_btf('sched_process_fork')", "a: bpf.task_struct", "x = of_tasks.get(bpf.current_task())\nreturn 0",
+     "of_tasks.get(bpf.current_task())", "the owner is a struct task_struct that the verifier follows"),
     ("fentry('vfs_read')", "f: bpf.file", "return 1", "return 1", "returns 0"),
     ("iter('task')", "ctx: bpf.IterTask", "return 2", "return 2", "returns 0 to 1"),
     ("cgroup_recvmsg4", "ctx: bpf.SockAddr", "return 0", "return 0", "returns 1"),
@@ -113,6 +118,9 @@ WRONG = [
     ("cgroup_skb", "ctx: bpf.SkBuff", "m = ctx.metadata()\nreturn 1", "ctx.metadata", "has no metadata"),
 ]  # fmt: skip
 DECLARED = """
+owned = bpf.SkStorage(u64)
+of_tasks = bpf.TaskStorage(u64)
+
 @bpf.struct
 class Locked:
     lock: bpf.SpinLock

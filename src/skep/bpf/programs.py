@@ -172,6 +172,14 @@ def hook_names() -> list[str]:
     return sorted({word.replace("/", "_").replace(".", "_") for word in words} | set(_ALIASES))
 
 
+def like(name: str) -> str:
+    """The end of a message about a hook that does not exist: what is called nearly so."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, hook_names(), 1, 0.6)
+    return f": did you mean bpf.{close[0]}?" if close else ": docs/language-hooks.md lists them"
+
+
 def program(section: str) -> Callable[[Any], Program]:
     """A program for any section name libbpf knows: ``@bpf.program("fentry.s/vfs_read")``."""
     head = section.removeprefix("?").partition("/")[0]

@@ -173,7 +173,11 @@ class Named(BpfType):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __call__(self, *_: Any, **__: Any) -> Any:
+    def __call__(self, *given: Any, **_: Any) -> Any:
+        if len(given) == 1 and hasattr(given[0], "__code__"):
+            from skep.bpf.programs import like
+
+            raise SkepError(f"no hook is called bpf.{self.name}{like(self.name)}")
         raise SkepError(f"bpf.{self.name}() runs inside a BPF program only")
 
     def __eq__(self, other: object) -> bool:

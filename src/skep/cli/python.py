@@ -47,8 +47,20 @@ def imported(path: str) -> ModuleType:
             line=error.lineno or 1,
             column=(error.offset or 1) - 1,
         ) from None
-    except SkepError:
+    except CompileError:
         raise
+    except SkepError as error:  # a declaration that means nothing
+        line, where = _raised(error, full)
+        text = (_source(where) or "").splitlines()[line - 1 : line]
+        raise CompileError(
+            str(error),
+            file=where,
+            source=_source(where),
+            line=line,
+            column=0,
+            end_column=len(text[0]) if text else 1,
+            hint="the declaration that Python was running is wrong",
+        ) from None
     except SystemExit as error:
         raise CompileError(
             f"the file ends Python while it is imported (exit status {error.code})",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from skep.bpf.maps import Map
 from skep.lang import arith, callbacks, references
 from skep.lang.arguments import named, positional
 from skep.lang.loops import Enumerated, RangeValue
@@ -37,6 +39,17 @@ _HINTS = {
     "isinstance": "types are known while compiling",
     "sizeof": "bpf.sizeof(T)",
 }
+
+
+def refused(c: Walker, obj: Any, node: ast.AST) -> None:
+    """Refuse a call of one of Python's builtins, or of a declaration, that means nothing in a program."""
+    name = getattr(obj, "__name__", "")
+    if name and name not in _PYTHON and getattr(builtins, name, None) is obj:
+        _refused(c, name, node)
+    if isinstance(obj, type) and issubclass(obj, Map):
+        raise c.error(
+            node, f"a {name} is declared at module level, not in a program", f"NAME = bpf.{name}(...)"
+        )
 
 
 def _refused(c: Walker, name: str, node: ast.AST) -> Value:

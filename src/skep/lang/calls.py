@@ -15,7 +15,7 @@ from skep.lang.arguments import positional
 from skep.lang.held import Ref
 from skep.lang.layout import IntStorage
 from skep.lang.scope import Scope, join
-from skep.lang.values import TEXT, PtrType, Value
+from skep.lang.values import OBJECT, TEXT, PtrType, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -25,9 +25,12 @@ _DEEPEST = 32
 
 def call(c: Walker, node: ast.Call) -> Value:
     """A call expression."""
+    from skep.lang import builtins as language
     from skep.lang.exprs import expr
 
     target = expr(c, node.func)
+    if target.type is OBJECT:
+        language.refused(c, target.obj, node)  # before its arguments: what is wrong with them does not matter
     raw = getattr(target.type, "raw_call", None)
     if raw is not None:
         made: Value = raw(c, target, node)
@@ -100,7 +103,6 @@ def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value]
 def _declare(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """``bpf.array(u64, 8)`` inside a program: the type record."""
     from skep.lang.objects import describe
-    from skep.lang.values import OBJECT
 
     plain = [v.obj if v.type is OBJECT else v.const for v in args]
     if kwargs or None in plain or not callable(obj):

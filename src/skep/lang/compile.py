@@ -60,6 +60,9 @@ def _unit(programs: Sequence[Program], cpu: str, license: str | None, btf: str |
     taken = {name for space in _namespaces(programs) for name in space}
     unit = Unit(path, file.text, cpu=cpu, taken=taken)
     unit.sources[path] = file
+    if license is None:
+        license = _license(first.__globals__, path)
+    unit.license_text = license
     if btf is not None:
         from skep.btf.read import Btf
         from skep.lang.kernel_types import Types
@@ -83,11 +86,19 @@ def _unit(programs: Sequence[Program], cpu: str, license: str | None, btf: str |
         raise CompileError("the program is nested too deeply", file=path) from None
     finally:
         sys.setrecursionlimit(limit)
-    if license is None:
-        given = [first.__globals__.get(name) for name in _LICENSES]
-        license = next((text for text in given if isinstance(text, str)), "GPL")
     unit.license(license)
     return unit
+
+
+def _license(space: dict[str, Any], path: str) -> str:
+    """What a module says its license is, by default "GPL"."""
+    for name in _LICENSES:
+        given = space.get(name)
+        if given is not None and not isinstance(given, type(len)):
+            if not isinstance(given, str):
+                raise CompileError(f"{name} is {given!r}, no text", file=path, hint=f'{name} = "GPL"')
+            return given
+    return "GPL"
 
 
 def _namespaces(programs: Iterable[Program]) -> list[dict[str, Any]]:

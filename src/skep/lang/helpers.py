@@ -62,6 +62,7 @@ def check(c: Walker, number: int, name: str, node: ast.AST) -> None:
     section = section_of(c, node)
     attach = int(section.attach_type) if section.attach_type is not None else None
     if availability.first(section.type, number, attach) is not None:
+        licensed(c, number, node)
         proto = protos.proto(int(section.type), number, attach or 0, section.sleepable)
         if proto is not None and proto.might_sleep:
             references.awake(c, f"bpf.{name}", node)
@@ -87,6 +88,25 @@ def check(c: Walker, number: int, name: str, node: ast.AST) -> None:
     )
     hint = f"Linux {first[0]}.{first[1]} and later: {', '.join(others)} programs can" if first else ""
     raise c.error(node, f"{kind} programs cannot call bpf_{name}", hint)
+
+
+def licensed(c: Walker, number: int, node: ast.AST) -> None:
+    """Refuse a helper that is for programs under the GPL only."""
+    from skep.uapi.helpers import helpers
+    from skep.verifier.facts import protos
+    from skep.verifier.subject import GPL
+
+    text = c.unit.license_text
+    if text is None or text in GPL:
+        return
+    proto = protos.proto(int(section_of(c, node).type), number, 0, False)
+    if proto is not None and proto.gpl_only:
+        raise c.error(
+            node,
+            f"bpf_{helpers()[number].name} is for programs under a GPL-compatible license, "
+            f"and this one's is {text!r}",
+            'license = "GPL" in the module, or "Dual MIT/GPL"',
+        )
 
 
 def enumerator(c: Walker, name: str, node: ast.AST) -> Value | None:

@@ -283,6 +283,10 @@ class _Call:
             self.released = value
         elif kind == a.ARG_PTR_TO_DYNPTR and arg.kind & kinds.DYNPTR_TYPE_RINGBUF:
             self.reserved = value
+        elif kind == a.ARG_PTR_TO_DYNPTR and arg.kind & kinds.MEM_UNINIT:
+            references.ready(c, value, node)
+        elif kind == a.ARG_PTR_TO_DYNPTR:
+            references.used(c, value, node)
         if kind == a.ARG_CONST_MAP_PTR:
             if not isinstance(value.type, MapType):
                 raise self.error(f"{name!r} is a map, not {value.type.name}")

@@ -226,6 +226,8 @@ def _call(
             raise c.error(node, f"{references.shown(name)}(): {param!r} is missing")
         operand, size = _operand(c, name, param, kind, value, node)
         operands.append(operand)
+        if isinstance(value.type, PtrType) and value.type.of.name == "bpf_dynptr":
+            (references.ready if param.endswith("__uninit") else references.used)(c, value, node)
         if isinstance(value.type, KernelRef):
             pointers.append(value)
     if given or named:

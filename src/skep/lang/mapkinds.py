@@ -394,15 +394,48 @@ _STORAGE = {
 }
 
 
+_OWNERS = {
+    "sk_storage": "sock",
+    "task_storage": "task_struct",
+    "inode_storage": "inode",
+    "cgrp_storage": "cgroup",
+}
+
+
 class StorageType(MapType):
     """Values that belong to a socket, task, inode or cgroup."""
 
+    def _owner(self, c: Walker, owner: Value, node: ast.AST, helper: int) -> str:
+        """The operand of the object; refuses what the verifier does not know as one, and other programs."""
+        from skep.lang.contexts import ContextRef
+        from skep.lang.core_refs import KernelRef
+        from skep.lang.helpers import check
+        from skep.lang.kernel_types import KStruct
+        from skep.uapi.helpers import helpers
+
+        check(c, helper, helpers()[helper].name, node)
+        want = _OWNERS[self.map.kind]
+        kind = owner.type
+        if kind.nullable:
+            c.refuse_none(owner, node)
+        if isinstance(kind, ContextRef) and self.map.kind == "sk_storage" and not kind.context:
+            return owner.ir
+        if isinstance(kind, KernelRef) and kind.mode == "btf":
+            name = kind.kind.local.split("___")[0] if isinstance(kind.kind, KStruct) else ""
+            if name == want or (name and self.map.kind == "sk_storage"):  # sockets have many names
+                return kind.address(c, owner, node)
+        hint = {"task_storage": "bpf.get_current_task_btf()", "sk_storage": "ctx.sk, tested for None"}
+        raise c.error(
+            node,
+            f"the owner is a struct {want} that the verifier follows, and this is {kind.name}",
+            hint.get(self.map.kind, "take it from an argument of the program"),
+        )
+
     def _find(self, c: Walker, v: Value, owner: Value, flags: int, node: ast.AST) -> Value:
-        if owner.type.llvm != "ptr":
-            raise c.error(node, f"{owner.type.name} is no object of the kernel", "bpf.get_current_task_btf()")
         get, _ = _STORAGE[self.map.kind]
+        at = self._owner(c, owner, node, get)
         got = c.em.op(
-            f"call align 8 ptr inttoptr (i64 {get} to ptr)(ptr {v.ir}, ptr {owner.ir}, ptr null, i64 {flags})"
+            f"call align 8 ptr inttoptr (i64 {get} to ptr)(ptr {v.ir}, ptr {at}, ptr null, i64 {flags})"
         )
         return Value(PtrType(c.unit.maps.value(self.map), "map", nullable=True), got)
 
@@ -421,7 +454,8 @@ class StorageType(MapType):
         self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     ) -> Value:
         owner = named(c, "delete", ("owner",), 1, args, kwargs, node)["owner"]
-        got = c.helper(_STORAGE[self.map.kind][1], [f"ptr {v.ir}", f"ptr {owner.ir}"])
+        delete = _STORAGE[self.map.kind][1]
+        got = c.helper(delete, [f"ptr {v.ir}", f"ptr {self._owner(c, owner, node, delete)}"])
         return c.boolean(c.em.op(f"icmp eq i64 {got}, 0"))
 
 

@@ -22,7 +22,7 @@ def wrap(c: Walker, obj: Any, node: ast.AST, name: str) -> Value:
     if obj is None or isinstance(obj, (bool, int, str, bytes, float)):
         return constant(c, obj, node)
     if isinstance(obj, tuple):
-        return c.tuple([wrap(c, item, node, name) for item in obj])
+        return c.tuple([wrap(c, item, node, f"{name}_{i}") for i, item in enumerate(obj)])
     if isinstance(obj, Global):
         return c.unit.read_global(c, obj, name, node)
     if isinstance(obj, Map):

@@ -461,6 +461,28 @@ def socket(c: Walker, made: Value, node: ast.AST, call: str) -> Value:
     return acquire(c, made, node, call, "bpf.sk_release(x)", give_back, form=form)
 
 
+def ready(c: Walker, value: Value, node: ast.AST) -> None:
+    """A dynptr gets its memory here."""
+    if value.ref is None:
+        return
+    if h.state(c.env, value.ref.key) in (h.HELD, h.MAYBE, h.SPLIT):
+        known = c.books.of(value.ref.key)
+        raise c.error(
+            node, f"this dynptr still holds what {known.call} acquired on line {known.line}", _hint(known)
+        )
+    c.env[f"%ready {value.ref.key}"] = h.entry(h.HELD)
+
+
+def used(c: Walker, value: Value, node: ast.AST) -> None:
+    """A dynptr is used: refuse one without memory."""
+    if value.ref is not None and f"%ready {value.ref.key}" not in c.env:
+        raise c.error(
+            node,
+            "this dynptr has no memory yet, on some path to here",
+            "bpf.dynptr_from_skb(0, d), bpf.ringbuf_reserve_dynptr(ring, size, 0, d) give it some",
+        )
+
+
 def dynptr(c: Walker, value: Value, node: ast.AST) -> None:
     """A dynptr was reserved in a ring: it has to be submitted or discarded, also when there was no room."""
     if value.ref is None or not isinstance(value.type, PtrType):
@@ -471,3 +493,4 @@ def dynptr(c: Walker, value: Value, node: ast.AST) -> None:
 
     release = "bpf.ringbuf_submit_dynptr(d) or bpf.ringbuf_discard_dynptr(d)"
     acquire(c, value, node, "bpf.ringbuf_reserve_dynptr", release, give_back, key=value.ref.key)
+    c.env[f"%ready {value.ref.key}"] = h.entry(h.HELD)

@@ -312,6 +312,15 @@ def _match(c: Walker, node: ast.Match) -> None:
     c.bind(c.scope.prefix + name, expr(c, node.subject), node)
     orelse: list[ast.stmt] = []
     for case in reversed(node.cases):
+        if isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and case.pattern.name:
+            # a name takes the value, whatever it is; its guard may look at it
+            taken = ast.copy_location(ast.Name(case.pattern.name, ast.Store()), case.pattern)
+            bound = ast.copy_location(ast.Assign([taken], subject), case.pattern)
+            if case.guard is None:
+                orelse = [bound, *case.body]
+            else:
+                orelse = [bound, ast.copy_location(ast.If(case.guard, case.body, orelse), case.pattern)]
+            continue
         test = _pattern(c, case.pattern, subject)
         if case.guard is not None:
             test = case.guard if test is None else ast.BoolOp(ast.And(), [test, case.guard])

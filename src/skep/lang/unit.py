@@ -68,6 +68,8 @@ class Unit:
         self.choices: dict[str, Choice] = {}
         #: CO-RE structs and the kernel's types: `skep.lang.core`, `skep.lang.kernel_types`
         self.core: Any = None
+        #: what the object's license will be; None: not said, anything goes
+        self.license_text: str | None = None
         self.types: Any = None
 
     # --- names --------------------------------------------------------------------------------------

@@ -545,6 +545,10 @@ class Walker:
     def helper(self, name: builtins.int | str, args: Iterable[str], ret: str = "i64") -> str:
         """Call a kernel helper by number or name; ``args`` are operands with their IR types."""
         number = name if isinstance(name, builtins.int) else self.unit.helper_number(name)
+        if self.program is not None and self.unit.license_text != "GPL":
+            from skep.lang.helpers import licensed
+
+            licensed(self, number, self.node)
         if number in _OF_SOME:
             from skep.lang.helpers import check
             from skep.uapi.helpers import helpers

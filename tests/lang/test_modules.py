@@ -1,0 +1,84 @@
+"""Mistakes outside of programs: decorators, maps, licenses, and what a module's names may be."""
+
+# ruff: noqa: E501
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from skep.cli.python import imported
+from skep.errors import CompileError, SkepError
+from skep.lang.compile import to_ir
+from skep.loading import programs_of
+from tests.lang.support import HEADER, module
+
+END = "\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return 2\n"
+TRACE = '\n@bpf.tp_btf("sched_switch")\ndef main() -> int:\n    BODY\n    return 0\n'
+
+#: (source, what the compiler says, the line it says it of)
+WRONG = [
+    ("@bpf.xpd\ndef main(ctx: bpf.Xdp) -> int:\n    return 2", "no hook is called bpf.xpd: did you mean bpf.xdp?", 3),
+    ("m = bpf.Hash(u32, u64, max_entries=-1)" + END, "Hash: max_entries=-1 is no count of elements", 3),
+    ("m = bpf.Hash(u32)" + END, "TypeError while it was imported", 3),
+    ("m = bpf.Hash(u32, 'u64')" + END, "map m: its value: 'u64' is no type that has a size in memory", 3),
+    ("x: u32 = bpf.var(1 << 40)" + END, "x: 1099511627776 does not fit u32", 3),
+    ("license = 5" + END, "license is 5, no text", 1),
+    ('license = "MIT"' + TRACE.replace("BODY", 'bpf.printk("x")'),
+     "bpf_trace_printk is for programs under a GPL-compatible license, and this one's is 'MIT'", 6),
+    ('license = "Apache-2.0"' + TRACE.replace("BODY", "bpf.current_task()"),
+     "bpf_get_current_task is for programs under a GPL-compatible license", 6),
+    ("@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    m = bpf.Hash(u32, u64)\n    return 2",
+     "a Hash is declared at module level, not in a program", 5),
+    ("@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    print(f'{ctx.rx_queue_index}')\n    return 2",
+     "print() does not exist inside a program", 5),
+    ("maps = [bpf.Hash(u32, u64)]\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    maps[0][1] = 2\n    return 2",
+     "maps is a Python list, which programs cannot see", 6),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "says", "line"), WRONG, ids=[says[:40] for _, says, _ in WRONG])
+def test_refused(text: str, says: str, line: int, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.py"
+    path.write_text(HEADER + text + "\n")
+    with pytest.raises(CompileError, match=re.escape(says)) as caught:
+        to_ir(programs_of(imported(str(path))))
+    assert caught.value.line == line and caught.value.file == str(path)
+
+
+def test_licenses_that_are_compatible(tmp_path: Path) -> None:
+    for text in ("GPL", "GPL v2", "Dual MIT/GPL", "Dual BSD/GPL"):
+        source = f"license = {text!r}" + TRACE.replace("BODY", 'bpf.printk("x")')
+        assert text in to_ir([module(tmp_path, HEADER + source).main])
+    source = "license = 'MIT'" + TRACE.replace("BODY", "return bpf.pid() & 1")
+    assert "MIT" in to_ir([module(tmp_path, HEADER + source).main])
+
+
+def test_a_tuple_of_maps(tmp_path: Path) -> None:
+    text = "maps = (bpf.Hash(u32, u64), bpf.Hash(u32, u32))\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n"
+    made = module(tmp_path, HEADER + text + "    maps[0][1] = 2\n    maps[1][1] = 3\n    return 2\n")
+    ir = to_ir([made.main])
+    assert "@maps_0 =" in ir and "@maps_1 =" in ir
+
+
+def test_match_gives_names(tmp_path: Path) -> None:
+    text = """
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    match ctx.rx_queue_index:
+        case 1 | 2:
+            return 1
+        case n if n > 40:
+            return n & 1
+        case other:
+            return other & 3
+"""
+    assert "define i32 @main" in to_ir([module(tmp_path, HEADER + text).main])
+
+
+def test_a_helper_is_no_decorator() -> None:
+    from skep import bpf
+
+    with pytest.raises(SkepError, match="runs inside a BPF program only"):
+        bpf.ktime_get_ns()
