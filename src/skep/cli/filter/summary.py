@@ -54,6 +54,8 @@ def _dumper(args: Arguments) -> Callable[[bytes, int, int], str] | None:
 
 def _impossible(caplen: int, wirelen: int) -> str:
     """What tcpdump prints in place of a packet whose lengths in bytes cannot be; "" for a usual one."""
+    if 0 < caplen <= wirelen <= _LONGEST:
+        return ""
     wrong = [
         text
         for holds, text in (
@@ -65,7 +67,7 @@ def _impossible(caplen: int, wirelen: int) -> str:
         )
         if holds
     ]
-    return f"[Invalid header: {', '.join(wrong)}]" if wrong else ""
+    return f"[Invalid header: {', '.join(wrong)}]"
 
 
 class Printer:
