@@ -9,6 +9,7 @@ import pytest
 import skep
 from skep import obj
 from skep.errors import KernelError, LinkError, NotSupported
+from skep.kernel import refusal
 from skep.kernel.loader import Loader
 from skep.kernel.map import Map
 from skep.linux.kernel import LinuxKernel
@@ -87,3 +88,8 @@ def test_a_refused_attachment_names_the_program(tmp_path: Path) -> None:
         pytest.raises(KernelError, match=r"program probe \(raw_tp/no_such_tracepoint\): no raw tracepoint"),
     ):
         loaded.programs["probe"].attach()
+
+
+def test_helpers_that_old_kernels_do_not_know_have_names() -> None:
+    assert refusal._helper(158, "unknown") == ("5.11", "bpf_get_current_task_btf")
+    assert refusal._helper(1 << 20, "unknown") == (None, f"helper {1 << 20}")

@@ -93,8 +93,7 @@ def of_program(kernel: Kernel, linked: LinkedProgram, error: KernelError) -> Ske
             lacking.__cause__ = error
             return lacking
     if found:
-        name = found[1] if found[1] != "unknown" else f"helper {found[2]}"
-        since = _helper_since(int(found[2]))
+        since, name = _helper(int(found[2]), found[1])
         if since is not None and not _has(kernel, since):
             return NotSupported(error.errno or 0, f"program {spec.name}: {name}", since=since, cmd=error.cmd)
     if error.errno in (errno.EPERM, errno.ENOSYS, errno.ENOMEM) or not log.strip():
@@ -103,11 +102,14 @@ def of_program(kernel: Kernel, linked: LinkedProgram, error: KernelError) -> Ske
     return _verifier(spec.name, error)
 
 
-def _helper_since(number: int) -> str | None:
+def _helper(number: int, name: str) -> tuple[str | None, str]:
+    """The first Linux with a helper, and the helper's name, which older kernels do not know."""
     from skep.uapi.helpers import helpers
 
     known = helpers().get(number)
-    return known.since if known is not None else None
+    if known is None:
+        return None, name if name != "unknown" else f"helper {number}"
+    return known.since, f"bpf_{known.name}"
 
 
 def _has(kernel: Kernel, since: str) -> bool:
