@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from skep import capture
-from tests.support import tcpdump
+from tests.support import pcapfiles, tcpdump
 from tests.support.oracles import netns, tool
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("netns")]
@@ -353,3 +353,47 @@ def test_failures_are_one_line(net: Net, args: list[str], words: str) -> None:
     done = net.run(net.left, sys.executable, "-m", "skep", "filter", *args)
     assert done.returncode == 1 and words in done.stderr.splitlines()[0]
     assert "Traceback" not in done.stderr
+
+
+def test_a_frame_over_the_mtu_is_told_with_the_mtu(net: Net, tmp_path: Path) -> None:
+    """What was sent before it has been sent, and is counted."""
+    path = tmp_path / "in.pcap"
+    path.write_bytes(pcapfiles.capture([(1, n, bytes(12) + b"\x08\x00" + bytes(46), 60) for n in range(3)]))
+    path.write_bytes(
+        path.read_bytes() + pcapfiles.capture([(2, 0, bytes(12) + b"\x08\x00" + bytes(3000), 3014)])[24:]
+    )
+    done = net.run(net.left, sys.executable, "-m", "skep", "filter", "-i", "v0", "--send", str(path))
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first.startswith("3 packets sent, 180 bytes")
+    assert second.startswith("skep filter: v0: longer than its MTU of 1500 allows (ip link set v0 mtu ...)")
+    assert second.endswith("(frame 4, 3014 bytes)")
+
+
+@pytest.mark.parametrize("link", ["LINUX_SLL", "LINUX_SLL2"])
+def test_cooked_headers_of_either_version_are_tcpdumps(net: Net, tmp_path: Path, link: str) -> None:
+    """On "any", tagged frames, too: version 1 has the tag in its header."""
+    tagged = bytes.fromhex("ffffffffffff020000000001810000070800") + bytes(50)
+    sending = (
+        "import socket; s = socket.socket(17, 3, 0); s.bind(('v0', 0)); "
+        f"[s.send(bytes.fromhex('{tagged.hex()}')) for _ in range(5)]"
+    )
+    theirs, ours = tmp_path / "theirs.pcap", tmp_path / "ours.pcap"
+    dump = net.start(
+        net.right, tool("tcpdump"), "-Z", "root", "-i", "any", "-y", link, "-U", "-w", str(theirs)
+    )
+    assert dump.stderr is not None
+    while "listening on" not in dump.stderr.readline():
+        pass
+    child = net.skep(net.right, "-i", "any", "-y", link, "-c", "5", "-w", str(ours))
+    net.run(net.left, sys.executable, "-c", sending)
+    child.communicate(timeout=20)
+    time.sleep(1.2)
+    dump.send_signal(signal.SIGINT)
+    dump.communicate(timeout=20)
+    packets = []
+    for path in (theirs, ours):
+        with capture.open(path) as reader:
+            packets.append([(bytes(packet.data), packet.wirelen) for packet in reader])
+    assert len(packets[1]) == 5
+    assert packets[1] == packets[0][:5]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from skep.errors import KernelError, PermissionDenied, SkepError
-from skep.tap.link import Link
+from skep.tap.link import Link, mtu
 
 _SLEEP = 0.0005  # seconds; a shorter wait is spent in the loop
 _RETRIES = 2000  # of 1 ms each while the device's queue is full
@@ -49,10 +49,11 @@ class Sender:
                 if error.errno in (errno.ENOBUFS, errno.EAGAIN):
                     time.sleep(0.001)
                     continue
+                name, reason = self.link.name, error.strerror
+                if error.errno == errno.EMSGSIZE:
+                    reason = f"longer than its MTU of {mtu(name)} allows (ip link set {name} mtu ...)"
                 hint = f" (frame {self.sent + 1}, {len(frame)} bytes)"
-                raise KernelError(
-                    error.errno or errno.EIO, f"{self.link.name}: {error.strerror}{hint}"
-                ) from None
+                raise KernelError(error.errno or errno.EIO, f"{name}: {reason}{hint}") from None
             self.sent += 1
             return
         raise KernelError(errno.ENOBUFS, f"{self.link.name}: its queue stays full")

@@ -225,6 +225,16 @@ def send(args: Arguments, path: str, interface: str) -> int:
     from skep.tap.input import Input
     from skep.tap.send import Sender
 
+    for name, given in (
+        ("-w", args.groups[0].write is not None),
+        ("-r", args.list("inputs") or args.list("input_lists")),
+        ("--filter", len(args.groups) > 1),
+        ("-d", any(map(args.flag, ("listing", "ebpf", "native", "explain")))),
+        ("--count", args.flag("count")),
+        ("--print", args.flag("print")),
+    ):
+        if given:
+            raise Usage(f"--send sends what matches of its own capture: {name} has no meaning beside it")
     rate = args.value("pps")
     try:
         pps = None if rate is None else float(rate)
@@ -254,8 +264,8 @@ def send(args: Arguments, path: str, interface: str) -> int:
                         if limit is not None and sender.sent >= limit:
                             return
                         if source.judge(packet):
-                            octets += len(packet.data)
                             yield packet.data
+                            octets += len(packet.data)  # it was sent
 
         try:
             sender.send_all(frames(), pps=pps)
