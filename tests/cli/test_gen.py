@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,99 @@ def test_a_skeleton_is_typed(pair: Pair, tmp_path: Path, name: str) -> None:
     module.write_text(text + "\n\n" + use[name])
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(module)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "src", check=False)
+    assert done.returncode == 0, done.stdout
+
+
+_PRELUDE = """
+#include <linux/bpf.h>
+#define SEC(name) __attribute__((section(name), used))
+#define __uint(name, val) int (*name)[val]
+#define __type(name, val) typeof(val) *name
+static void *(*lookup)(void *map, const void *key) = (void *)1;
+"""
+_LIBRARY = """
+struct limit { __u32 most; __u16 ports[4]; };
+struct {
+	__uint(type, 2);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, struct limit);
+} limits SEC(".maps");
+__u64 asked = 0;
+static __u64 secret = 7;
+struct limit standard = { .most = 5, .ports = {1, 2, 3, 4} };
+int allowed(__u32 key)
+{
+	struct limit *l = lookup(&limits, &key);
+	asked++;
+	secret += asked;
+	return l ? l->most > standard.most : secret == 1;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+_WHOLE = """
+extern int allowed(__u32 key);
+__u64 runs = 100;
+SEC("tc") int entry(struct __sk_buff *skb) { runs++; return allowed(1); }
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def _compiled(folder: Path, name: str, text: str) -> str:
+    source, out = folder / f"{name}.c", folder / f"{name}.o"
+    source.write_text(_PRELUDE + text)
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    words = ["-target", "bpf", "-g", "-O2", include, "-c", str(source), "-o", str(out)]
+    subprocess.run([tool("clang-19", "clang"), *words], check=True)
+    return str(out)
+
+
+def test_a_subskeleton_is_a_part_of_a_whole(pair: Pair, tmp_path: Path) -> None:
+    """A library's maps and variables, typed, in the object that it was linked into."""
+    bpf()
+    library, whole = _compiled(tmp_path, "library", _LIBRARY), _compiled(tmp_path, "whole", _WHOLE)
+    assert pair.ours("gen", "object", str(tmp_path / "linked.o"), whole, library)[0] == 0
+    status, text, err = pair.ours("gen", "subskeleton", library, "name", "limiter")
+    assert (status, err) == (0, "")
+    assert "secret" not in text and "OBJECT" not in text
+    (tmp_path / "part.py").write_text(text)
+    script = """
+import skep, part
+with skep.load("linked.o") as whole:
+    limiter = part.Limiter(whole)
+    limiter.data.standard = {"most": 9, "ports": [4, 3, 2, 1]}
+    limiter.maps.limits[1] = {"most": 10}
+    assert whole.entry.run(bytes(64)).retval == 1
+    limiter.maps.limits[1] = {"most": 9}
+    assert whole.entry.run(bytes(64)).retval == 0
+    print(limiter.bss.asked, limiter.data.standard.ports, whole.data.runs)
+with skep.load("whole_alone.o") as other:
+    try:
+        part.Limiter(other)
+    except skep.SkepError as error:
+        print(error)
+"""
+    _compiled(
+        tmp_path,
+        "whole_alone",
+        _WHOLE.replace("allowed(1)", "1").replace("extern int allowed(__u32 key);", ""),
+    )
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.stderr, done.stdout.splitlines()) == (
+        "",
+        [
+            "2 [4, 3, 2, 1] 102",
+            "object whole_alone has no map limits, no variable asked, no variable standard",
+        ],
+    )
+    pytest.importorskip("mypy")
+    use = "def f(p: Limiter) -> int:\n    return p.bss.asked + p.maps.limits[0].ports[1]\n"
+    (tmp_path / "used.py").write_text(text + "\n\n" + use)
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "used.py")], capture_output=True, text=True, cwd=ROOT / "src", check=False
+    )
     assert done.returncode == 0, done.stdout
 
 

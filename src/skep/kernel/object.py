@@ -7,6 +7,7 @@ from skep.kernel.protocol import Kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Any, Self
 
@@ -84,6 +85,26 @@ class Object:
             found = variables(self.spec, spec, Codecs(btf)) if btf is not None else {}
             known = self._globals[section] = Globals(self.maps[section], found, offset=spec.data_offset)
         return known
+
+    def require(
+        self, *, maps: Iterable[str] = (), programs: Iterable[str] = (), variables: Iterable[str] = ()
+    ) -> None:
+        """Raises LinkError that names what of these the object does not have (`skep gen subskeleton`)."""
+        from skep.kernel.globals import variables as of_section
+        from skep.kernel.typed import Codecs
+
+        known: set[str] = set()
+        if self.spec.btf is not None:
+            codecs = Codecs(self.spec.btf)
+            for section in self.spec.maps.values():
+                known.update(of_section(self.spec, section, codecs))
+        missing = [
+            *(f"map {name}" for name in maps if name not in self.maps),
+            *(f"program {name}" for name in programs if name not in self.spec.programs),
+            *(f"variable {name}" for name in variables if name not in known),
+        ]
+        if missing:
+            raise LinkError(f"object {self.name} has no {', no '.join(missing)}")
 
     # --- attaching -----------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from skep.btf import Btf
-    from skep.obj.spec import MapSpec, ObjectSpec
+    from skep.obj.spec import MapSpec, ObjectSpec, ProgramSpec
 
 _PER_CPU = frozenset((MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH))
 #: maps that are mappings of keys to values
@@ -117,12 +117,7 @@ class {cls}:
 
 def skeleton(call: Call, words: Words) -> None:
     path = words.take("FILE.o")
-    name: str | None = None
-    if words:
-        if not words.accept("name"):
-            raise Usage(f"expected name, got {words.peek()!r}")
-        name = words.take("NAME")
-    words.end()
+    name = take_name(words)
     from skep.obj import read
 
     with open(path, "rb") as file:
@@ -131,11 +126,27 @@ def skeleton(call: Call, words: Words) -> None:
     call.write(module(spec, data, name or spec.name))
 
 
+def take_name(words: Words) -> str | None:
+    """The rest of the command line: ``name NAME`` or nothing."""
+    name: str | None = None
+    if words:
+        if not words.accept("name"):
+            raise Usage(f"expected name, got {words.peek()!r}")
+        name = words.take("NAME")
+    words.end()
+    return name
+
+
+def class_name(name: str) -> str:
+    """The class for an object of this name."""
+    cls = "".join(part.capitalize() for part in _safe(name).split("_") if part)
+    return f"{cls}Object" if not cls or cls in _TAKEN else cls
+
+
 def module(spec: ObjectSpec, data: bytes, name: str) -> str:
     """The module's text; ``data`` is the object file that ``spec`` was read from."""
-    writer = _Writer(spec)
-    cls = "".join(part.capitalize() for part in _safe(name).split("_") if part)
-    cls = f"{cls}Object" if not cls or cls in _TAKEN else cls
+    writer = Writer(spec)
+    cls = class_name(name)
     writer.reserve(cls)
     maps, programs = writer.maps(), writer.programs()
     sections = writer.sections()
@@ -171,11 +182,13 @@ def _safe(name: str) -> str:
     return made
 
 
-class _Writer:
+class Writer:
     """Python text of an object's parts; remembers which types they need."""
 
-    def __init__(self, spec: ObjectSpec) -> None:
+    def __init__(self, spec: ObjectSpec, *, whole: bool = True) -> None:
         self.spec = spec
+        #: or a part that is linked into another object
+        self._whole = whole
         self.btf: Btf | None = spec.btf
         self._named: dict[int, str] = {}
         self._queue: list[int] = []
@@ -250,12 +263,16 @@ class _Writer:
     # --- parts ---------------------------------------------------------------------------------
 
     def maps(self) -> str:
-        rows: list[str] = []
-        for name, spec in self.spec.maps.items():
-            if spec.data is not None and spec.type != MapType.STRUCT_OPS:
-                continue
-            rows.append(self._map(name, spec))
+        rows = [self._map(name, self.spec.maps[name]) for name in self.map_names()]
         return _holder("Maps", "The object's maps.", rows)
+
+    def map_names(self) -> list[str]:
+        """The maps that are no global data."""
+        return [
+            name
+            for name, spec in self.spec.maps.items()
+            if spec.data is None or spec.type == MapType.STRUCT_OPS
+        ]
 
     def _map(self, name: str, spec: MapSpec) -> str:
         safe = _safe(name)
@@ -288,11 +305,17 @@ class _Writer:
                 '\')"""', '")."""'
             )
             + f"        return self._object.programs[{quoted(name)}]\n"
-            for name, spec in self.spec.programs.items()
+            for name, spec in self.program_specs().items()
         ]
         return _holder("Programs", "The object's programs.", rows)
 
-    def _variables(self) -> list[tuple[str, list[tuple[str, str]]]]:
+    def program_specs(self) -> dict[str, ProgramSpec]:
+        """The programs. Of a part, functions in .text are none: the whole calls them."""
+        return {
+            name: spec for name, spec in self.spec.programs.items() if self._whole or spec.section != ".text"
+        }
+
+    def variables(self) -> list[tuple[str, list[tuple[str, str]]]]:
         """(section, its variables with their types) of the global data."""
         out: list[tuple[str, list[tuple[str, str]]]] = []
         for name, spec in self.spec.maps.items():
@@ -302,13 +325,17 @@ class _Writer:
             if section[0] != t.DATASEC or name == ".kconfig":
                 continue
             rows = [self.btf[type_id] for type_id, _, _ in section[3]]
-            found = [(_safe(row[1]), self.annotation(row[2])) for row in rows if row[0] == t.VAR]
+            found = [
+                (_safe(row[1]), self.annotation(row[2]))
+                for row in rows
+                if row[0] == t.VAR and (self._whole or row[3])
+            ]
             out.append((name, found))
         return out
 
     def sections(self) -> list[str]:
         out: list[str] = []
-        for name, rows in self._variables():
+        for name, rows in self.variables():
             body = "".join(f"    {variable}: {type_}\n" for variable, type_ in rows)
             head = f'\n\nclass {_section_class(name)}(Protocol):\n    """Global variables of {name}."""\n'
             out.append(head + ("\n" + body if body else ""))
@@ -316,7 +343,7 @@ class _Writer:
 
     def section_properties(self) -> str:
         out: list[str] = []
-        for name, _ in self._variables():
+        for name, _ in self.variables():
             attribute, cls = name.lstrip(".").replace(".", "_"), _section_class(name)
             out.append(
                 f"\n    @property\n    def {_safe(attribute)}(self) -> {cls}:\n"
