@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from skep.explain import diag, states
+from skep.explain import diag, states, unwrap
 from skep.explain.trail import Location, Step, Trail
 
 #: how much of a log is read: its end, where the refusal stands
@@ -31,6 +31,10 @@ _WRAPPER: Final = re.compile(
 _PROGRAM: Final = re.compile(
     r"(?:prog|program) '?\"?([A-Za-z_][\w.]*)'?\"?: "
     r"(?:BPF program load failed|failed to load|-- BEGIN|load program)"
+)
+#: words of loaders that could be a verifier's
+_LOADERS: Final = re.compile(
+    r"ERROR|Error|Prog section|Verifier|The verifier|Attaching|- |load |bpf\(|Exception|File |Trace|#|HINT"
 )
 #: what a log holds besides steps, states and reasons; level 2, statistics and progress among it
 _NOISE: Final = re.compile(
@@ -54,22 +58,13 @@ def parse(text: str, locate: Callable[[int], Location | None] | None = None) -> 
         text = text[-TAIL:]
         text = text[text.find("\n") + 1 :]
         trail.truncated = True
-    lines = [_unwrap(line) for line in text.splitlines()]
+    lines = unwrap.lines(text)
     trail.report = diag.parse(lines)
     reader = _Reader(trail, locate)
     for line in lines:
         reader.line(line)
     reader.finish()
     return trail
-
-
-def _unwrap(line: str) -> str:
-    line = line.rstrip()
-    if line.startswith(("\t", "    ")) and _STEP.match(line.lstrip()):
-        return line.lstrip()
-    if line.startswith("libbpf: "):
-        return line[8:]
-    return line
 
 
 class _Reader:
@@ -87,6 +82,10 @@ class _Reader:
         self.inside_report = False
         self.ended = False
         self.seen = False
+        #: what is said after a log's end: all of another one, perhaps
+        self.after: list[str] = []
+        #: the refusal of a log before this one: its last step, what was said, the count of instructions
+        self.before: tuple[Step | None, list[str], int | None] | None = None
 
     def line(self, line: str) -> None:
         stripped = line.strip()
@@ -132,11 +131,11 @@ class _Reader:
             self.trail.subprog = ""
         if _NOISE.match(stripped) or _WRAPPER.search(line) or named:
             return
-        if not self.ended:
-            self.messages.append(stripped)
+        (self.after if self.ended else self.messages).append(stripped)
 
     def step(self, pc: int, code: int, rest: str) -> None:
         self.seen = True
+        self.again()
         text, after = _halves(rest)
         parent = self.last
         if self.messages:  # what was said before is no refusal: the walk goes on
@@ -161,6 +160,15 @@ class _Reader:
             self.jumps.setdefault(pc, []).append(step)
         self.last = step
 
+    def again(self) -> None:
+        """What follows the end of a log is another one."""
+        if not self.ended:
+            return
+        if _reasons(self.messages):
+            self.before = self.last, self.messages, self.trail.processed
+        self.last, self.messages, self.state, self.ended = None, [], {}, False
+        self.jumps.clear()
+
     def resume(self, origin: int, state: str) -> None:
         open_ = self.jumps.get(origin)
         if open_:
@@ -181,6 +189,8 @@ class _Reader:
 
     def named(self, pc: str | None, text: str) -> None:
         """A line of state: what holds before the next instruction (and so after the last)."""
+        if pc is not None:
+            self.again()
         state = states.parse(text)
         if self.last is not None and not self.last.after:
             self.last.after = state
@@ -195,9 +205,24 @@ class _Reader:
 
     def finish(self) -> None:
         trail = self.trail
+        if self.before is not None and not _reasons(self.messages):
+            self.last, self.messages, trail.processed = self.before
+        said = _reasons(self.messages)
+        if self.seen and not said and _known(self.after):  # a program that was refused before its first step
+            self.last, said = None, _known(self.after)[:6]
         trail.last = self.last
-        trail.messages = _reasons(self.messages)
+        trail.messages = said if self.last is not None else _known(said) or said
         trail.accepted = self.seen and not trail.messages and trail.report is None
+
+
+def _known(messages: list[str]) -> list[str]:
+    """From the first message on that is the verifier's for certain: loaders talk before it."""
+    from skep.explain.families import FAMILIES
+
+    for at, message in enumerate(messages):
+        if not _LOADERS.match(message) and any(family.pattern.search(message) for family in FAMILIES):
+            return messages[at:]
+    return []
 
 
 def _deeper(step: Step) -> int:
