@@ -358,3 +358,104 @@ def tasks(rig: Rig, load: Load) -> None:
     assert mine[0][:3] == [str(os.getpid()), str(os.getpid()), str(os.getppid())], mine
     assert " ".join(mine[0][3:]) == comm
     assert all(row[1] == str(os.getpid()) for row in rows if row[0].isdigit())
+
+
+@play
+def tcplife(rig: Rig, load: Load) -> None:
+    with rig.network(), socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        with load("tcplife", variables={"only_port": port}) as obj:
+            obj.attach()
+            reader = obj.reader("connections")
+            with socket.create_connection(("127.0.0.1", port)) as client, server.accept()[0] as other:
+                mine = client.getsockname()[1]
+                client.sendall(b"x" * 1000)
+                assert len(other.recv(1000, socket.MSG_WAITALL)) == 1000
+                client.shutdown(socket.SHUT_WR)
+                assert other.recv(1) == b""
+            found = events(reader, lambda rows: len(rows) >= 2)
+    rows = {row.local_port: row for row in found}
+    assert set(rows) == {port, mine}, found
+    asking = rows[mine]
+    assert bytes(asking.local) == bytes(asking.remote) == bytes((127, 0, 0, 1)) + bytes(12)
+    assert asking.remote_port == port and asking.pid == os.getpid() and asking.nanoseconds > 0
+    assert 1000 <= asking.acknowledged <= 1002 and asking.received in (0, 1), asking
+    assert rows[port].received in range(1000, 1003), rows[port]
+
+
+@play
+def runqlat(rig: Rig, load: Load) -> None:
+    code = "import time\nend = time.time() + 20\nwhile time.time() < end: time.sleep(0.001)"
+    with subprocess.Popen([sys.executable, "-S", "-c", code]) as process:
+        try:
+            with load("runqlat", variables={"only_pid": process.pid}) as obj:
+                obj.attach()
+                end = time.monotonic() + 20
+                while sum(obj.bss.waited) < 50 and time.monotonic() < end:
+                    time.sleep(0.1)
+                rows = list(obj.bss.waited)
+                assert set(obj.waiting) <= {process.pid}
+        finally:
+            process.kill()
+    assert sum(rows) >= 50 and sum(rows[:34]) == sum(rows), rows  # none waited for 17 seconds
+
+
+def _datagram(source: str, target: str, port: int, payload: bytes, protocol: int = 17) -> bytes:
+    """An Ethernet frame with IPv4 and the ports 4000 and ``port``."""
+    addresses = socket.inet_aton(source) + socket.inet_aton(target)
+    udp = struct.pack(">HHHH", 4000, port, 8 + len(payload), 0) + payload
+    head = struct.pack(">BBHHHBBH", 0x45, 8, 20 + len(udp), 0, 0, 64, protocol, 0) + addresses
+    return bytes.fromhex("020000000002 020000000001 0800") + head + udp
+
+
+@play
+def balancer(rig: Rig, load: Load) -> None:
+    with load("balancer", variables={"own_address": 0x0A000001}) as obj:
+        obj.servers[3] = (0x0A000063, bytes.fromhex("020000000063"))
+        obj.servers[4] = (0x0A000064, bytes.fromhex("020000000064"))
+        obj.slots.update((slot, 3 + slot % 2) for slot in range(4093))
+        obj.services[(0x0A0000FE, 80, 17)] = 1
+        other = _datagram("10.0.0.9", "10.0.0.254", 81, b"x")
+        assert obj.balance.run(other).retval == 2  # XDP_PASS
+        seen = set()
+        for host in range(1, 33):
+            frame = _datagram(f"10.0.1.{host}", "10.0.0.254", 80, b"hello")
+            for _ in range(2):
+                done = obj.balance.run(frame, data_out=256)
+                assert done.retval == 3, done  # XDP_TX
+                head = done.data[14:34]
+                assert sum(struct.unpack(">10H", head)) % 0xFFFF == 0  # the checksum is right
+                assert (head[0], head[1], head[9], head[12:16]) == (0x45, 8, 4, b"\x0a\x00\x00\x01")
+                assert done.data[34:] == frame[14:]
+                last = head[19]
+                assert done.data[:14] == bytes((2, 0, 0, 0, 0, last, 2, 0, 0, 0, 0, 2, 8, 0))
+                seen.add((host, last))
+        assert len(seen) == 32  # each flow went to one server
+        assert {last for _, last in seen} == {0x63, 0x64}
+        assert sum(obj.sent[3]) + sum(obj.sent[4]) == 64
+        obj.slots.update((slot, 5) for slot in range(4093))  # flows that are known stay
+        done = obj.balance.run(_datagram("10.0.1.1", "10.0.0.254", 80, b"hello"), data_out=256)
+        assert (1, done.data[33]) in seen
+
+
+@play
+def dns(rig: Rig, load: Load) -> None:
+    def name(text: str) -> bytes:
+        return b"".join(bytes([len(label)]) + label for label in text.encode().split(b".")) + b"\0"
+
+    def question(text: str, kind: int, flags: int = 0x0100) -> bytes:
+        body = struct.pack(">6H", 7, flags, 1, 0, 0, 0) + name(text) + struct.pack(">HH", kind, 1)
+        return _datagram("10.0.0.9", "10.0.0.1", 53, body)
+
+    with load("dns") as obj:
+        obj.blocked[name("ads.example.com").ljust(64, b"\0")] = 1
+        run = lambda *words: obj.questions.run(question(*words)).retval  # noqa: E731
+        assert run("Www.Example.COM", 28) == 2
+        assert run("www.example.com", 28) == 2
+        assert run("ADS.example.com", 1) == 1  # XDP_DROP
+        assert run("www.example.com", 1, 0x8180) == 2  # an answer: not counted
+        assert obj.questions.run(question("www.example.com", 1)[:-8]).retval == 1  # cut short
+        rows = {(bytes(q.name).rstrip(b"\0") + b"\0", q.type): count for q, count in obj.asked.items()}
+    assert rows == {(name("www.example.com"), 28): 2, (name("ads.example.com"), 1): 1}
