@@ -24,6 +24,14 @@ class Locked:
 
 locked = bpf.Array(Locked, 1)
 
+@bpf.struct
+class Slot:
+    task: bpf.Kptr[bpf.task_struct]
+    mask: bpf.Kptr[bpf.bpf_cpumask]
+    count: u64
+
+slots = bpf.Array(Slot, 4)
+
 def lookup(ctx, network):
     tuple = bpf.bpf_sock_tuple()
     if network == 7:
@@ -157,6 +165,22 @@ bpf.rcu_read_unlock()
 if parent == 7:
     return 1
 """),
+    "kptr": (TASK, """
+slot = slots[0]
+copy = bpf.task_acquire(task)
+if copy is None:
+    return 0
+old = slot.task.swap(copy)
+if old is not None:
+    slot.count = old.pid
+    bpf.task_release(old)
+with bpf.releasing(slots[1].task.swap(None)) as out:
+    slot.count += out.pid
+mask = bpf.cpumask_create()
+if mask is not None:
+    with bpf.releasing(slot.mask.swap(mask)) as before:
+        bpf.cpumask_clear(before)
+"""),
     "dynptr": (TASK, """
 d = bpf.Dynptr()
 if bpf.ringbuf_reserve_dynptr(ring, 8, 0, d) == 0:
@@ -191,6 +215,13 @@ class Case(NamedTuple):
 
 
 BAD = [
+    Case(TASK, "t = bpf.task_acquire(task)\nif t is None:\n    return 0\nwith bpf.releasing(slots[0].task.swap(t)) as old:\n    pass\nx = t.pid", "t", "t was given back: swap() on line +4 put it into the map"),
+    Case(TASK, "slots[0].task.swap(None)", "slots[0].task.swap(None)", "what slots[0].task.swap() acquires is dropped here and never given back"),
+    Case(TASK, "with bpf.releasing(slots[0].task.swap(task)) as x:\n    pass", "slots[0].task.swap(task)", "swap() gives away what was acquired, and nothing on this path acquired task"),
+    Case(TASK, "x = slots[0].task.pid", "slots[0].task.pid", "a field for a struct task_struct has no 'pid'"),
+    Case(TASK, "s = Slot()\nwith bpf.releasing(s.task.swap(None)) as x:\n    pass", "s.task.swap(None)", "a field for a struct task_struct works in the value of a map only"),
+    Case(TASK, "with bpf.releasing(bpf.cpumask_create()) as m:\n    x = slots[0].task.swap(m)", "slots[0].task.swap(m)", "a field for a struct task_struct takes no struct bpf_cpumask"),
+    Case(TASK, "slots[0].task = task", "slots[0].task", "a field for a struct task_struct is not set, but exchanged"),
     Case(TC, "sk = lookup(ctx, 0)\nreturn 0", "return 0", "sk, which bpf.sk_lookup_tcp() acquired on line of lookup(), is still held here, where the program ends"),
     Case(TC, "sk = lookup(ctx, 0)\nif sk is None:\n    return 0\nif ctx.mark == 3:\n    bpf.sk_release(sk)\nreturn 0",
          "bpf.sk_lookup_tcp(tuple, network, size=12)", "where two paths meet, what bpf.sk_lookup_tcp() acquires here is given back on line +5 on one and still held on the other"),

@@ -21,6 +21,7 @@ from skep.bpf.programs import program, subprog
 from skep.bpf.struct import enum, struct, union, zero
 from skep.bpf.types import (
     Dynptr,
+    Kptr,
     Named,
     SpinLock,
     Timer,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dynptr",
+    "Kptr",
     "SpinLock",
     "Timer",
     "Wq",

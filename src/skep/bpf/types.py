@@ -151,6 +151,21 @@ class PointerType(BpfType):
         return f"ptr({self.of!r})"
 
 
+class Kptr(BpfType):
+    """A field of a map's value that owns an object of the kernel's: ``task: bpf.Kptr[bpf.task_struct]``."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: object) -> None:
+        self.of = of
+
+    def __class_getitem__(cls, of: object) -> Kptr:
+        return cls(of)
+
+    def __repr__(self) -> str:
+        return f"Kptr[{self.of!r}]"
+
+
 class KernelStruct(BpfType):
     """An object of the kernel that lives in a map value: ``bpf_spin_lock``, ``bpf_timer``, …"""
 

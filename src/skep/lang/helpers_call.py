@@ -79,6 +79,7 @@ def caller(number: int, name: str) -> Callable[..., Value]:
 
 #: what the language has forms of its own for, which keep what was begun and what ends it together
 _INSTEAD: Final = {
+    "kptr_xchg": "old = value.field.swap(new), for a field bpf.Kptr[bpf.task_struct]",
     "ringbuf_reserve": "with ring.reserve() as e: ... submits e at the end of the block",
     "ringbuf_submit": "with ring.reserve() as e: ... submits e at the end of the block",
     "ringbuf_discard": "with ring.reserve() as e: ... submits e; look first, and reserve after",

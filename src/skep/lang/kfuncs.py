@@ -249,7 +249,7 @@ def _call(
     if flags & kf.RELEASE and pointers:
         references.release(c, pointers[0], node, f"{references.shown(name)}()")
     if flags & kf.ACQUIRE:
-        made = _acquired(c, name, result, made, node)
+        made = acquired(c, references.shown(name), result, made, node)
     if not outputs:
         return made
     numbers = []
@@ -287,9 +287,8 @@ def _section(c: Walker, name: str, node: ast.AST) -> Value:
     return Value(references.SectionType(), obj=key)
 
 
-def _acquired(c: Walker, name: str, result: KernelType, made: Value, node: ast.AST) -> Value:
-    """What a kfunc acquired, with the kfunc that takes it back."""
-    call = references.shown(name)
+def acquired(c: Walker, call: str, result: KernelType, made: Value, node: ast.AST) -> Value:
+    """What ``call`` acquired, with the kfunc that takes it back."""
     found = _releaser(c, result, node)
     if found is None:
         raise c.error(

@@ -67,6 +67,13 @@ class Namespace:
             if kernel and (pointer := self._kernel(to)) is not None:
                 return pointer
             return PointerStorage(None if record.of is None else self.storage(record.of))
+        if isinstance(record, t.Kptr):
+            kept = self._kernel(record)
+            if kept is None:
+                raise SkepError(
+                    f"{record!r} holds no struct of the kernel's: write bpf.Kptr[bpf.task_struct]"
+                )
+            return kept
         if isinstance(record, t.KernelStruct):
             return OpaqueStorage(record.name, record.size, record.align)
         if isinstance(record, type):

@@ -155,15 +155,20 @@ def end(c: Walker, name: str, node: ast.AST) -> None:
 # --- giving back ----------------------------------------------------------------------------------------
 
 
-def release(c: Walker, value: Value, node: ast.AST, call: str, verb: str = "gave it back") -> None:
+def release(
+    c: Walker, value: Value, node: ast.AST, call: str, verb: str = "gave it back", hint: str = ""
+) -> None:
     """``value`` was given back by ``call``, which is emitted already: nothing may refer to it any more."""
     ref = value.ref
     name = c.text_of(_argument(node))
     if ref is None or h.state(c.env, ref.key) in (h.GONE, h.RELEASED):
         raise c.error(
             node,
-            f"{call} gives back what was acquired, and nothing on this path acquired {name}",
-            "leave it out: what belongs to the context or to another object is not yours to give back",
+            f"{call} gives away what was acquired, and nothing on this path acquired {name}"
+            if hint
+            else f"{call} gives back what was acquired, and nothing on this path acquired {name}",
+            hint
+            or "leave it out: what belongs to the context or to another object is not yours to give back",
         )
     known = c.books.of(ref.key)
     if not ref.own:

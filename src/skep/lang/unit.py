@@ -155,9 +155,16 @@ class Unit:
     # --- types --------------------------------------------------------------------------------------
 
     def _kernel_storage(self, record: Any) -> Storage | None:
-        from skep.lang.pointers import storage
+        from skep.lang import pointers
 
-        return storage(self, record)
+        if not isinstance(record, t.Kptr):
+            return pointers.storage(self, record)
+        of = pointers.storage(self, record.of) if isinstance(record.of, t.Named) else None
+        if not isinstance(of, pointers.KernelPointerStorage):
+            return None
+        from skep.lang.kptrs import KptrStorage
+
+        return KptrStorage(self, of.kind)
 
     def storage(self, record: Any, c: Walker, node: ast.AST) -> Storage:
         """The storage of a type record or class; refuses at ``node`` what is no type."""

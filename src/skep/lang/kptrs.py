@@ -1,0 +1,103 @@
+"""Fields that hold an object of the kernel's: ``task: bpf.Kptr[bpf.task_struct]`` in the value of a map.
+
+The map owns what is put there and gives it back itself when the value goes. Taking it out acquires it.
+Linux 5.19.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+from skep.lang import references
+from skep.lang.arguments import named
+from skep.lang.core_refs import KernelRef
+from skep.lang.helpers import check
+from skep.lang.kernel_types import KernelType, KPtr, KStruct
+from skep.lang.layout import Storage
+from skep.lang.values import BUILTIN, NONE, PtrType, Value
+
+if TYPE_CHECKING:
+    from skep.lang.debug import Debug
+    from skep.lang.unit import Unit
+    from skep.lang.walk import Walker
+
+_XCHG = 194
+
+
+class KptrStorage(Storage):
+    """The field: eight bytes that only ``swap`` may touch."""
+
+    size = align = 8
+
+    def __init__(self, unit: Unit, kind: KernelType) -> None:
+        self.unit = unit
+        self.kind = kind
+        self.name = f"a field for a {kind.name}"
+
+    def same(self, other: Storage) -> bool:
+        return isinstance(other, KptrStorage) and other.kind.name == self.kind.name
+
+    def describe(self, di: Debug) -> str:
+        of = "null"
+        if isinstance(self.kind, KStruct):
+            core: Any = self.unit
+            if core.core is None:
+                from skep.lang.core import Core
+
+                core.core = Core(self.unit)
+            of = core.core.struct(self.kind).node
+        tag = di.node("!{" + di.node('!{!"btf_type_tag", !"kptr"}') + "}")
+        return di.node(
+            f"!DIDerivedType(tag: DW_TAG_pointer_type, baseType: {of}, size: 64, annotations: {tag})"
+        )
+
+    def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
+        raise c.error(
+            node, f"{self.name} is not set, but exchanged", "old = value.field.swap(new), and give old back"
+        )
+
+    def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        if name != "swap":
+            raise c.error(
+                node,
+                f"{self.name} has no {name!r}",
+                "take it out: x = value.field.swap(None); put it back after",
+            )
+
+        def swap(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+            return self.swap(c, v, named(c, "swap", ("new",), 1, args, kwargs, node)["new"], node)
+
+        return Value(BUILTIN, obj=swap)
+
+    def swap(self, c: Walker, v: Value, new: Value, node: ast.AST) -> Value:
+        """Put ``new`` (or None) there; what was there before, acquired, or None."""
+        from skep.lang.kfuncs import acquired
+
+        check(c, _XCHG, "kptr_xchg", node)
+        place = v.type
+        if not isinstance(place, PtrType) or place.space not in ("map", "percpu"):
+            raise c.error(node, f"{self.name} works in the value of a map only", "look the value up first")
+        operand = "null"
+        if new.type is not NONE:
+            kind = new.type
+            if not isinstance(kind, KernelRef) or kind.kind.name != self.kind.name:
+                raise c.error(node, f"{self.name} takes no {kind.name}", f"give a {self.kind.name}, or None")
+            operand = kind.address(c, new, node)
+        got = c.em.op(f"call ptr inttoptr (i64 {_XCHG} to ptr)(ptr {v.ir}, ptr {operand})")
+        if new.type is not NONE:
+            hint = (
+                "acquire it: bpf.task_acquire(...)"
+                if "task_struct" in self.kind.name
+                else "acquire it before"
+            )
+            references.release(c, new, node, "swap()", "put it into the map", hint)
+        made = Value(KernelRef(self.kind, "btf", nullable=True), got)
+        return acquired(c, f"{c.text_of(_field(node))}.swap", KPtr(self.kind), made, node)
+
+
+def _field(node: ast.AST) -> ast.AST:
+    """The field of a call of its ``swap``."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.value
+    return node
