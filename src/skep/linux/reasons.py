@@ -40,6 +40,9 @@ _MEANING: Final[dict[str, dict[int, str]]] = {
         errno.EBUSY: "another program is attached there",
         errno.EEXIST: "another program is attached there",
     },
+    "BPF_RAW_TRACEPOINT_OPEN": {
+        errno.EBUSY: "the function has no place for programs (an inline or notrace one), or this one is there",
+    },
     "BPF_LINK_UPDATE": {
         errno.EPERM: "another program is attached now than the one said to be",
         errno.EINVAL: "this link takes no program of this type",
