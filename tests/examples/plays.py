@@ -154,7 +154,10 @@ def execsnoop(rig: Rig, load: Load) -> None:
         obj.attach()
         reader = obj.reader("events")
         child.wait()
-        mine = lambda rows: [row for row in rows if row.pid == child.pid]  # noqa: E731
+
+        def mine(rows: list[Any]) -> list[Any]:
+            return [row for row in rows if row.pid == child.pid]
+
         found = mine(events(reader, lambda rows: any(row.ended for row in mine(rows))))
     started, ended = found[0], found[-1]
     assert started.filename == b"/bin/sh"
@@ -451,7 +454,11 @@ def dns(rig: Rig, load: Load) -> None:
 
     with load("dns") as obj:
         obj.blocked[name("ads.example.com").ljust(64, b"\0")] = 1
-        run = lambda *words: obj.questions.run(question(*words)).retval  # noqa: E731
+
+        def run(*words: Any) -> int:
+            verdict: int = obj.questions.run(question(*words)).retval
+            return verdict
+
         assert run("Www.Example.COM", 28) == 2
         assert run("www.example.com", 28) == 2
         assert run("ADS.example.com", 1) == 1  # XDP_DROP
