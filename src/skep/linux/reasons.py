@@ -41,7 +41,7 @@ _MEANING: Final[dict[str, dict[int, str]]] = {
         errno.EEXIST: "another program is attached there",
     },
     "BPF_RAW_TRACEPOINT_OPEN": {
-        errno.EBUSY: "the function has no place for programs (an inline or notrace one), or this one is there",
+        errno.EBUSY: "the function has no place for programs (inline, notrace), or this one is there",
     },
     "BPF_LINK_UPDATE": {
         errno.EPERM: "another program is attached now than the one said to be",
