@@ -7,6 +7,7 @@ sudo python examples/balancer.py INTERFACE SELF SERVICE:PORT SERVER=MAC ...
 import ipaddress
 import sys
 import time
+import zlib
 
 import skep
 from skep import bpf
@@ -117,13 +118,17 @@ def balance(ctx: bpf.Xdp) -> int:
     return bpf.XDP_TX
 
 
-def spread(count: int) -> list[int]:
-    """The slots of ``count`` servers: each takes turns at its own order of all slots (Maglev's table)."""
+def spread(names: list[str]) -> list[int]:
+    """The slots of servers: each takes turns at its own order of all slots (Maglev's table).
+
+    The orders come from the names alone, so that every balancer has the same table, whenever it started.
+    """
     owner = [-1] * SLOTS
-    orders = [(hash(("offset", n)) % SLOTS, hash(("skip", n)) % (SLOTS - 1) + 1) for n in range(count)]
-    turns = [0] * count
+    hashes = [zlib.crc32(name.encode()) for name in names]
+    orders = [(h % SLOTS, h // SLOTS % (SLOTS - 1) + 1) for h in hashes]
+    turns = [0] * len(names)
     for taken in range(SLOTS):
-        n = taken % count
+        n = taken % len(names)
         offset, skip = orders[n]
         while owner[(offset + turns[n] * skip) % SLOTS] >= 0:
             turns[n] += 1
@@ -135,19 +140,17 @@ def main() -> None:
     interface, own, service, *given = sys.argv[1:]
     address, port = service.split(":")
     variables = {"own_address": int(ipaddress.IPv4Address(own))}
+    names, macs = zip(*(one.split("=") for one in given), strict=True)
     with skep.load(balance, variables=variables) as obj:
-        for number, one in enumerate(given):
-            server, mac = one.split("=")
+        for number, (server, mac) in enumerate(zip(names, macs, strict=True)):
             obj.servers[number] = (int(ipaddress.IPv4Address(server)), bytes.fromhex(mac.replace(":", "")))
-        obj.slots.update(enumerate(spread(len(given))))
+        obj.slots.update(enumerate(spread(list(names))))
         for protocol in (6, 17):
             obj.services[(int(ipaddress.IPv4Address(address)), int(port), protocol)] = 1
         with obj.balance.attach(interface):
             while True:
                 time.sleep(1)
-                print(
-                    *(f"{one.split('=')[0]}: {sum(obj.sent[n])}" for n, one in enumerate(given)), flush=True
-                )
+                print(*(f"{name}: {sum(obj.sent[n])}" for n, name in enumerate(names)), flush=True)
 
 
 if __name__ == "__main__":
