@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -163,7 +164,15 @@ def test_link_types_and_interfaces_are_listed(capfd: pytest.CaptureFixture[str])
     assert main(["filter", "-L"]) == 0
     assert "EN10MB" in capfd.readouterr().out
     assert main(["filter", "-D"]) == 0
-    assert "lo" in capfd.readouterr().out
+    listed = capfd.readouterr().out
+    number = socket.if_nametoindex("lo")
+    assert f"{number}.lo [Up, Running, Loopback]\n" in listed
+    assert "any" in listed
+    assert main(["filter", "-i", str(number), "-L"]) == 0
+    assert capfd.readouterr().out.startswith("Data link types for lo ")
+    assert main(["filter", "-i", "99999", "-L"]) == 1
+    shown = capfd.readouterr()
+    assert shown.out == "" and "no interface '99999'" in shown.err
 
 
 def test_every_extra_that_an_error_names_exists(

@@ -9,6 +9,7 @@ import struct
 
 from skep.errors import KernelError
 
+SIOCGIFFLAGS = 0x8913
 SIOCGIFHWADDR = 0x8927
 SIOCGIFMTU = 0x8921
 SIOCGIFNETMASK = 0x891B
@@ -78,6 +79,25 @@ class Link:
         found = _HARDWARE.get(hardware)
         self.linktype = LINUX_SLL if found is None else found
         self.cooked = found is None
+
+
+def by_number(name: str) -> str:
+    """The interface that ``name`` means: one called so, or else the one with this number (its index)."""
+    if name.isascii() and name.isdigit() and len(name) < 10:
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            try:
+                return socket.if_indextoname(int(name))
+            except OSError:
+                pass
+    return name
+
+
+def states(name: str) -> list[str]:
+    """What tcpdump -D says of an interface: "Up", "Running", "Loopback"."""
+    flags = _ioctl(name, SIOCGIFFLAGS)
+    return [word for bit, word in ((1, "Up"), (64, "Running"), (8, "Loopback")) if flags & bit]
 
 
 def mtu(name: str) -> int:

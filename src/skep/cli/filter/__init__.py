@@ -56,6 +56,10 @@ def _no_packets(args: Arguments) -> None:
 def _dispatch(args: Arguments) -> int:
     inputs = list(args.list("inputs"))
     interface = args.value("interface")
+    if interface is not None:
+        from skep.tap.link import by_number
+
+        interface = args.values["interface"] = by_number(interface)
     stamps = args.value("stamp_type") or "host"
     if stamps != "host":
         raise Usage(f"time stamps are made by this host: -j takes host, not {stamps!r}")

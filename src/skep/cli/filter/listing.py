@@ -129,8 +129,9 @@ def link_types(interface: str | None) -> int:
         from skep.tap.link import Link
         from skep.tap.prepare import title
 
+        linktypes = Link(interface).linktypes
         print(f"Data link types for {interface} (use option -y to set):")
-        for number in Link(interface).linktypes:
+        for number in linktypes:
             print(f"  {title(number)}")
         return 0
     for name, description in NAMES.values():
@@ -139,9 +140,16 @@ def link_types(interface: str | None) -> int:
 
 
 def interfaces() -> int:
-    """The interfaces of this network namespace."""
+    """The interfaces of this network namespace, with the numbers that -i takes."""
     import socket
 
+    from skep.tap.link import states
+
     for number, name in socket.if_nameindex():
-        print(f"{number}.{name}")
+        try:
+            words = states(name)
+        except OSError:  # it has just gone
+            words = []
+        print(f"{number}.{name}" + (f" [{', '.join(words)}]" if words else ""))
+    print("  any (all of them)")
     return 0

@@ -68,7 +68,9 @@ def table() -> list[tuple[str, list[Option]]]:
         (
             "live",
             [
-                Option("-i --interface", "IFACE", "interface", "capture from an interface"),
+                Option(
+                    "-i --interface", "IFACE", "interface", "capture from an interface, by name or number"
+                ),
                 Option(
                     "--filter", "EXPR", "filters", "a filter of its own: -w, -s, -c after it are its", "group"
                 ),
