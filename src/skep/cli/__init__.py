@@ -33,7 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-_BPFTOOL_OPTIONS = frozenset(("-j", "--json", "-p", "--pretty", "-f", "--bpffs", "-n", "--nomount"))
+#: options of bpftool that a word follows
+_WITH_WORD = frozenset(("-B", "--base-btf"))
 
 
 def usage() -> str:
@@ -55,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage(), file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
     leading = 0
-    while leading < len(args) and args[leading] in _BPFTOOL_OPTIONS:
-        leading += 1
+    while leading < len(args) and args[leading].startswith("-") and args[leading] not in {"-V", "--version"}:
+        leading += 2 if args[leading] in _WITH_WORD else 1
     if 0 < leading < len(args):
         # bpftool's options may stand before the noun
         args = [args[leading], *args[:leading], *args[leading + 1 :]]
