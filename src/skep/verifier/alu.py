@@ -6,7 +6,7 @@ from sys import byteorder
 from typing import TYPE_CHECKING, Final
 
 from skep.isa import opcodes as op
-from skep.verifier import arith
+from skep.verifier import arith, division
 from skep.verifier import kinds as k
 from skep.verifier.bounds import Bounds
 from skep.verifier.insn import Insn
@@ -37,6 +37,7 @@ SIGNS: Final = {
     op.BPF_ARSH: "s>>=",
 }
 _FORKING: Final = (op.BPF_AND, op.BPF_OR)
+_DIVIDING: Final = (op.BPF_DIV, op.BPF_MOD)
 _LINKING: Final = (op.BPF_ADD, op.BPF_SUB)
 #: before, only these give a range where the second number is not known
 _RANGES_BY_RANGES: Final = (6, 10)
@@ -72,7 +73,12 @@ class AluImm(Insn):
             if self.forks and env.kernel >= _FORKS_SINCE and _fork(env, st, dst, value):
                 value = st.regs[dst]
                 assert isinstance(value, Scalar)
-            new = arith.alu(env.scalars, self.operation, self.wide, value, self.const)
+            if self.operation in _DIVIDING and env.kernel >= division.SINCE and not value.const:
+                new = division.by_constant(
+                    env.scalars, self.operation, self.wide, bool(self.off), value, self.const
+                )
+            else:
+                new = arith.alu(env.scalars, self.operation, self.wide, value, self.const)
             if not value.const and (not self.forks or not _forks(value)):
                 self.memo[value] = new
         st.regs[dst] = new
@@ -142,7 +148,9 @@ class AluReg(Insn):
                 assert isinstance(a, Scalar)
                 if dst == self.src:
                     b = a
-            if env.kernel < _RANGES_BY_RANGES and not b.const and self.operation not in _ALWAYS_RANGED:
+            if self.operation in _DIVIDING and env.kernel >= division.SINCE and b.const and not a.const:
+                new = division.by_constant(env.scalars, self.operation, self.wide, bool(self.off), a, b)
+            elif env.kernel < _RANGES_BY_RANGES and not b.const and self.operation not in _ALWAYS_RANGED:
                 new = env.scalars.unknown
             else:
                 new = arith.alu(env.scalars, self.operation, self.wide, a, b)

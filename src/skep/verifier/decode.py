@@ -36,6 +36,7 @@ _ALU_OPS: Final = frozenset(
         op.BPF_ARSH,
     )
 )
+_READ_ONLY: Final = "frame pointer is read only"
 _SHIFTS: Final = (op.BPF_LSH, op.BPF_RSH, op.BPF_ARSH)
 _RMW: Final = frozenset(
     a | f for a in (op.BPF_ADD, op.BPF_AND, op.BPF_OR, op.BPF_XOR) for f in (0, op.BPF_FETCH)
@@ -88,7 +89,7 @@ def decode(env: Env) -> list[Insn]:
         else:
             out.append(_one(env, pc, insn, memos))
         last = out[-1]
-        if isinstance(last, Bad) and env.kernel >= (7, 0):
+        if isinstance(last, Bad) and env.kernel >= (7, 0) and last.reason != _READ_ONLY:
             env.reject(last.reason)  # whether a path reaches it or not
         pc += 1
     return out
@@ -102,7 +103,7 @@ def _imm64(env: Env, pc: int, insn: RawInsn, raw: list[RawInsn]) -> Insn:
     else:
         check_pseudo(env, pc, insn, raw[pc + 1])
     if off or dst >= 10:
-        reason = "frame pointer is read only" if dst == 10 else f"R{dst} is invalid"
+        reason = _READ_ONLY if dst == 10 else f"R{dst} is invalid"
         bad = Bad(pc, *insn, "BPF_LD_IMM64 uses reserved fields" if off else reason)
         bad.next = pc + 2
         return bad
@@ -152,7 +153,7 @@ def _alu(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
         if operation in _SHIFTS and not by_register and not 0 <= imm < (64 if wide else 32):
             return _bad(pc, insn, f"invalid shift {imm}", dst)
     if dst == 10:
-        return _bad(pc, insn, "frame pointer is read only")
+        return _bad(pc, insn, _READ_ONLY)
     if operation == op.BPF_MOV:
         return _mov(env, pc, insn, wide, by_register, memos)
     if (operation == op.BPF_END and env.kernel < (6, 18)) or (
@@ -238,7 +239,7 @@ def _memory(env: Env, pc: int, insn: RawInsn) -> Insn:
     size = op.SIZE_BYTES[opcode & op.SIZE_MASK]
     if cls == op.BPF_LDX:
         if dst == 10:
-            return _bad(pc, insn, "frame pointer is read only")
+            return _bad(pc, insn, _READ_ONLY)
         return m.Load(pc, opcode, dst, src, off, size, mode == op.BPF_MEMSX)
     if cls == op.BPF_ST:
         if mode != op.BPF_MEM or src:
@@ -261,12 +262,12 @@ def _atomic(pc: int, insn: RawInsn, size: int) -> Insn:
     opcode, dst, src, off, imm = insn
     if imm == op.BPF_LOAD_ACQ:
         if dst == 10:
-            return _bad(pc, insn, "frame pointer is read only")
+            return _bad(pc, insn, _READ_ONLY)
         return m.LoadAcquire(pc, opcode, dst, src, off, size, False)
     if imm == op.BPF_STORE_REL:
         return m.StoreRelease(pc, opcode, dst, src, off, size)
     if imm not in _RMW:
         return _bad(pc, insn, f"BPF_ATOMIC uses invalid atomic opcode {imm & U32:02x}")
     if imm & op.BPF_FETCH and imm != op.BPF_CMPXCHG and src == 10:
-        return _bad(pc, insn, "frame pointer is read only")
+        return _bad(pc, insn, _READ_ONLY)
     return m.Atomic(pc, opcode, dst, src, off, imm, size)
