@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from skep.isa import opcodes as op
-from skep.verifier.bounds import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U64, Bounds
-from skep.verifier.scalar import U32, Scalar, Scalars
+from skep.verifier.bounds import Bounds
+from skep.verifier.scalar import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32, U64, Scalar, Scalars
 
 SINCE: Final = (7, 0)
 
