@@ -1,12 +1,14 @@
 """Objects in a folder: every program to the live kernel and to our verifier, and how far they agree.
 
     python -m tools.verifier_corpus ours FOLDER OURS.json [--only PATTERN] [--seconds N] [--among KERNEL.json]
-    python -m tools.verifier_corpus kernel FOLDER KERNEL.json [--only PATTERN] [--skip OURS.json]
+    python -m tools.verifier_corpus kernel FOLDER KERNEL.json [--only PATTERN] [--skip OURS.json] [--denied F]
     python -m tools.verifier_corpus table KERNEL.json OURS.json [--causes N]
 
 ``ours`` without a kernel's file only asks our verifier and writes the answers down. ``kernel`` loads every
 program by itself, its object's maps made for it, and writes down verdict, reason and counts; ``--skip`` takes
 our answers and leaves out what we found too complex, since Linux 6.18 may crash where 8,192 branches wait.
+``--denied`` asks only for those that file F (another kernel's) says were not permitted: run it in a kernel
+that allows fentry and LSM, and give ``ours`` that kernel's types with ``--btf``.
 ``table`` compares two files. Each object is looked at in a process of its own.
 """
 
@@ -136,7 +138,8 @@ _cache: list[CoreTarget] = []
 
 def _target() -> CoreTarget:
     if not _cache:
-        _cache.append(CoreTarget.kernel())
+        btf = os.environ.get("SKEP_CORPUS_BTF")
+        _cache.append(CoreTarget.open(btf) if btf else CoreTarget.kernel())
     return _cache[0]
 
 
@@ -164,12 +167,14 @@ def objects(folder: str, only: str) -> list[Path]:
     return [path for path in sorted(Path(folder).rglob("*.o")) if re.search(only, path.name)]
 
 
-def ask_all(options: argparse.Namespace, ask: Any, leave: set[str]) -> None:
-    """Every program of the folder to ``ask(path, name)``; the answers go to a file."""
+def ask_all(options: argparse.Namespace, ask: Any, leave: set[str], among: set[str] | None = None) -> None:
+    """Every program of the folder (or of ``among``) to ``ask(path, name)``; the answers go to a file."""
     _target()
     out: dict[str, Any] = {}
     for path in objects(options.folder, options.only):
         relative = str(path.relative_to(options.folder))
+        if among is not None and not any(key.startswith(f"{relative}:") for key in among):
+            continue
 
         def work(path: Path = path, relative: str = relative) -> dict[str, Any]:
             try:
@@ -179,7 +184,7 @@ def ask_all(options: argparse.Namespace, ask: Any, leave: set[str]) -> None:
             return {
                 f"{relative}:{name}": ask(str(path), name)
                 for name in names
-                if f"{relative}:{name}" not in leave
+                if f"{relative}:{name}" not in leave and (among is None or f"{relative}:{name}" in among)
             }
 
         found = apart(work)
@@ -202,15 +207,21 @@ def ask_kernel(options: argparse.Namespace) -> None:
     if options.skip:
         ours = json.loads(Path(options.skip).read_text())
         leave = {key for key, row in ours.items() if _TOO_MUCH.search(row["reason"])}
-    ask_all(options, kernel_verdict, leave)
+    among = None
+    if options.denied:
+        rows = json.loads(Path(options.denied).read_text())
+        among = {key for key, row in rows.items() if row["reason"].startswith("PermissionDenied")}
+    ask_all(options, kernel_verdict, leave, among)
 
 
 def ask_ours(options: argparse.Namespace) -> None:
-    leave = set()
+    among = None
     if options.among:
         kernel = json.loads(Path(options.among).read_text())
-        leave = {key for key, row in kernel.items() if row["verdict"] not in ("accept", "reject")}
-    ask_all(options, lambda path, name: our_verdict(path, name, options.seconds), leave)
+        among = {key for key, row in kernel.items() if row["verdict"] in ("accept", "reject")}
+    if options.btf:
+        os.environ["SKEP_CORPUS_BTF"] = options.btf
+    ask_all(options, lambda path, name: our_verdict(path, name, options.seconds), set(), among)
 
 
 def table(options: argparse.Namespace) -> None:
@@ -248,6 +259,7 @@ def main() -> None:
     first.add_argument("out")
     first.add_argument("--only", default="")
     first.add_argument("--among", default="")
+    first.add_argument("--btf", default="", help="another kernel's types")
     first.add_argument("--seconds", type=int, default=60)
     first.set_defaults(action=ask_ours)
     second = actions.add_parser("kernel")
@@ -255,6 +267,7 @@ def main() -> None:
     second.add_argument("out")
     second.add_argument("--skip", default="")
     second.add_argument("--only", default="")
+    second.add_argument("--denied", default="")
     second.set_defaults(action=ask_kernel)
     third = actions.add_parser("table")
     third.add_argument("kernel")

@@ -11,7 +11,6 @@ one in a hundred is rejected that it accepts, or when a run violates what was ve
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -77,8 +76,6 @@ def main() -> int:
                 print(f"{asked}: {dict(tally.kinds)}, {time.monotonic() - start:.0f} s", flush=True)
     print(f"\nseeds {first} to {seed - 1}: {asked} programs in {time.monotonic() - start:.0f} s")
     print(tally.table())
-    if tally.ratios:
-        print(f"processed, ours / kernel's: geometric mean {statistics.geometric_mean(tally.ratios):.3f}")
     print(f"{sound.programs} accepted programs executed {sound.runs} times: {len(sound.found)} violations")
     print("\n".join(sound.found[:5]))
     strict = tally.kinds[differ.STRICT] > 0.01 * tally.accepted

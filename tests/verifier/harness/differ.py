@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -106,8 +107,10 @@ class Tally:
         ]
         if self.ratios:
             ordered = sorted(self.ratios)
+            mean = math.exp(sum(map(math.log, ordered)) / len(ordered))
             lines.append(
-                f"processed, ours / kernel's: median {ordered[len(ordered) // 2]:.2f}, "
+                f"processed, ours / kernel's: geometric mean {mean:.3f}, least {ordered[0]:.2f}, "
+                f"median {ordered[len(ordered) // 2]:.2f}, "
                 f"95 % {ordered[int(len(ordered) * 0.95)]:.2f}, most {ordered[-1]:.2f}"
             )
         lines.append(f"{'kernel says':22}{'same':>8}{'words':>8}{'strict':>8}{'UNSAFE':>8}{'broken':>8}")
