@@ -111,3 +111,24 @@ def test_sockets_only(file: str) -> None:
         place = f"{os.getpid()}:{other.fileno()}"
         done = subprocess.run(words(file, "filter", "--socket", place), capture_output=True, text=True)
         assert (done.returncode, "no socket" in done.stderr) == (1, True), done.stderr
+
+
+def test_an_interface_of_another_network_namespace(file: str) -> None:
+    """A socket filter on --iface sees the frames of --netns."""
+    netns()
+    ip, ping = tool("ip"), tool("ping")
+    name = f"skep-socket-{os.getpid()}"
+    subprocess.run([ip, "netns", "add", name], check=True)
+    try:
+        subprocess.run([ip, "-n", name, "link", "set", "lo", "up"], check=True)
+        command = words(file, "filter", "--iface", "lo", "--netns", name, "--maps", "-j")
+        inside = ["--", ip, "netns", "exec", name, ping, "-c", "2", "-i", "0.2", "127.0.0.1"]
+        done = subprocess.run([*command, *inside], capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        assert hits(done.stdout) >= 4, "two requests and two answers"
+        gone = subprocess.run(
+            words(file, "filter", "--iface", "d1", "--netns", name), capture_output=True, text=True
+        )
+        assert (gone.returncode, gone.stderr) == (1, "skep run: --iface d1: No such device\n")
+    finally:
+        subprocess.run([ip, "netns", "del", name], check=True)

@@ -176,9 +176,15 @@ class Attached:
     def _raw_socket(self, iface: str) -> Any:
         import socket
 
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        self._sockets.append(made)
-        made.bind((iface, _ETH_P_ALL))
+        from skep.linux.netlink import in_netns
+
+        with in_netns(_netns(self.options)):
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+            self._sockets.append(made)
+            try:
+                made.bind((iface, _ETH_P_ALL))
+            except OSError as error:
+                raise SkepError(f"--iface {iface}: {error.strerror}") from None
         return made
 
     def _iterate(self, program: Program) -> None:
