@@ -91,6 +91,21 @@ def test_iproute2_inner_maps_ids_pins_and_tails() -> None:
     assert spec.programs["tail"].type == ProgType.SCHED_CLS, "of the type of the others"
 
 
+@pytest.mark.parametrize("kind", ["socket", "kprobe"])
+def test_numbered_programs_of_the_samples(kind: str) -> None:
+    """Sections end in slots of the one program array; numbers past its end are names."""
+    old = Old(f"{kind}/0", program())
+    old.maps({"jumps": (int(MapType.PROG_ARRAY), 4, 4, 4)}, 20)
+    for number in (3, 9):
+        tail = old.elf.section(f"{kind}/{number}", program(), flags=CODE, align=8)
+        old.elf.symbol(f"tail{number}", section=tail, size=16, type=c.STT_FUNC, bind=c.STB_GLOBAL)
+    spec = old.read()
+    assert spec.maps["jumps"].contents == {0: "0", 3: "tail3"}
+    two = Old(f"{kind}/0", program())
+    two.maps({name: (int(MapType.PROG_ARRAY), 4, 4, 4) for name in ("a", "b")}, 20)
+    assert not any(made.contents for made in two.read().maps.values())
+
+
 def test_samples_inner_map_and_numa() -> None:
     old = Old("socket", program())
     old.maps({"in": (2, 4, 4, 1, 0, 0, 0), "out": (13, 4, 4, 2, 4, 0, 1)}, 28)

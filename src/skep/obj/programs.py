@@ -9,6 +9,13 @@ from skep.obj.spec import MapSpec, ObjectSpec, ProgramSpec
 from skep.uapi.enums import AttachType, MapType, ProgType
 from skep.uapi.flags import BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+#: sections whose number after the slash is a slot of the object's one program array
+_NUMBERED: Final = ("socket", "kprobe", "kretprobe")
+
 
 def collect(source: Source, tails: dict[int, str]) -> None:
     """Make a program of every function outside .text (in an object of .text alone, of those nobody calls).
@@ -128,10 +135,15 @@ class _Guesses:
 
 
 def _tail(maps: dict[str, MapSpec], tails: dict[int, str], section: str, function: str) -> None:
+    """Put a program where its section says: iproute2's "ID/KEY", "socket/KEY" of the kernel's samples."""
     place = tail_of(section)
-    if place is None:
-        return
-    id, key = place
-    name = tails.get(id)
-    if name is not None and maps[name].type == MapType.PROG_ARRAY:
+    if place is not None:
+        name, key = tails.get(place[0]), place[1]
+    else:
+        kind, _, word = section.removeprefix("?").partition("/")
+        if kind not in _NUMBERED or not (word.isascii() and word.isdigit()):
+            return
+        arrays = [name for name, made in maps.items() if made.type == MapType.PROG_ARRAY]
+        name, key = arrays[0] if len(arrays) == 1 else None, int(word)
+    if name is not None and maps[name].type == MapType.PROG_ARRAY and key < maps[name].max_entries:
         maps[name].contents.setdefault(key, function)
