@@ -93,3 +93,18 @@ def test_a_refused_attachment_names_the_program(tmp_path: Path) -> None:
 def test_helpers_that_old_kernels_do_not_know_have_names() -> None:
     assert refusal._helper(158, "unknown") == ("5.11", "bpf_get_current_task_btf")
     assert refusal._helper(1 << 20, "unknown") == (None, f"helper {1 << 20}")
+
+
+@pytest.mark.parametrize("kind", [MapType.PROG_ARRAY, MapType.ARRAY_OF_MAPS, MapType.DEVMAP, MapType.CPUMAP])
+def test_empty_slots_are_no_keys(kind: MapType) -> None:
+    oracles.bpf()
+    whole = ObjectSpec("slots")
+    inner = MapSpec("in", MapType.ARRAY, 4, 8, 1) if kind == MapType.ARRAY_OF_MAPS else None
+    whole.maps["m"] = MapSpec("m", kind, 4, 4, 2, inner=inner)
+    whole.maps["in"] = MapSpec("in", MapType.ARRAY, 4, 8, 1)
+    with no_leaks(), Loader(LinuxKernel(), whole).load() as loaded:
+        made = loaded.maps["m"]
+        assert (list(made), dict(made), len(made), bool(made), dict(made.raw)) == ([], {}, 0, False, {})
+        if kind == MapType.ARRAY_OF_MAPS:
+            made[1] = loaded.maps["in"]
+            assert list(made) == [1] and len(made) == 1 and made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from skep.errors import KernelError
+from skep.uapi.enums import MapType as T
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ _BYTES: Final = 1 << 20
 _AT_ONCE: Final = 4096
 #: what kernels answer for a map type without batch commands (524 is the kernel's own ENOTSUPP)
 _CANNOT: Final = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, 524))
+
+#: arrays whose slots may be empty, and whose kernels say so when asked
+_SLOTS: Final = frozenset((T.PROG_ARRAY, T.ARRAY_OF_MAPS, T.DEVMAP, T.CPUMAP, T.REUSEPORT_SOCKARRAY))
 
 
 def chunks(map: Map, *, delete: bool = False) -> Iterator[tuple[int, bytearray, bytearray]]:
@@ -103,6 +107,10 @@ def items(map: Map) -> Iterator[tuple[Any, Any]]:
 
 
 def keys(map: Map) -> Iterator[bytes]:
+    if map.type in _SLOTS:  # the kernel lists empty slots, too
+        for key, _ in raw_items(map):
+            yield key
+        return
     batched = _batched(map)
     if batched is None:
         yield from keys_one_by_one(map)

@@ -338,7 +338,7 @@ class Map(Handle, _Base):
             return True
         from skep.kernel import batches
 
-        return next(batches.keys_one_by_one(self), None) is not None
+        return next(batches.keys(self), None) is not None
 
     def update(self, *args: Any, **more: Any) -> None:
         """Store all pairs of a mapping (or pairs), by batch where the kernel can.
