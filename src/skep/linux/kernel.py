@@ -461,7 +461,14 @@ class LinuxKernel:
         info = layout.pack(fields)
         info += bytes(max(0, _INFO_BYTES - layout.size))
         attr = bytearray(_INFO.pack(fd, len(info), pinned(info)))
-        self._bpf(Cmd.OBJ_GET_INFO_BY_FD, attr, pinned)
+        try:
+            self._bpf(Cmd.OBJ_GET_INFO_BY_FD, attr, pinned)
+        except KernelError as error:
+            if error.errno == errno.E2BIG and kind == "btf" and request and "name" in request:
+                # Before Linux 5.11 BTF has no name, and asking for one is refused.
+                rest = {name: value for name, value in request.items() if not name.startswith("name")}
+                return self.obj_get_info_by_fd(fd, kind, rest)
+            raise
         return bytes(info[: _INFO.unpack(attr)[1]])
 
     def task_fd_query(self, pid: int, fd: int) -> dict[str, Any]:
