@@ -30,6 +30,7 @@ MODULES = [
     "insn",
     "alu",
     "jump",
+    "equal",
     "pointers",
     "nullness",
     "precision",

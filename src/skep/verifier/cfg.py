@@ -16,6 +16,9 @@ _DISCOVERED: Final = 0x10
 _EXPLORED: Final = 0x20
 _FALLTHROUGH: Final = 1
 _BRANCH: Final = 2
+#: straight code longer than this gets waypoints, at instructions that leave no note themselves
+_LONG: Final = 96
+_ARITHMETIC: Final = (op.BPF_ALU, op.BPF_ALU64)
 
 
 class _Walk:
@@ -140,8 +143,18 @@ def check_cfg(env: Env) -> None:
                 env.reject(f"jump into the middle of ldimm64 insn {pc}")
             pc += 1
         pc += 1
+    top = run = 0
+    starts = set(env.starts)
     for insn in env.code:
         insn.mark = insn.prune_point or insn.jmp_point
+        if insn.pc - top >= _LONG and not insn.mark and insn.opcode & op.CLASS_MASK in _ARITHMETIC:
+            insn.mark = insn.waypoint = True
+        if insn.mark or run < 0 or insn.touch < 0 or insn.pc in starts:
+            top = insn.pc
+            run = 0
+        run |= insn.touch
+        insn.top = top
+        insn.run = run
 
 
 def successors(raw: Slot, pc: int) -> tuple[int, ...]:

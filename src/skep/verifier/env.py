@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from skep.errors import VerifierError
 from skep.verifier import kinds as k
+from skep.verifier.equal import Idmap
 from skep.verifier.precision import Backtrack
 from skep.verifier.printer import Printer
 from skep.verifier.ptr import Ptr, Ptrs
@@ -58,6 +59,7 @@ class Env:
         "gen",
         "global_args",
         "has_calls",
+        "idmap",
         "insn_processed",
         "jmps_processed",
         "kernel",
@@ -67,6 +69,7 @@ class Env:
         "log",
         "log_level",
         "loops_allowed",
+        "map_calls",
         "max_insns",
         "max_pending",
         "more",
@@ -86,6 +89,7 @@ class Env:
         "printer",
         "protos",
         "ptrs",
+        "range_memo",
         "reads_ahead",
         "recorder",
         "rights",
@@ -151,6 +155,7 @@ class Env:
         self.more = ""
         self.printer = Printer(self)
         self.backtrack = Backtrack(0)
+        self.idmap = Idmap()
         self.recorder: Recorder | None = None
         self.scalars = Scalars()
         self.ptrs = Ptrs(self.scalars.zero)
@@ -190,6 +195,9 @@ class Env:
         #: without CAP_PERFMON: how an instruction that adds registers is masked
         self.alu_states: dict[int, tuple[int, int]] = {}
         self.walk_memo: dict[tuple[int, int, int, int, bool], Found] = {}
+        #: (type of map, helper) that go together
+        self.map_calls: set[tuple[int, int]] = set()
+        self.range_memo: dict[tuple[int, int], Scalar] = {}
         self.narrow_memo: dict[tuple[Scalar, int, bool], Scalar] = {}
         self.global_args: dict[int, list[ArgFacts]] = {}
         self.arg_tags: dict[int, dict[int, list[str]]] | None = None
@@ -400,12 +408,16 @@ class Env:
             for i, value in enumerate(regs):
                 if value.type > 1 and isinstance(value, Ptr) and is_packet(value):
                     regs[i] = gone
-            slots = frame.slots
-            for i, slot in enumerate(slots):
-                if slot is not None:
-                    held = slot.value
-                    if held is not None and held.type > 1 and isinstance(held, Ptr) and is_packet(held):
-                        slots[i] = Slot(slot.types, gone)
+            mask = frame.held
+            i = 0
+            while mask:
+                if mask & 1:
+                    slot = frame.slots[i]
+                    held = slot.value if slot is not None else None
+                    if slot is not None and isinstance(held, Ptr) and is_packet(held):
+                        frame.slots[i] = Slot(slot.types, gone)
+                mask >>= 1
+                i += 1
 
     # --- references ----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skep.verifier.callbacks import new_frame
-from skep.verifier.precision import push_note
+from skep.verifier.precision import push_note, push_waypoint
 from skep.verifier.prune import Loops, visited
 from skep.verifier.state import State
 
@@ -70,6 +70,8 @@ def _follow(env: Env, pc: int) -> None:
                 continue
             if insn.jmp_point:
                 push_note(env, st, 0)
+            elif insn.waypoint:
+                push_waypoint(env, st)
         env.prev = prev
         if watched:
             if env.log_level:

@@ -127,6 +127,17 @@ _PERCPU: Final = (
 )
 
 
+#: wishes of an argument that every pointer to the stack is of the right kind for
+_STACK_OK: Final = (
+    a.ARG_PTR_TO_MAP_KEY,
+    a.ARG_PTR_TO_MEM,
+    a.ARG_PTR_TO_MEM | k.MEM_RDONLY,
+    a.ARG_PTR_TO_MEM | k.MEM_WRITE,
+    a.ARG_PTR_TO_MEM | k.MEM_UNINIT,
+    a.ARG_PTR_TO_MEM | k.MEM_UNINIT | k.MEM_WRITE,
+)
+
+
 class Call:
     """What is found out about a call while its arguments are checked."""
 
@@ -183,6 +194,19 @@ def check_argument(env: Env, call: Call, index: int) -> None:
             env.reject(f"R{reg} leaks addr into helper function")
         return
     type = value.type
+    if type == k.PTR_TO_STACK:
+        if kind in _STACK_OK:  # nothing to ask of the pointer itself
+            _check_kind(env, call, reg, index, kind, arg)
+            return
+    elif (
+        type == k.CONST_PTR_TO_MAP
+        and kind == a.ARG_CONST_MAP_PTR
+        and isinstance(value, Ptr)
+        and not (value.off or value.ref)
+        and value.var is env.scalars.zero
+    ):
+        _map_pointer(env, call, reg)
+        return
     if type in (k.PTR_TO_PACKET, k.PTR_TO_PACKET_META) and not _reads_packet(env, call.proto):
         env.reject("helper access to the packet is not allowed")
     base = kind & k.BASE_MASK

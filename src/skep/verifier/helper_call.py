@@ -173,7 +173,6 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
         env.protos[number] = fn
     check_printed(env, number)
     st = env.state
-    shown = f"{helper_name(number)}#{number}"
     if fn.might_sleep:
         if not env.in_sleepable():
             env.reject("helper call might sleep in a non-sleepable prog")
@@ -183,7 +182,7 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
             (st.irq_id, "IRQ-disabled region"),
         ):
             if held:
-                env.reject(f"sleepable helper {shown} in {where}")
+                env.reject(f"sleepable helper {helper_name(number)}#{number} in {where}")
     call = Call(fn, number)
     for index in range(5):
         check_argument(env, call, index)
@@ -198,15 +197,16 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
             mark_precise(env, 3)
     write_uninit(env, call.uninit)
     if call.release_reg:
-        _release(env, call, shown)
+        _release(env, call, f"{helper_name(number)}#{number}")
     changes_packet = number in CHANGES_PACKET
     if _check_special(env, call, insn):
         changes_packet = True
     result, id = _result(env, call)
     _clear_arguments(env)
     env.set_reg(0, result, id)
-    if row is not None:
+    if row is not None and (row.type, number) not in env.map_calls:
         check_map_call(env, row, helper_name(number)[4:], number)
+        env.map_calls.add((row.type, number))
     if number == _GET_FUNC_IP:
         _check_func_ip(env)
     if changes_packet:
@@ -215,8 +215,9 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
 
 def _clear_arguments(env: Env) -> None:
     regs, ids = env.state.regs, env.state.ids
+    nothing = env.nothing
     for r in range(6):
-        regs[r] = env.nothing
+        regs[r] = nothing
         ids[r] = 0
 
 
@@ -465,6 +466,9 @@ def _number(env: Env, call: Call) -> Value:
 
 
 def _between(env: Env, low: int, high: int) -> Value:
+    known = env.range_memo.get((low, high))
+    if known is not None:
+        return known
     b = Bounds(env.scalars.unknown)
     b.smin, b.smax = low, high
     b.s32min, b.s32max = low, high
@@ -472,4 +476,5 @@ def _between(env: Env, low: int, high: int) -> Value:
         b.umin, b.umax = low, high
         b.u32min, b.u32max = low, high
     b.sync()
-    return b.intern(env.scalars)
+    known = env.range_memo[low, high] = b.intern(env.scalars)
+    return known

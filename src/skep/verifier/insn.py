@@ -19,6 +19,9 @@ class Insn:
 
     ``mark`` says that something is to be done before it: it is a prune point, a jump's target, or both.
     ``touch`` are the registers (a bit mask) that concern `back` when their value must be known precisely.
+    ``waypoint`` asks for a note amid long straight code, so that walks back know where others have been.
+    ``top`` is the start of the block of instructions that run one after another, and ``run`` what those
+    from there to here touch (-1: look at each).
     ``live`` are the registers that may be read from here on, ``scc`` the number of the loop it is in, or 0.
     """
 
@@ -38,11 +41,14 @@ class Insn:
         "opcode",
         "pc",
         "prune_point",
+        "run",
         "saved",
         "scc",
         "seen",
         "src",
+        "top",
         "touch",
+        "waypoint",
     )
 
     def __init__(self, pc: int, opcode: int, dst: int, src: int, off: int, imm: int) -> None:
@@ -63,6 +69,9 @@ class Insn:
         self.seen = False
         self.scc = 0
         self.touch = 0
+        self.top = pc
+        self.waypoint = False
+        self.run = -1
         self.live: tuple[int, ...] = tuple(range(11))
         self.live_mask = 0x7FF
         #: checkpoints made here, newest first, by the call site of the innermost frame

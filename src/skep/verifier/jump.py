@@ -172,8 +172,10 @@ class JumpImm(Insn):
         branch = env.push_branch(self.target, self.pc)
         null_test = not self.narrow and zero and operation in (op.BPF_JEQ, op.BPF_JNE)
         if null_test and value.type & k.PTR_MAYBE_NULL:
-            mark_or_null(env, st, value, operation == op.BPF_JNE)
-            mark_or_null(env, branch, value, operation == op.BPF_JEQ)
+            if operation == op.BPF_JEQ:
+                _split_or_null(env, branch, st, value)
+            else:
+                _split_or_null(env, st, branch, value)
         elif not env.leaks:
             env.reject(f"R{dst} pointer comparison prohibited")
         return self.next
@@ -385,44 +387,58 @@ def find_packet_range(env: Env, st: State, p: Ptr, open_end: bool) -> None:
         for i, value in enumerate(frame.regs):
             if value.type == type and isinstance(value, Ptr) and value.id == id and value.aux < reach:
                 frame.regs[i] = env.ptrs.moved(value, value.off, value.var, id, reach)
-        for i, slot in enumerate(frame.slots):
-            if slot is not None and slot.value is not None and slot.value.type == type:
-                value = slot.value
-                if isinstance(value, Ptr) and value.id == id and value.aux < reach:
-                    frame.slots[i] = Slot(slot.types, env.ptrs.moved(value, value.off, value.var, id, reach))
+        mask = frame.held
+        i = 0
+        while mask:
+            if mask & 1:
+                slot = frame.slots[i]
+                if slot is not None and slot.value is not None and slot.value.type == type:
+                    value = slot.value
+                    if isinstance(value, Ptr) and value.id == id and value.aux < reach:
+                        new = env.ptrs.moved(value, value.off, value.var, id, reach)
+                        frame.slots[i] = Slot(slot.types, new)
+            mask >>= 1
+            i += 1
 
 
-def mark_or_null(env: Env, st: State, p: Ptr, null: bool) -> None:
-    """All pointers of ``p``'s id are NULL, or are not."""
+def _split_or_null(env: Env, null: State, other: State, p: Ptr) -> None:
+    """Two copies of a state: in ``null`` all pointers of ``p``'s id are NULL, in ``other`` they are not."""
     id = p.id
-    if null and p.ref and p.ref == id:
-        st.refs = tuple([row for row in st.refs if not (row.id == id and row.type == REF_PTR)])
+    if p.ref and p.ref == id:
+        null.refs = tuple([row for row in null.refs if not (row.id == id and row.type == REF_PTR)])
     zero = env.scalars.zero
     known: dict[int, Value] = {}
-    for frame in st.frames:
-        for i, value in enumerate(frame.regs):
+    for number, frame in enumerate(null.frames):
+        twin = other.frames[number]
+        regs = frame.regs
+        for i, value in enumerate(regs):
             if value.type & k.PTR_MAYBE_NULL and isinstance(value, Ptr) and value.id == id:
-                frame.regs[i] = _resolved(env, value, null, known, zero)
+                regs[i] = zero
                 frame.ids[i] = 0
-        for i, slot in enumerate(frame.slots):
-            if slot is None or slot.value is None:
-                continue
-            value = slot.value
-            if value.type & k.PTR_MAYBE_NULL and isinstance(value, Ptr) and value.id == id:
-                frame.slots[i] = Slot(slot.types, _resolved(env, value, null, known, zero))
+                twin.regs[i] = _resolved(env, value, known)
+                twin.ids[i] = 0
+        mask = frame.held
+        i = 0
+        while mask:
+            if mask & 1:
+                slot = frame.slots[i]
+                if slot is not None and slot.value is not None:
+                    value = slot.value
+                    if value.type & k.PTR_MAYBE_NULL and isinstance(value, Ptr) and value.id == id:
+                        frame.slots[i] = Slot(slot.types, zero)
+                        twin.slots[i] = Slot(slot.types, _resolved(env, value, known))
+            mask >>= 1
+            i += 1
 
 
-def _resolved(env: Env, p: Ptr, null: bool, known: dict[int, Value], zero: Scalar) -> Value:
+def _resolved(env: Env, p: Ptr, known: dict[int, Value]) -> Value:
+    """``p``, which is not NULL."""
     found = known.get(p.num)
     if found is None:
-        if null:
-            found = zero
-        else:
-            new = checked(env, p)
-            if not may_hold_lock(new):
-                new = env.ptrs.with_ids(new, 0, new.ref)
-            found = new
-        known[p.num] = found
+        new = checked(env, p)
+        if not may_hold_lock(new):
+            new = env.ptrs.with_ids(new, 0, new.ref)
+        found = known[p.num] = new
     return found
 
 
@@ -445,12 +461,18 @@ def collect_linked(
                     out.append((number, 0, reg))
                 else:
                     ids[reg] = 0
-        for spi, slot in enumerate(frame.slots):
-            if slot is not None and slot.id and slot.id & BASE_ID == id:
-                if len(out) < _MAX_LINKED:
-                    out.append((number, spi, -1))
-                else:
-                    frame.slots[spi] = Slot(slot.types, slot.value, 0)
+        mask = frame.linked
+        spi = 0
+        while mask:
+            if mask & 1:
+                slot = frame.slots[spi]
+                if slot is not None and slot.id and slot.id & BASE_ID == id:
+                    if len(out) < _MAX_LINKED:
+                        out.append((number, spi, -1))
+                    else:
+                        frame.slots[spi] = Slot(slot.types, slot.value, 0)
+            mask >>= 1
+            spi += 1
     return tuple(out)
 
 

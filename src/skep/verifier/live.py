@@ -127,13 +127,18 @@ class Liveness:
     def instance(self, st: State, frame: int) -> Instance:
         """The instance of frame number ``frame`` of ``st``."""
         frames = st.frames
-        subprog = frames[frame].subprog
+        own = frames[frame]
+        known = own.live
+        if known is not None:
+            return known
+        subprog = own.subprog
         chain = (*[row.callsite for row in frames[1 : frame + 1]], -1, subprog)
         found = self._instances.get(chain)
         if found is None:
             sub = self.env.subprogs[subprog]
             found = Instance(chain, sub.start, sub.end - sub.start, frame + 1)
             self._instances[chain] = found
+        own.live = found
         return found
 
     def enter(self, st: State) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from skep.uapi.enums import ProgType as P
 from skep.verifier import kinds as k
 from skep.verifier import stack, tnum
+from skep.verifier.facts.records import check_special, kptr_at
 from skep.verifier.pointers import MAX_VAR_OFF
 from skep.verifier.precision import mark_precise
 from skep.verifier.ptr import Ptr
@@ -203,11 +204,10 @@ def _map_value(
         return None
     at = off + p.var.smin
     if row.btf is not None:
-        from skep.verifier.facts.records import kptr_at
-        from skep.verifier.kptr import check_kptr_access
-
         field = kptr_at(row, at)
         if field is not None:
+            from skep.verifier.kptr import check_kptr_access
+
             return check_kptr_access(env, reg, value_reg, field, write)
     contents = row.contents
     if not write and contents is not None and row.type == _ARRAY and row.flags & BPF_F_RDONLY_PROG:
@@ -369,13 +369,13 @@ def check_map(env: Env, reg: int, p: Ptr, off: int, size: int, zero_ok: bool, *,
     assert isinstance(row, MapFacts)
     check_range(env, reg, p, off, size, row.value_size, zero_ok)
     if row.btf is not None and row.value_type:
-        from skep.verifier.facts.records import check_special
-
         check_special(env, row, p, off, size, direct)
 
 
 def check_fixed_pointer(env: Env, reg: int, p: Ptr, fixed_ok: bool) -> None:
     """The pointer is the one that was given, not moved (or with ``fixed_ok``: only by a constant)."""
+    if p.off >= 0 and (fixed_ok or not p.off) and p.var.const and not p.var.tv:
+        return
     name = k.kind_name(p.type)
     if p.off < 0:
         env.reject(f"negative offset {name} ptr R{reg} off={p.off} disallowed")

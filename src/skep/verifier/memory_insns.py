@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from skep.isa import opcodes as op
 from skep.verifier import kinds as k
 from skep.verifier import stack
+from skep.verifier.facts.records import map_record
 from skep.verifier.insn import Insn
 from skep.verifier.mem import check_mem_access, narrow
 from skep.verifier.precision import FRAME_SHIFT, SPI, STACK_ACCESS
 from skep.verifier.ptr import Ptr
 from skep.verifier.scalar import Scalar
 from skep.verifier.state import Note, State
+from skep.verifier.subject import MapFacts
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 class Load(Insn):
     """``dst = *(size *)(src + off)``, zero- or sign-extended."""
 
-    __slots__ = ("kinds", "signed", "size")
+    __slots__ = ("kinds", "memo", "signed", "size")
 
     def __init__(self, pc: int, opcode: int, dst: int, src: int, off: int, size: int, signed: bool) -> None:
         super().__init__(pc, opcode, dst, src, off, 0)
@@ -32,9 +34,18 @@ class Load(Insn):
         self.touch = 1 << dst
         #: kinds of pointer it has loaded through: some are converted to other instructions, and must agree
         self.kinds = -1
+        #: what was loaded through pointers that always give the same
+        self.memo: dict[Value, Value] | None = None
 
     def step(self, env: Env, st: State) -> int:
         p = st.regs[self.src]
+        memo = self.memo
+        if memo is not None:
+            known = memo.get(p)
+            if known is not None:
+                st.regs[self.dst] = known
+                st.ids[self.dst] = 0
+                return self.next
         if not isinstance(p, Ptr):
             env.use(self.src)
             env.reject(f"R{self.src} invalid mem access '{k.kind_name(p.type)}'")
@@ -53,10 +64,45 @@ class Load(Insn):
                     narrow(env, self.dst, size, self.signed)
                 return self.next
         check_mem_access(env, self.src, self.off, self.size, False, self.dst, signed=self.signed)
+        new = st.regs[self.dst]
+        if (
+            not st.ids[self.dst]
+            and (new.type == 1 or (isinstance(new, Ptr) and not new.id and not new.ref))
+            and _same_always(env, p)
+        ):
+            if memo is None:
+                memo = self.memo = {}
+            memo[p] = new
         return self.next
 
     def back(self, env: Env, bt: Backtrack, note: Note | None, following: int) -> bool:
         return _load_back(self.dst, bt, note)
+
+
+def _same_always(env: Env, p: Ptr) -> bool:
+    """Whether access through ``p``, once allowed, is allowed always and gives the same."""
+    if env.speculates or not env.leaks:
+        return False
+    type = p.type
+    if type == k.PTR_TO_MAP_VALUE:
+        row = p.obj
+        return isinstance(row, MapFacts) and not map_record(row).mask
+    return type & k.BASE_MASK in _STEADY
+
+
+_STEADY: Final = (
+    k.PTR_TO_CTX,
+    k.PTR_TO_PACKET,
+    k.PTR_TO_PACKET_META,
+    k.PTR_TO_MEM,
+    k.PTR_TO_MAP_KEY,
+    k.PTR_TO_FLOW_KEYS,
+    k.PTR_TO_SOCKET,
+    k.PTR_TO_SOCK_COMMON,
+    k.PTR_TO_TCP_SOCK,
+    k.PTR_TO_TP_BUFFER,
+    k.PTR_TO_BUF,
+)
 
 
 def _load_back(reg: int, bt: Backtrack, note: Note | None) -> bool:
@@ -110,19 +156,27 @@ def _mismatch(type: int) -> bool:
 class Store(Insn):
     """``*(size *)(dst + off) = src``."""
 
-    __slots__ = ("kinds", "size")
+    __slots__ = ("allowed", "kinds", "size")
 
     def __init__(self, pc: int, opcode: int, dst: int, src: int, off: int, size: int) -> None:
         super().__init__(pc, opcode, dst, src, off, 0)
         self.size = size
         self.touch = 1 << dst
         self.kinds = -1
+        #: pointers that may always be stored through
+        self.allowed: set[Value] | None = None
 
     def step(self, env: Env, st: State) -> int:
         value = st.regs[self.src]
         if value.type == k.NOT_INIT:
             env.use(self.src)
         p = st.regs[self.dst]
+        allowed = self.allowed
+        if allowed is not None and p in allowed:
+            live = env.live.current
+            if live.seen[self.pc - live.start] != 1:
+                live.wrote_nothing(self.pc)
+            return self.next
         if p.type != self.kinds:
             if p.type == k.NOT_INIT:
                 env.use(self.dst)
@@ -141,6 +195,10 @@ class Store(Insn):
         check_mem_access(env, self.dst, self.off, self.size, True, self.src)
         if p.type != k.PTR_TO_STACK:
             env.live.current.wrote_nothing(self.pc)
+            if isinstance(p, Ptr) and _same_always(env, p):
+                if allowed is None:
+                    allowed = self.allowed = set()
+                allowed.add(p)
         return self.next
 
     def back(self, env: Env, bt: Backtrack, note: Note | None, following: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from skep.verifier import kinds as k
+from skep.verifier.facts.records import has_spin_lock, has_timer
 from skep.verifier.pointers import MAX_VAR_OFF
 from skep.verifier.ptr import Ptr
 from skep.verifier.subject import MapFacts
@@ -64,8 +65,6 @@ def checked(env: Env, p: Ptr) -> Ptr:
     row = p.obj
     assert isinstance(row, MapFacts)
     if row.inner is not None:
-        from skep.verifier.facts.records import has_timer
-
         uid = p.id if has_timer(row.inner) else 0
         return env.ptrs.make(k.CONST_PTR_TO_MAP, p.off, p.var, p.id, p.ref, uid, row.inner)
     if row.type == _XSKMAP:
@@ -77,6 +76,4 @@ def checked(env: Env, p: Ptr) -> Ptr:
 
 def may_hold_lock(p: Ptr) -> bool:
     """The object may have a spin lock: its id must be kept to tell which (reg_may_point_to_spin_lock)."""
-    from skep.verifier.facts.records import has_spin_lock
-
     return has_spin_lock(p)

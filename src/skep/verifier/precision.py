@@ -66,6 +66,13 @@ def push_note(env: Env, st: State, flags: int, linked: tuple[tuple[int, int, int
     st.hist_len += 1
 
 
+def push_waypoint(env: Env, st: State) -> None:
+    """A note in the midst of long straight code, for walks to stop at; it counts for nothing."""
+    count = st.hist_len
+    push_note(env, st, 0)
+    st.hist_len = count
+
+
 def mark_precise(env: Env, reg: int) -> None:
     """Register ``reg`` of the current frame holds a number whose exact value decides something here."""
     if not env.bpf:
@@ -93,36 +100,61 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
     first = st.first_insn
     parent = st.parent
     start_parent = parent
+    regs, slots = bt.regs, bt.slots
     i = pc
     following = -1
+    passed = 0
     skip = True
     while True:
         # Back through the instructions since the last checkpoint.
         while True:
+            here = hist is not None and hist.insn == i
             if skip:
                 skip = False
             else:
-                note = hist if hist is not None and hist.insn == i else None
                 insn = code[i]
-                if note is not None and note.linked:
-                    _linked(bt, note)
-                    if not insn.back(env, bt, note, following):
+                if here:
+                    assert hist is not None
+                    linked = hist.linked
+                    if linked:
+                        _linked(bt, hist)
+                    if not insn.back(env, bt, hist, following):
                         _all_precise(start_parent)
                         return True
-                    _linked(bt, note)
-                    if bt.empty():
+                    if linked:
+                        _linked(bt, hist)
+                    frame = bt.frame
+                    if not regs[frame] and not slots[frame] and bt.empty():
                         return changed
-                elif note is not None or insn.touch & bt.regs[bt.frame] or insn.touch < 0:
-                    if not insn.back(env, bt, note, following):
-                        _all_precise(start_parent)
-                        return True
-                    if bt.empty():
-                        return changed
+                else:
+                    frame = bt.frame
+                    run = insn.run
+                    if run >= 0 and not run & regs[frame]:
+                        # Nothing from the block's start to here has to do with it.
+                        stop = insn.top
+                        if stop < i:
+                            if stop < first <= i:
+                                stop = first
+                            if hist is not None and stop < hist.insn < i:
+                                stop = hist.insn
+                            if stop < i:
+                                following = stop + 1
+                                i = stop
+                                continue
+                    elif run < 0 or insn.touch & regs[frame]:
+                        if not insn.back(env, bt, None, following):
+                            _all_precise(start_parent)
+                            return True
+                        frame = bt.frame
+                        if not regs[frame] and not slots[frame] and bt.empty():
+                            return changed
             following = i
-            if i == first and (hist is None or (hist.last is None and hist.insn == i)):
+            if i == first and (hist is None or (here and hist.last is None)):
                 break
-            if hist is not None and hist.insn == i:
-                if _asked(bt, hist):
+            if here:
+                assert hist is not None
+                passed += 1
+                if not passed & 3 and _asked(bt, hist):
                     return changed
                 i = hist.prev
                 hist = hist.last
@@ -178,31 +210,37 @@ def _mark_saved(saved: Saved, bt: Backtrack) -> bool:
     frames = saved.state.frames
     for number in range(min(bt.frame, len(frames) - 1), -1, -1):
         mask = bt.regs[number]
-        frame = frames[number]
         if mask:
-            fresh = 0
             have = saved.prec_regs[number]
-            for r in range(10):
-                bit = 1 << r
-                if mask & bit and not have & bit and frame.regs[r].type == 1:
-                    fresh |= bit
+            mask &= ~have & 0x3FF
+            fresh = 0
+            if mask:
+                regs = frames[number].regs
+                r = 0
+                while mask:
+                    if mask & 1 and regs[r].type == 1:
+                        fresh |= 1 << r
+                    mask >>= 1
+                    r += 1
             bt.regs[number] = fresh
             if fresh:
                 saved.prec_regs[number] = have | fresh
                 changed = True
         mask = bt.slots[number]
         if mask:
-            fresh = 0
             have = saved.prec_slots[number]
-            slots = frame.slots
-            spi = 0
-            while mask:
-                if mask & 1 and not have >> spi & 1 and spi < len(slots):
-                    slot = slots[spi]
-                    if slot is not None and slot.value is not None and slot.value.type == 1:
-                        fresh |= 1 << spi
-                mask >>= 1
-                spi += 1
+            mask &= ~have
+            fresh = 0
+            if mask:
+                slots = frames[number].slots
+                spi = 0
+                while mask:
+                    if mask & 1 and spi < len(slots):
+                        slot = slots[spi]
+                        if slot is not None and slot.value is not None and slot.value.type == 1:
+                            fresh |= 1 << spi
+                    mask >>= 1
+                    spi += 1
             bt.slots[number] = fresh
             if fresh:
                 saved.prec_slots[number] = have | fresh

@@ -15,7 +15,7 @@ from skep.isa import opcodes as op
 from skep.verifier import kinds as k
 from skep.verifier import tnum
 from skep.verifier.explore import end_path
-from skep.verifier.precision import push_note
+from skep.verifier.precision import push_note, push_waypoint
 from skep.verifier.prune import visited
 from skep.verifier.ptr import Ptr
 from skep.verifier.scalar import U32, Scalar
@@ -79,6 +79,8 @@ def follow(env: Env, pc: int) -> None:
         if not ended:
             if insn.jmp_point:
                 push_note(env, st, 0)
+            elif insn.waypoint:
+                push_waypoint(env, st)
             if env.log_level:
                 env.printer.before(insn, prev)
             if env.recorder is not None and not st.speculative:

@@ -14,6 +14,7 @@ from skep.verifier.state import (
     ALL_INVALID,
     ALL_MISC,
     ALL_SPILL,
+    ALL_ZERO,
     DYNPTR,
     INVALID,
     IRQ_FLAG,
@@ -52,10 +53,8 @@ def is_null(value: Value | None) -> bool:
 
 def slot_range_mask(low: int, high: int) -> int:
     """The slots that bytes ``low`` to ``high``-1 (below the frame pointer: negative) lie in."""
-    mask = 0
-    for spi in range((-high) >> 3, (-low - 1 >> 3) + 1):
-        mask |= 1 << spi
-    return mask
+    first = -high >> 3
+    return ((1 << (-low - 1 >> 3) + 1 - first) - 1) << first
 
 
 # --- bounds ------------------------------------------------------------------------------------
@@ -166,14 +165,17 @@ def write_fixed(
             slots[spi] = Slot(ALL_SPILL, value, id)
         else:
             types = ALL_INVALID if old is None else old.types
-            rest = bytes([_misc(env, b) for b in types[: 8 - size]])
+            rest = types[: 8 - size].translate(_BESIDE if env.leaks or env.kernel >= (6, 11) else _BESIDE_SET)
             slots[spi] = Slot(rest + ALL_SPILL[:size], value, id)
+        if id:
+            frame.linked |= 1 << spi
     elif value is not None and value.type & k.BASE_MASK not in _UNSPILLABLE:
         if size != 8:
             env.reject("invalid size of register spill")
         if frame is not st.frame and value.type == k.PTR_TO_STACK:
             env.reject("cannot spill pointers to stack into stack frame of the caller")
         slots[spi] = Slot(ALL_SPILL, value, 0)
+        frame.held |= 1 << spi
     else:
         kind = MISC
         if is_null(value) or imm_zero:
@@ -181,11 +183,9 @@ def write_fixed(
                 mark_precise(env, value_reg)
             kind = ZERO
         types = ALL_INVALID if old is None else scrub(old.types)
-        new = bytearray(types)
-        low = at & 7
-        for i in range(size):
-            new[low - i] = kind
-        slots[spi] = Slot(bytes(new))
+        fill = ALL_ZERO if kind == ZERO else ALL_MISC
+        top = (at & 7) + 1
+        slots[spi] = Slot(types[: top - size] + fill[:size] + types[top:])
         return
     push_note(env, st, STACK_ACCESS | frame.frameno << FRAME_SHIFT | spi)
 
@@ -204,13 +204,9 @@ def _remembered(env: Env, value: Scalar, size: int, by_register: bool) -> bool:
     return value is not env.scalars.unknown and (size == 8 or kernel >= (5, 16))
 
 
-def _misc(env: Env, byte: int) -> int:
-    """A byte beside a narrow spill: data, but zero stays zero and nothing stays nothing if that matters."""
-    if byte in (ZERO, SPILL):
-        return byte if byte == ZERO else MISC
-    if byte == INVALID:
-        return INVALID if env.leaks or env.kernel >= (6, 11) else MISC
-    return MISC
+#: bytes beside a narrow spill: data, but zero stays zero and nothing stays nothing if that matters
+_BESIDE: Final = bytes([INVALID, MISC, MISC, ZERO]) + bytes([MISC]) * 252
+_BESIDE_SET: Final = bytes([MISC, MISC, MISC, ZERO]) + bytes([MISC]) * 252
 
 
 def write_variable(
@@ -396,6 +392,7 @@ def check_initialized(
         uninit.reg = reg
         uninit.size = size
         return
+    any_bytes = not clobbers and env.leaks and env.uninit_ok
     i = low - 1
     while i < high + size - 1:
         i += 1
@@ -407,7 +404,11 @@ def check_initialized(
             if not clobbers and env.uninit_ok:
                 i += at & 7  # to the slot's end
                 continue
-        elif slot.types == ALL_MISC or (slot.types == ALL_SPILL and not clobbers and env.leaks):
+        elif (
+            slot.types == ALL_MISC
+            or (any_bytes and (slot.value is None or slot.types[7] == SPILL))
+            or (slot.types == ALL_SPILL and not clobbers and env.leaks)
+        ):
             i += at & 7
             continue
         else:

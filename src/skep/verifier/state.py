@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from skep.verifier.value import NotInit, Value
+
+if TYPE_CHECKING:
+    from skep.verifier.live import Instance
 
 # What a byte of a stack slot holds. Index 0 of a slot's bytes is its highest address, as in the kernel.
 INVALID: Final = 0
@@ -76,10 +79,13 @@ class Frame:
         "callback_ret",
         "callsite",
         "frameno",
+        "held",
         "ids",
         "in_async",
         "in_callback",
         "in_exception",
+        "linked",
+        "live",
         "regs",
         "slots",
         "subprog",
@@ -92,6 +98,11 @@ class Frame:
     ids: list[int]
     #: slot i is the eight bytes at fp-8*(i+1); None where nothing was stored
     slots: list[Slot | None]
+    #: slots that may hold a pointer, and slots whose number may have an id (bit masks; others do not)
+    held: int
+    linked: int
+    #: where the marks of its function's stack are kept, once they were asked for
+    live: Instance | None
     in_callback: bool
     in_async: bool
     in_exception: bool
@@ -113,6 +124,8 @@ class Frame:
         new.regs = [nothing] * 11
         new.ids = [0] * 11
         new.slots = []
+        new.held = new.linked = 0
+        new.live = None
         new.in_callback = new.in_async = new.in_exception = False
         new.async_entry = new.callback_depth = 0
         new.callback_ret = (0, 0)
@@ -126,6 +139,9 @@ class Frame:
         new.regs = self.regs[:]
         new.ids = self.ids[:]
         new.slots = self.slots[:]
+        new.held = self.held
+        new.linked = self.linked
+        new.live = self.live
         new.in_callback = self.in_callback
         new.in_async = self.in_async
         new.in_exception = self.in_exception
@@ -291,6 +307,7 @@ class Saved:
         "cleaned",
         "gone",
         "hint",
+        "hint_frame",
         "hits",
         "misses",
         "parent",
@@ -304,8 +321,9 @@ class Saved:
         #: paths from here that have not ended yet
         self.branches = 1
         self.cleaned = False
-        #: the register of the innermost frame that last told another state from this one
-        self.hint = 10
+        #: what last told another state from this one: a register, or a slot (from 16 on) of a frame
+        self.hint = -1
+        self.hint_frame = 0
         self.parent = state.parent
         self.hits = 0
         self.misses = 0

@@ -11,7 +11,7 @@ import pytest
 from skep.isa import opcodes as op
 from skep.verifier import arith, compare, tnum
 from skep.verifier.bounds import Bounds, s32, s64
-from skep.verifier.prune import within
+from skep.verifier.equal import within
 from skep.verifier.scalar import U32, U64, Scalar, Scalars
 
 SEED = int(os.environ.get("SKEP_SEED", "1"))
