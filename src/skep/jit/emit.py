@@ -177,8 +177,8 @@ class FunctionEmitter(Instructions):
             self._block(function.blocks[start])
             if start in last:
                 self._end_loop(last[start])
-        start = self._start()
-        lines, names = self._merged([*start, *self.body.lines])
+        opening = self._start()
+        lines, names = self._merged([*opening, *self.body.lines])
         for slot, label, phis in self.phis:
             for reg, name in phis.items():
                 pairs = ", ".join(
@@ -225,6 +225,12 @@ class FunctionEmitter(Instructions):
         if not self.plan.checks:
             return bool(self.function.headers)
         return any(loop.rewarding for loop in self.loops.values())
+
+    def turning(self) -> bool:
+        """Whether some loop has no fast copy."""
+        return any(
+            header not in self.loops or not self.loops[header].left for header in self.function.headers
+        )
 
     def _start(self) -> list[str]:
         """The entry block: constants of the whole run."""
@@ -370,11 +376,18 @@ class FunctionEmitter(Instructions):
         self.memory.facts = dict(edges[0].facts) if one or start in self.loops else {}
         regs = list(edges[0].values)
         phis: dict[int, str] = {}
-        for reg in range(REGISTERS):
-            if live >> reg & 1 and (
-                changed >> reg & 1 or any(edge.values[reg] != regs[reg] for edge in edges)
-            ):
+        if len(edges) > 1:
+            for edge in edges:
+                for reg, value in enumerate(edge.values):
+                    if value != regs[reg]:
+                        changed |= 1 << reg
+        changed &= live
+        reg = 0
+        while changed:
+            if changed & 1:
                 regs[reg] = phis[reg] = body.new()
+            changed >>= 1
+            reg += 1
         self.phis.append((slot, label, phis))
         self.regs = regs
         return phis
@@ -580,8 +593,10 @@ class FunctionEmitter(Instructions):
         lines, body.lines = body.lines, []
         edges = self.edges[f"b{loop.header}"]
         values = edges[-1].values
+        hidden: dict[Value, str] = {}
         for reg in loop.phis:
-            values[reg] = body.hidden(values[reg])
+            value = values[reg]
+            values[reg] = hidden.get(value) or hidden.setdefault(value, body.hidden(value))
         loop.again[:0] = body.lines
         body.lines = lines
 

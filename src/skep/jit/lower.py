@@ -51,6 +51,8 @@ class Lowered(NamedTuple):
     size: int
     #: LLVM's loop vectoriser or inliner may find something
     rewarding: bool
+    #: some loop has but one copy, which LLVM should turn so that it is tested at its end
+    turning: bool
 
 
 def lower(
@@ -99,6 +101,7 @@ def lower(
     rest = " ".join(word for word in attributes.split() if word != "internal")
     parts = []
     rewarding = len(functions) > 1
+    turning = False
     for key, function in functions.items():
         emitter = FunctionEmitter(plan, key)
         if function.is_main:
@@ -116,10 +119,11 @@ def lower(
             )
         parts.append(emitter.text())
         rewarding = rewarding or emitter.rewarding()
+        turning = turning or emitter.turning()
     if declarations:
         parts.append(DECLARATIONS)
     size = sum(block.at + 1 - block.start for f in functions.values() for block in f.blocks.values())
-    return Lowered("".join(parts), size, rewarding)
+    return Lowered("".join(parts), size, rewarding, turning)
 
 
 def _functions(

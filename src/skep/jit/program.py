@@ -288,4 +288,6 @@ def choose_level(lowered: Lowered) -> str:
         return "least"
     if lowered.rewarding and lowered.size < LARGE_FROM:
         return "O1"
-    return "basic" if lowered.size < BASIC_TO else "large"
+    if lowered.size >= BASIC_TO:
+        return "large"
+    return "basic" if lowered.turning else "flat"

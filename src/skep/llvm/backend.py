@@ -26,12 +26,13 @@ PASSES = {
     "least": _START,
     "quick": (*_START, "instruction_combine", "simplify_cfg"),
     "large": _START,
+    "flat": ("always_inliner", "sroa", "instruction_combine", "simplify_cfg"),
     "basic": ("always_inliner", "sroa", "instruction_combine", "loop_rotate", "simplify_cfg"),
 }
 #: Passes that have nothing to do in a module without such a word.
-_NEEDS = {"always_inliner": "alwaysinline", "sroa": " alloca ", "loop_rotate": " phi "}
+_NEEDS = {"always_inliner": "alwaysinline", "sroa": " alloca "}
 #: Optimisation level of the code generator: 0 keeps registers in memory, but is linear.
-CODEGEN = {"least": 0, "quick": 1, "large": 2, "basic": 2, "O1": 2, "O2": 2}
+CODEGEN = {"least": 0, "quick": 1, "large": 2, "flat": 2, "basic": 2, "O1": 2, "O2": 2}
 
 
 class Refused(Exception):
@@ -88,9 +89,10 @@ class Backend:
 
     @contextlib.contextmanager
     def _tuned(self) -> Iterator[None]:
-        """A quarter off the code generator's time: no reduction of loops' strength, which wins nothing here.
+        """Without the pass that reduces the strength of loops: a quarter of the time, and nothing is won.
 
-        The option is LLVM's own for the whole process, so nobody else may use LLVM meanwhile.
+        The option is LLVM's for the whole process, so it is set back, and nobody else may use LLVM meanwhile.
+        (Most options cannot be set back: having been given at all counts, whatever the value.)
         """
         lock = getattr(self._llvm.ffi.lib, "_lock", None)
         if lock is None:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from skep.llvm.backend import Backend
 
 #: O1 and O2: LLVM's own pipelines, both with the loop vectoriser. The others are a few passes each: basic for
-#: code without vectorisable loops, large for thousands of instructions, quick for a fast first run; least
-#: compiles in linear time to code that is several times slower.
-LEVELS = ("least", "quick", "large", "basic", "O1", "O2")
+#: code without vectorisable loops, flat for code without loops that are tested at their start, large for
+#: thousands of instructions, quick for a fast first run; least compiles in linear time to code that is
+#: several times slower.
+LEVELS = ("least", "quick", "large", "flat", "basic", "O1", "O2")
 
 
 def available() -> bool:

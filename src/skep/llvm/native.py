@@ -80,7 +80,13 @@ class Image:
     __slots__ = ("_base", "_close", "_sizes", "_symbols", "size", "spread")
 
     def __init__(
-        self, base: int, size: int, symbols: dict[str, int], sizes: dict[str, int], spread: int
+        self,
+        libc: ctypes.CDLL,
+        base: int,
+        size: int,
+        symbols: dict[str, int],
+        sizes: dict[str, int],
+        spread: int,
     ) -> None:
         self._base = base
         #: address of `skep.llvm.relocate.SPREAD`
@@ -89,8 +95,6 @@ class Image:
         self.size = size
         self._symbols = symbols
         self._sizes = sizes
-        libc = ctypes.CDLL(None)
-        libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
         self._close = libc.munmap
 
     def address(self, symbol: str) -> int:
@@ -145,19 +149,20 @@ def load(obj: bytes, *, symbols: Mapping[str, int] | None = None) -> Image:
     """
     linker = _Linker(obj, symbols or {})
     size = len(linker.image)
-    base = _reserve(size)
+    libc = _libc()
+    base = _reserve(libc, size)
     try:
         linker.link(base)
-        _map(base, linker.image)
+        _map(libc, base, linker.image)
     except BaseException:
-        _libc().munmap(base, _pages(size))
+        libc.munmap(base, _pages(size))
         raise
     names: dict[str, int] = {}
     sizes: dict[str, int] = {}
     for symbol in linker.exported():
         names[symbol.name] = base + linker.place[symbol.section] + symbol.value
         sizes[symbol.name] = symbol.size
-    return Image(base, size, names, sizes, base + linker.spread)
+    return Image(libc, base, size, names, sizes, base + linker.spread)
 
 
 def place(code: bytes, symbols: Mapping[str, int]) -> Image:
@@ -168,16 +173,17 @@ def place(code: bytes, symbols: Mapping[str, int]) -> Image:
     """
     if not all(0 <= offset < len(code) for offset in symbols.values()):
         raise LinkError("native code: a symbol lies outside")
-    base = _reserve(len(code))
+    libc = _libc()
+    base = _reserve(libc, len(code))
     try:
-        _map(base, bytearray(code))
+        _map(libc, base, bytearray(code))
     except BaseException:
-        _libc().munmap(base, _pages(len(code)))
+        libc.munmap(base, _pages(len(code)))
         raise
     names = {name: base + offset for name, offset in symbols.items()}
     starts = sorted((*symbols.values(), len(code)))
     sizes = {name: starts[starts.index(offset) + 1] - offset for name, offset in symbols.items()}
-    return Image(base, len(code), names, sizes, 0)
+    return Image(libc, base, len(code), names, sizes, 0)
 
 
 class _Linker:
@@ -346,6 +352,7 @@ def _pages(size: int) -> int:
 
 
 def _libc() -> ctypes.CDLL:
+    """The C library, with types of our own: nobody else shares this object. Made once for each image."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = (
@@ -366,19 +373,19 @@ _MAP_FIXED: Final = 0x10
 _FAILED: Final = ctypes.c_void_p(-1).value
 
 
-def _reserve(size: int) -> int:
+def _reserve(libc: ctypes.CDLL, size: int) -> int:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    base: int | None = _libc().mmap(None, _pages(size), _PROT_NONE, flags, -1, 0)
+    base: int | None = libc.mmap(None, _pages(size), _PROT_NONE, flags, -1, 0)
     if base is None or base == _FAILED:
         raise LinkError(f"no room for {size} bytes of code: {os.strerror(ctypes.get_errno())}")
     return base
 
 
-def _map(base: int, image: bytearray) -> None:
+def _map(libc: ctypes.CDLL, base: int, image: bytearray) -> None:
     try:
         fd = _memory_file()
     except OSError:
-        _map_without_file(base, image)
+        _map_without_file(libc, base, image)
         return
     try:
         view = memoryview(image)
@@ -387,7 +394,7 @@ def _map(base: int, image: bytearray) -> None:
         fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
         protection = mmap.PROT_READ | mmap.PROT_EXEC
         flags = mmap.MAP_PRIVATE | _MAP_FIXED
-        if _libc().mmap(base, _pages(len(image)), protection, flags, fd, 0) == _FAILED:
+        if libc.mmap(base, _pages(len(image)), protection, flags, fd, 0) == _FAILED:
             raise LinkError(f"executable memory is refused: {os.strerror(ctypes.get_errno())}")
     except OSError as error:
         raise LinkError(f"executable memory is refused: {error.strerror}") from None
@@ -405,9 +412,8 @@ def _memory_file() -> int:
         return os.memfd_create("skep", flags)
 
 
-def _map_without_file(base: int, image: bytearray) -> None:
+def _map_without_file(libc: ctypes.CDLL, base: int, image: bytearray) -> None:
     """Where memory files are forbidden: write first, then exchange writing for executing."""
-    libc = _libc()
     writable = mmap.PROT_READ | mmap.PROT_WRITE
     if libc.mprotect(base, _pages(len(image)), writable):
         raise LinkError(f"memory is refused: {os.strerror(ctypes.get_errno())}")
