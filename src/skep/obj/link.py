@@ -44,7 +44,7 @@ def link_program(spec: ObjectSpec, name: str, *, target: CoreTarget | None = Non
     if program.type == ProgType.UNSPEC:
         raise LinkError(
             f"{_where(spec)}: program {name!r}: section {program.section!r} says no program type: "
-            f"set spec.programs[{name!r}].type"
+            f"set spec.programs[{name!r}].type, or give `type TYPE` to skep prog load"
         )
     return _Linker(spec, LinkedProgram(spec, program), target).run(name)
 
