@@ -313,7 +313,7 @@ CASES = [
         "for a, b in enumerate(limit):\n    pass",
         "enumerate(limit)",
         "an integer cannot be looped over",
-        "enumerate a tuple or an array",
+        "loop over range(...), an array, or a tuple",
     ),
     Case(
         "match limit:\n    case [1, x]:\n        pass",
@@ -496,7 +496,7 @@ CASES = [
         "for k in table:\n    pass",
         "table",
         "map table cannot be looped over",
-        "loop over range(...), an array, or a tuple",
+        "for i in range(n): x = rows[i] of an array; table.for_each(f) for other maps",
     ),
     Case("x = len(table)", "len(table)", "map table has no length", "arrays, texts and tuples have"),
     Case(

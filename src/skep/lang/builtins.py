@@ -95,7 +95,9 @@ def _enumerate(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast
     if items is not None:
         return c.tuple([c.tuple([c.int_const(i), item]) for i, item in enumerate(items, start)])
     if not isinstance(of.type, PtrType) or of.type.nullable:
-        raise c.error(node, f"{of.type.name} cannot be looped over", "enumerate a tuple or an array")
+        from skep.lang.loops import how_to_loop
+
+        raise c.error(node, f"{of.type.name} cannot be looped over", how_to_loop(of.type))
     return Value(RangeType(), obj=Enumerated(of, start))
 
 

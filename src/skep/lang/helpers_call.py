@@ -124,6 +124,10 @@ _CALLER_BUFFERS: Final = frozenset(
 )
 
 
+#: helpers that are told what a field of the packet was and is
+_SUMMED: Final = frozenset(("l3_csum_replace", "l4_csum_replace"))
+
+
 class _Call:
     def __init__(
         self, c: Walker, number: int, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST
@@ -186,6 +190,8 @@ class _Call:
         arguments = [arg for arg in self.facts.args if arg.kind & _BASE != a.ARG_DONTCARE]
         names = [p.name for p in self.c_proto.params]
         names += [f"argument {i + 1}" for i in range(len(names), len(arguments))]
+        if self.name in _SUMMED:
+            self._as_in_the_packet()
         at = 0
         while at < len(arguments):
             at += self._argument(arguments, names, at)
@@ -208,6 +214,28 @@ class _Call:
         if self.reserved is not None:
             references.dynptr(c, self.reserved, self.node)
         return self._result(base, got)
+
+    def _as_in_the_packet(self) -> None:
+        """Turn the old and the new value of a field, host numbers as fields are, into network order."""
+        c, node = self.c, self.node
+        names = [p.name for p in self.c_proto.params[1:]]  # the last is the size, with flags or without
+        own = bool(self.given) and isinstance(self.given[0].type, ContextRef)
+        given = dict(zip(names, self.given[own:], strict=False)) | self.kwargs
+        flags = given.get(names[-1])
+        size = flags.const & 15 if flags is not None and flags.const is not None else None
+        if flags is not None and size is None:
+            raise self.error(
+                "the size of the field, in the flags, must be a constant", "2 or 4, or 0 for a sum"
+            )
+        if size not in (2, 4):
+            return  # the difference of two sums: bpf.csum_diff() gives it as it is
+        for name in ("from", "to"):
+            if name in given:
+                bits = 8 * size
+                number = c.as_int(given[name], node, f"argument {name!r}")
+                got = c.swap(c.em.op(f"trunc i64 {number.ir} to i{bits}"), bits)
+                given[name] = c.int(c.em.op(f"zext i{bits} {got} to i64"), 0, (1 << bits) - 1)
+        self.given, self.kwargs = [], given
 
     def _argument(self, arguments: list[protos.Arg], names: list[str], at: int) -> int:
         """Pass one argument (or a buffer and its length); how many of the helper's were passed."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from skep.lang import bounds, tests
 from skep.lang.bounds import MOST
 from skep.lang.scope import Env, Loop, equal, join, widen
-from skep.lang.values import INT, PtrType, Value
+from skep.lang.values import INT, PtrType, Type, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -187,9 +187,16 @@ def for_(c: Walker, node: ast.For) -> None:
         return
     if kind.nullable:
         c.refuse_none(source, node.iter)
-    raise c.error(
-        node.iter, f"{kind.name} cannot be looped over", "loop over range(...), an array, or a tuple"
-    )
+    raise c.error(node.iter, f"{kind.name} cannot be looped over", how_to_loop(kind))
+
+
+def how_to_loop(kind: Type) -> str:
+    """What to write in place of a loop over something of this type."""
+    from skep.lang.maps import MapType
+
+    if isinstance(kind, MapType):
+        return "for i in range(n): x = rows[i] of an array; table.for_each(f) for other maps"
+    return "loop over range(...), an array, or a tuple"
 
 
 def _constants(span: RangeValue) -> range | None:

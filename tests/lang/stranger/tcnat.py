@@ -18,8 +18,8 @@ def nat(skb: bpf.SkBuff) -> int:
     ip = pkt.take(iphdr)
     if ip is None or ip.protocol != IPPROTO_TCP:
         return bpf.TC_ACT_OK
-    old = bpf.bswap32(ip.daddr)
-    new = bpf.bswap32(NEW)
+    old = ip.daddr
+    new = NEW
     bpf.l4_csum_replace(14 + 20 + 16, old, new, bpf.BPF_F_PSEUDO_HDR | 4)
     bpf.l3_csum_replace(14 + 10, old, new, 4)
     value = bpf.array(be32, 1)
