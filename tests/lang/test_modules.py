@@ -77,6 +77,28 @@ def main(ctx: bpf.Xdp) -> int:
     assert "define i32 @main" in to_ir([module(tmp_path, HEADER + text).main])
 
 
+def test_what_a_timer_calls_gives_zero(tmp_path: Path) -> None:
+    text = """
+@bpf.struct
+class Entry:
+    timer: bpf.Timer
+
+entries = bpf.Array(Entry, 1)
+
+def tick(map, key, entry: Entry) -> int:
+    return VALUE
+
+@bpf.tc
+def main(ctx: bpf.SkBuff) -> int:
+    entry = entries[0]
+    return bpf.timer_set_callback(entry.timer, tick) & 1
+"""
+    assert "@tick" in to_ir([module(tmp_path, HEADER + text.replace("VALUE", "0")).main])
+    with pytest.raises(CompileError, match="calls gives 0 back") as caught:
+        to_ir([module(tmp_path, HEADER + text.replace("VALUE", "1")).main])
+    assert caught.value.line == 11
+
+
 def test_a_helper_is_no_decorator() -> None:
     from skep import bpf
 

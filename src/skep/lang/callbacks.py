@@ -87,7 +87,8 @@ def _compile(caller: Walker, fn: Any, kinds: tuple[str, ...], node: ast.AST) -> 
     )
     c = Walker(unit, caller.program)
     scope = Scope(fn, tree, file, "", debug)
-    scope.result, scope.optional_result, scope.verdicts = "i64", True, (0, 1)
+    scope.result, scope.optional_result = "i64", True
+    scope.verdicts = (0, 0) if kinds == KINDS["timer_set_callback"] else (0, 1)
     c.scopes.append(scope)
     c.at(tree, force=True)
     for i, (param, kind) in enumerate(zip(params, kinds, strict=False)):

@@ -180,6 +180,7 @@ class ContextRef(Type):
             )
             hint = f"take what you need from ctx.{way}; len(ctx.{way}) is how much there is"
             raise c.error(node, f"{self.name}.{name} is an address", hint)
+        self._readable(c, name, field, node)
         pointer = POINTERS.get((self.struct, name))
         if pointer is not None:
             struct, nullable = pointer
@@ -191,6 +192,22 @@ class ContextRef(Type):
         if field.elements:
             return references.derived(Value(ContextArray(field, self._may_write(name)), v.ir), v)
         return load(c, v.ir, field, node)
+
+    def _readable(self, c: Walker, name: str, field: ContextField, node: ast.AST) -> None:
+        """Refuse what programs of this type may not look at."""
+        if not self.context:
+            return
+        from skep.verifier.facts.context import place_since
+
+        kind, attach = int(self.section.type), int(self.section.attach_type or 0)
+        step = field.size if field.elements == 0 else min(field.size, 4)
+        for at in range(field.offset, field.offset + field.size * max(1, field.elements), step):
+            if place_since(kind, attach, at, step) is None:
+                raise c.error(
+                    node,
+                    f"programs of this type cannot read {self.name}.{name}",
+                    "the kernel shows it to programs of other types only",
+                )
 
     def _may_write(self, name: str) -> bool:
         if not self.context:

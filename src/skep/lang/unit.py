@@ -260,6 +260,8 @@ class Unit:
             scope.verdicts is not None
             and not scope.verdicts[0] <= number.lo <= number.hi <= scope.verdicts[1]
         ):
+            if scope.verdicts == (0, 0):
+                raise c.error(node, "a function that a timer or work queue calls gives 0 back", "return 0")
             raise c.error(
                 node,
                 f"a function that the kernel calls gives {scope.verdicts[0]} or {scope.verdicts[1]} back",

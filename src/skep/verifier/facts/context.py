@@ -103,6 +103,17 @@ def _places(prog_type: int, attach_type: int) -> dict[tuple[int, int, bool], tup
     return out
 
 
+def place_since(prog_type: int, attach_type: int, off: int, size: int, write: bool = False) -> Version | None:
+    """The first Linux whose programs of a type may access these bytes of their context; None: none may.
+
+    (0, 0) for types whose contexts are not in the table.
+    """
+    if not any(kind == prog_type for kind, _ in _blocks()):
+        return 0, 0
+    found = _places(prog_type, attach_type).get((off, size, write))
+    return found[1] if found is not None else None
+
+
 @cache
 def _object_places() -> dict[str, frozenset[tuple[int, int, bool]]]:
     from skep.verifier.facts.context_table import OBJECTS
