@@ -233,6 +233,8 @@ def gen_kernel(names: Names) -> str:
     for name, kind in names.structs.items():
         out += ["", f"class {shown(name)}(KernelStruct):"]
         lines = [f"    {f.name}: {names.of(f.type)}" for f in fields(kind)]
+        if name in CONTEXTS:  # made by programs for helpers: arrays are set as bytes
+            lines = [line.replace(": list[int]", ": bytes") for line in lines]
         out += unshadowed(lines, aliases) or ["    pass"]
     out += ["", *(f"_T_{word} = {word}" for word in sorted(aliases))]
     return "\n".join([*out, ""])

@@ -1330,7 +1330,7 @@ def scx_bpf_reenqueue_local() -> int:
 def scx_bpf_select_cpu_and(p: Any, prev_cpu: int, wake_flags: int, cpus_allowed: Any, flags: int) -> int:
     """kfunc scx_bpf_select_cpu_and."""
 
-def scx_bpf_select_cpu_dfl(p: Any, prev_cpu: int, wake_flags: int, is_idle: Any) -> int:
+def scx_bpf_select_cpu_dfl(p: Any, prev_cpu: int, wake_flags: int, is_idle: Any = ...) -> Any:
     """kfunc scx_bpf_select_cpu_dfl."""
 
 def scx_bpf_task_cgroup(p: Any) -> cgroup | None:

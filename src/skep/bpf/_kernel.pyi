@@ -3006,9 +3006,9 @@ class bpf_fib_lookup(KernelStruct):
     flowinfo: int
     rt_metric: int
     ipv4_src: int
-    ipv6_src: list[int]
+    ipv6_src: bytes
     ipv4_dst: int
-    ipv6_dst: list[int]
+    ipv6_dst: bytes
     tbid: int
     h_vlan_proto: int
     h_vlan_TCI: int
@@ -3022,11 +3022,11 @@ class bpf_tunnel_key(KernelStruct):
     tunnel_ttl: int
     tunnel_label: int
     remote_ipv4: int
-    remote_ipv6: list[int]
+    remote_ipv6: bytes
     tunnel_ext: int
     tunnel_flags: int
     local_ipv4: int
-    local_ipv6: list[int]
+    local_ipv6: bytes
 
 class bpf_dynptr(KernelStruct):
     __opaque: list[int]

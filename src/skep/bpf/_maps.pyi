@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
-from skep.bpf._base import _Reserved, int_ref
+from skep.bpf._base import Pointer, _Reserved, int_ref
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-#: a struct key may be written as a tuple of its fields
-_Tuple = tuple[Any, ...]
+#: a struct key may be written as a tuple of its fields, a pointer's without its type
+_Tuple = tuple[Any, ...] | Pointer[Any]
 
 class Map:
     """Base of the declarations; keyword options: flags, pin, name, numa, extra."""
@@ -134,6 +134,7 @@ class CgroupArray(_Slots):
     def holds_current(self, index: int) -> bool: ...
 
 class _Redirect(_Slots):
+    def __contains__(self, key: object, /) -> bool: ...
     def redirect(self, key: int, flags: int = 0) -> int: ...
 
 class DevMap(_Redirect): ...
