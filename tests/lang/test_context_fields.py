@@ -75,3 +75,22 @@ def test_what_is_refused_does_not_load(tmp_path: Path, monkeypatch: pytest.Monke
         made = module(tmp_path, head + source(where, field), f"{where}_{field}")
         with pytest.raises(VerifierError, match="invalid bpf_context access"):
             skep.load(made.__dict__[f"{where}__{field}"])
+
+
+def test_writes_are_the_kernels(tmp_path: Path) -> None:
+    for where, field, there in (
+        ("cgroup_setsockopt", "level", True),
+        ("cgroup_getsockopt", "level", False),
+        ("cgroup_getsockopt", "retval", True),
+        ("cgroup_setsockopt", "retval", False),
+        ("tc", "tstamp", True),
+        ("cgroup_connect4", "user_ip4", True),
+        ("xdp", "rx_queue_index", False),
+    ):
+        text = f"{HEADER}@bpf.{where}\ndef main(ctx) -> int:\n    ctx.{field} = 1\n    return 1\n"
+        made = module(tmp_path, text, f"{where}_{field}")
+        if there:
+            to_ir([made.main])
+            continue
+        with pytest.raises(CompileError, match=f"{field} cannot be set by a program of this type"):
+            to_ir([made.main])

@@ -180,7 +180,7 @@ class ContextRef(Type):
             )
             hint = f"take what you need from ctx.{way}; len(ctx.{way}) is how much there is"
             raise c.error(node, f"{self.name}.{name} is an address", hint)
-        self._readable(c, name, field, node)
+        self._readable(c, name, node)
         pointer = POINTERS.get((self.struct, name))
         if pointer is not None:
             struct, nullable = pointer
@@ -193,28 +193,34 @@ class ContextRef(Type):
             return references.derived(Value(ContextArray(field, self._may_write(name)), v.ir), v)
         return load(c, v.ir, field, node)
 
-    def _readable(self, c: Walker, name: str, field: ContextField, node: ast.AST) -> None:
+    def _readable(self, c: Walker, name: str, node: ast.AST) -> None:
         """Refuse what programs of this type may not look at."""
         if not self.context:
             return
-        from skep.verifier.facts.context import place_since
-
-        kind, attach = int(self.section.type), int(self.section.attach_type or 0)
-        step = field.size if field.elements == 0 else min(field.size, 4)
-        for at in range(field.offset, field.offset + field.size * max(1, field.elements), step):
-            if place_since(kind, attach, at, step) is None:
-                raise c.error(
-                    node,
-                    f"programs of this type cannot read {self.name}.{name}",
-                    "the kernel shows it to programs of other types only",
-                )
+        if not self._allowed(name, write=False):
+            raise c.error(
+                node,
+                f"programs of this type cannot read {self.name}.{name}",
+                "the kernel shows it to programs of other types only",
+            )
 
     def _may_write(self, name: str) -> bool:
         if not self.context:
             return self.struct == "bpf_flow_keys"
         if self.section.attach_type in READ_ONLY_SOCK:
             return False
-        return name in WRITABLE.get(self.section.type, "").split()
+        return name in WRITABLE.get(self.section.type, "").split() and self._allowed(name, write=True)
+
+    def _allowed(self, name: str, *, write: bool) -> bool:
+        """Whether the kernel lets programs of this type read or write a field of their context."""
+        from skep.verifier.facts.context import place_since
+
+        kind, attach = int(self.section.type), int(self.section.attach_type or 0)
+        offset, size, count = CONTEXTS[self.struct].fields[name]
+        size = abs(size)
+        step = min(size, 4) if count else size
+        places = range(offset, offset + size * max(1, count), step)
+        return all(place_since(kind, attach, at, step, write) is not None for at in places)
 
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         field = self.field(c, v, name, node)
