@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from itertools import islice
+
 from skep.cli.noun import listing, objects
 from skep.cli.noun.command import Call
 from skep.cli.noun.words import Usage, Words
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from skep.btf import Btf
+
+#: so many lines are written at once
+_LINES = 1 << 12
 
 VERBS = {
     "show": "skep.cli.btf:show",
@@ -105,6 +111,17 @@ def dump(call: Call, words: Words) -> None:
             raise SkepError(f"root_id {root}: the types are 1 to {len(btf) - 1}")
     if roots:
         ids = sorted(set(roots))
+    # A kernel's types are a million values, none of which is garbage.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        _dump(call, btf, ids, form)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _dump(call: Call, btf: Btf, ids: list[int] | None, form: str) -> None:
     if form == "c":
         if call.json:
             raise SkepError("JSON output for C-syntax dump is not supported")
@@ -115,12 +132,22 @@ def dump(call: Call, words: Words) -> None:
         from skep.btf.rawdump import type_json
 
         pairs = btf.items() if ids is None else ((id, btf[id]) for id in ids)
-        call.emit({"types": (type_json(id, value) for id, value in pairs)})
+        types = (type_json(id, value) for id, value in pairs)
+        if "pretty" in call.options:
+            call.emit({"types": types})
+            return
+        from skep.cli.noun.jsontext import rows
+
+        call.write('{"types":')
+        for part in rows(types):
+            call.write(part)
+        call.write("}\n")
     else:
         from skep.btf import raw_dump
 
-        for line in raw_dump(btf, ids):
-            call.write(line + "\n")
+        lines = raw_dump(btf, ids)
+        while several := list(islice(lines, _LINES)):
+            call.write("\n".join(several) + "\n")
 
 
 def _source(call: Call, words: Words) -> tuple[Btf, list[int] | None]:
