@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -238,3 +239,10 @@ def test_direct_form_parameters() -> None:
         translate(program, verdict=Verdict(1, 2))
     with pytest.raises(VerifierError, match="kprobe"):
         translate(program, form="direct", prog_type="kprobe")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("form", "xdp"), ("prog_type", "sched_cls"), ("rules", "bsd")])
+def test_unknown_forms_are_refused(name: str, value: str) -> None:
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=f"^{name} is '.*' or '.*', not '{value}'"):
+        translate([ClassicInsn(6, 0, 0, 0)], **options)

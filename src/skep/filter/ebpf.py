@@ -14,7 +14,7 @@ Needs Linux 5.1 (JMP32); loops, which only ``protochain`` makes, need 6.9 (may_g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from skep.errors import VerifierError
 from skep.filter.ebpf_code import Code, opposite
@@ -68,7 +68,15 @@ def translate(
 
     Raises:
         VerifierError: the code is not legal, or reads what such a program cannot.
+        ValueError: there is no such form, program type or set of rules.
     """
+    for name, value, known in (
+        ("form", form, get_args(Form)),
+        ("prog_type", prog_type, get_args(ProgType)),
+        ("rules", rules, get_args(Rules)),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
     if form == "direct":
         from skep.filter.ebpf_direct import LONGEST, Direct
 
