@@ -21,7 +21,7 @@ def test_long_lists_are_written_as_others(count: int) -> None:
     def word() -> str:
         return "".join(rng.choices(letters, k=rng.randrange(12)))
 
-    values = [
+    values: list[dict[str, object]] = [
         {word(): rng.choice((True, None, -(1 << 63), (1 << 64) - 1)), "list": [word(), {"in": []}], "x": {}}
         for _ in range(count)
     ]
