@@ -61,6 +61,34 @@ def test_only_some_programs(good: str, tmp_path: Path) -> None:
     assert spec.license == "MIT"
 
 
+def test_what_programs_became(tmp_path: Path) -> None:
+    """-v says which kind of program a tracepoint's is, and why."""
+    path = tmp_path / "points.py"
+    path.write_text("""
+from skep import bpf
+
+@bpf.tracepoint("sched:sched_switch")
+def nothing() -> int:
+    return 0
+
+@bpf.tracepoint("syscalls:sys_enter_openat")
+def call() -> int:
+    return 0
+
+@bpf.xdp
+def drop(ctx: bpf.Xdp) -> int:
+    return bpf.XDP_DROP
+""")
+    done = skep("build", str(path), "-v", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("nothing: raw_tp/sched_switch (a raw tracepoint")
+    assert lines[1].startswith("call: tracepoint/syscalls/sys_enter_openat (its record")
+    assert lines[2] == "drop: xdp"
+    sections = {p.name: p.section for p in read(tmp_path / "points.bpf.o").programs.values()}
+    assert sections["nothing"] == "raw_tp/sched_switch"
+
+
 def test_what_else_can_be_written(good: str) -> None:
     ir = skep("build", good, "--emit", "ir").stdout
     assert "define" in ir
