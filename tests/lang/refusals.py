@@ -535,13 +535,13 @@ CASES = [
     Case(
         "while True:\n    pass",
         "True",
-        "nothing bounds this loop: no test has a number, and the verifier would not see its end",
+        "nothing bounds this loop: no number in its test counts, and the verifier would not see its end",
         "count: for i in range(N): if ...: break",
     ),
     Case(
         "while limit > 3:\n    x = 1",
         "limit > 3",
-        "nothing bounds this loop: no test has a number, and the verifier would not see its end",
+        "nothing bounds this loop: no number in its test counts, and the verifier would not see its end",
         "count: for i in range(N): if ...: break",
     ),
     Case(
@@ -583,6 +583,18 @@ CASES = [
     Case(
         "i, n = 0, 9\nwhile i < n:\n    i += 1\n    n += 1",
         "i < n",
+        "nothing bounds this loop: i does not go one way by a constant in every turn, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "i: u8 = 0\nwhile i < 300:\n    i += 1",
+        "i < 300",
+        "nothing bounds this loop: i does not go one way by a constant in every turn, and the verifier would not see its end",
+        "count: for i in range(N): if ...: break",
+    ),
+    Case(
+        "i: u8 = 9\nwhile i >= 0:\n    i -= 1",
+        "i >= 0",
         "nothing bounds this loop: i does not go one way by a constant in every turn, and the verifier would not see its end",
         "count: for i in range(N): if ...: break",
     ),
@@ -803,7 +815,7 @@ CASES = [
     ),
     Case("e = Entry()\nx = e.name[6:2]", "6:2", "the slice is empty", "its end comes after its beginning"),
     Case("e = Entry()\nx = e.name[::2]", "::2", "a slice takes neighbours only", "take single elements"),
-    Case("x = limit[1:2]", "1:2", "an integer has no slices", "texts, bytes and arrays in memory have"),
+    Case("x = limit[1:2]", "1:2", "an integer has no slices", "texts, bytes and arrays in memory have: store it in one first"),
     Case(
         "x = limit.value",
         "limit.value",

@@ -11,6 +11,7 @@ import ast
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
+from skep.lang.layout import IntStorage
 from skep.lang.scope import Env, join
 from skep.lang.values import INT
 
@@ -38,16 +39,16 @@ class Progress(NamedTuple):
     step: int
     #: what it goes towards
     limit: ast.expr
+    #: how it is compared with that
+    kind: type[ast.cmpop]
 
 
 def check(c: Walker, node: ast.While, back: list[Env]) -> None:
     """Refuse a loop without a visible end. ``back`` are the variables with which its turns end."""
     if c.unit.target == "host" or not back:
         return
-    found = _ends(c, node.test, True, node.body)
-    for test in _breaks(node.body):
-        found += _ends(c, test, False, node.body)
     after = join(back, {})
+    found = [one for one in _all(c, node) if not _wraps(c, one, after)]
     turns = [_turns(c, one, after) for one in found]
     around = prod(loop.turns for scope in c.scopes for loop in scope.loops)
     if not turns:
@@ -55,7 +56,11 @@ def check(c: Walker, node: ast.While, back: list[Env]) -> None:
         raise c.error(
             node.test,
             "nothing bounds this loop: "
-            + (f"{name} does not go one way by a constant in every turn" if name else "no test has a number")
+            + (
+                f"{name} does not go one way by a constant in every turn"
+                if name
+                else "no number in its test counts"
+            )
             + ", and the verifier would not see its end",
             "count: for i in range(N): if ...: break",
         )
@@ -71,11 +76,28 @@ def check(c: Walker, node: ast.While, back: list[Env]) -> None:
 
 def turns(c: Walker, node: ast.While, back: list[Env]) -> int:
     """How often the body may be followed, 1 where that is not known (yet)."""
+    after = join(back, {}) if back else {}
+    return min([_turns(c, one, after) for one in _all(c, node)], default=1)
+
+
+def _all(c: Walker, node: ast.While) -> list[Progress]:
+    """What ends the loop."""
     found = _ends(c, node.test, True, node.body)
     for test in _breaks(node.body):
         found += _ends(c, test, False, node.body)
-    after = join(back, {}) if back else {}
-    return min([_turns(c, one, after) for one in found if one.name], default=1)
+    return found
+
+
+def _wraps(c: Walker, progress: Progress, after: Env) -> bool:
+    """Whether a variable of a narrow type goes round before it reaches its limit."""
+    declared = c.scope.declared.get(progress.name)
+    limit = _interval(c, progress.limit, after)
+    if not isinstance(declared, IntStorage) or limit is None or progress.step == 0:
+        return False
+    over = int(progress.kind in (ast.LtE, ast.GtE))
+    if progress.step > 0:
+        return limit[1] + over > declared.hi
+    return limit[0] - over < declared.lo
 
 
 def _turns(c: Walker, progress: Progress, after: Env) -> int:
@@ -169,7 +191,7 @@ def _side(side: ast.expr, kind: type[ast.cmpop], other: ast.expr, body: list[ast
         towards |= kind in _DOWN
     if step > 0:
         towards |= kind in _UP
-    return [Progress(side.id, step, other)] if towards else []
+    return [Progress(side.id, step, other, kind)] if towards else []
 
 
 def _changed(other: ast.expr, body: list[ast.stmt]) -> bool:
