@@ -10,15 +10,15 @@ from __future__ import annotations
 import struct
 from sys import byteorder
 
-from skep.obj.sections import Section, before, lookup
-from skep.uapi.enums import ProgType
+from skep.obj.sections import Section, apply, lookup
+from skep.uapi.enums import AttachType, ProgType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Final
 
-    from skep.obj.spec import SubprogSpec
+    from skep.obj.spec import ObjectSpec, ProgramSpec, SubprogSpec
 
 _LITTLE: Final = byteorder == "little"
 _SECTION_OF: Final = {
@@ -26,7 +26,7 @@ _SECTION_OF: Final = {
     ProgType.SCHED_CLS: "tc",
     ProgType.SOCKET_FILTER: "socket",
 }
-GUESSED: Final = frozenset(_SECTION_OF)
+_GUESSED: Final = frozenset(_SECTION_OF)
 _XDP_FIELDS: Final = frozenset(range(0, 24, 4))
 _SKB_BYTES: Final = 192
 #: 64-bit fields of __sk_buff: flow_keys, tstamp, sk, hwtstamp
@@ -57,11 +57,6 @@ def tail_of(section: str) -> tuple[int, int] | None:
 def stem(section: str) -> str:
     """What sections of one series have in common: "tail-" of "tail-12"."""
     return section.rstrip("0123456789")
-
-
-def by_section(section: str) -> Section | None:
-    """The meaning of a section: by the convention, else as libbpf before 1.0 did, which took "xdp_pass"."""
-    return lookup(section) or before(section)
 
 
 def by_name(section: str, function: str) -> Section | None:
@@ -181,3 +176,66 @@ def _uses(function: SubprogSpec) -> tuple[set[tuple[int, int, bool]], set[int], 
                 helpers.add(imm)
             context -= {0, 1, 2, 3, 4, 5}
     return fields, helpers, loads_packet
+
+
+class Guesses:
+    """Gives types to programs whose sections name none, as far as anything tells."""
+
+    def __init__(self, spec: ObjectSpec, unknown: list[ProgramSpec]) -> None:
+        self.unknown = unknown
+        self.evidence = {program.name: Evidence(spec.functions[program.name]) for program in unknown}
+        #: the types known so far, with the attach types of their programs
+        self.types: dict[ProgType, set[AttachType]] = {}
+        #: how many programs of each type are in sections of one series
+        self.series: dict[tuple[str, ProgType], int] = {}
+        for program in spec.programs.values():
+            if program.type != ProgType.UNSPEC:
+                self.note(program)
+
+    def run(self) -> None:
+        tails = {program.name for program in self.unknown if is_tail(program.section)}
+        for program in self.unknown:
+            if program.name not in tails:
+                self.decide(program)
+        # What tail calls reach is of the type of what reaches it.
+        for program in self.left():
+            fits = self.evidence[program.name].fits
+            types = set(self.types)
+            if len(types) == 1 and (not fits or types <= set(fits) or not types <= _GUESSED):
+                self.follow(program, types.pop())
+            elif program.name in tails:
+                self.decide(program)
+        for program in self.left():
+            fits = self.evidence[program.name].fits
+            counts = [(self.series.get((stem(program.section), type), 0), type) for type in fits]
+            most = max(counts, default=(0, ProgType.UNSPEC))
+            if most[0]:
+                self.follow(program, most[1])
+            elif program.name in tails and (meaning := of_type(ProgType.SCHED_CLS)) is not None:
+                apply(program, meaning)
+
+    def left(self) -> list[ProgramSpec]:
+        return [program for program in self.unknown if program.type == ProgType.UNSPEC]
+
+    def decide(self, program: ProgramSpec) -> None:
+        named = by_name(program.section, program.name.partition("@")[0])
+        meaning = self.evidence[program.name].choose(named, self.types)
+        if meaning is not None:
+            apply(program, meaning)
+            self.note(program)
+
+    def note(self, program: ProgramSpec) -> None:
+        attach_types = self.types.setdefault(program.type, set())
+        if program.attach_type is not None:
+            attach_types.add(program.attach_type)
+        key = (stem(program.section), program.type)
+        self.series[key] = self.series.get(key, 0) + 1
+
+    def follow(self, program: ProgramSpec, type: ProgType) -> None:
+        """Make a program one of a type there is already, with its attach type if there is only one.
+
+        A program array holds programs of one type and, in new kernels, of one attach type.
+        """
+        program.type = type
+        if len(self.types[type]) == 1:
+            program.attach_type = next(iter(self.types[type]))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from skep.obj.guess import GUESSED, Evidence, by_name, by_section, is_tail, of_type, stem, tail_of
-from skep.obj.sections import Section
+from skep.obj.sections import apply, before, lookup
 from skep.obj.source import Function, Source, is_text
-from skep.obj.spec import MapSpec, ObjectSpec, ProgramSpec
-from skep.uapi.enums import AttachType, MapType, ProgType
-from skep.uapi.flags import BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS
+from skep.obj.spec import MapSpec, ProgramSpec
+from skep.uapi.enums import MapType, ProgType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,93 +47,25 @@ def collect(source: Source, tails: dict[int, str]) -> None:
                 unknown.append(made)
             _tail(spec.maps, tails, name, function.key)
     if unknown:
-        _Guesses(spec, unknown).run()
+        from skep.obj.guess import Guesses
+
+        Guesses(spec, unknown).run()
 
 
 def _program(function: Function, section: str) -> ProgramSpec:
     made = ProgramSpec(function.key, section, ProgType.UNSPEC, autoload=not section.startswith("?"))
-    meaning = by_section(section)
+    meaning = lookup(section) or before(section)
     if meaning is not None:
-        _become(made, meaning)
+        apply(made, meaning)
     return made
-
-
-def _become(program: ProgramSpec, meaning: Section) -> None:
-    program.type = meaning.type
-    program.attach_type = meaning.attach_type
-    program.hook = meaning.prefix
-    program.attach_to = meaning.rest
-    program.sleepable = meaning.sleepable
-    program.flags = BPF_F_SLEEPABLE if meaning.sleepable else 0
-    if "frags" in meaning.flags:
-        program.flags |= BPF_F_XDP_HAS_FRAGS
-
-
-class _Guesses:
-    """Gives types to programs whose sections name none, as far as anything tells."""
-
-    def __init__(self, spec: ObjectSpec, unknown: list[ProgramSpec]) -> None:
-        self.unknown = unknown
-        self.evidence = {program.name: Evidence(spec.functions[program.name]) for program in unknown}
-        #: the types known so far, with the attach types of their programs
-        self.types: dict[ProgType, set[AttachType]] = {}
-        #: how many programs of each type are in sections of one series
-        self.series: dict[tuple[str, ProgType], int] = {}
-        for program in spec.programs.values():
-            if program.type != ProgType.UNSPEC:
-                self.note(program)
-
-    def run(self) -> None:
-        tails = {program.name for program in self.unknown if is_tail(program.section)}
-        for program in self.unknown:
-            if program.name not in tails:
-                self.decide(program)
-        # What tail calls reach is of the type of what reaches it.
-        for program in self.left():
-            fits = self.evidence[program.name].fits
-            types = set(self.types)
-            if len(types) == 1 and (not fits or types <= set(fits) or not types <= GUESSED):
-                self.follow(program, types.pop())
-            elif program.name in tails:
-                self.decide(program)
-        for program in self.left():
-            fits = self.evidence[program.name].fits
-            counts = [(self.series.get((stem(program.section), type), 0), type) for type in fits]
-            most = max(counts, default=(0, ProgType.UNSPEC))
-            if most[0]:
-                self.follow(program, most[1])
-            elif program.name in tails and (meaning := of_type(ProgType.SCHED_CLS)) is not None:
-                _become(program, meaning)
-
-    def left(self) -> list[ProgramSpec]:
-        return [program for program in self.unknown if program.type == ProgType.UNSPEC]
-
-    def decide(self, program: ProgramSpec) -> None:
-        named = by_name(program.section, program.name.partition("@")[0])
-        meaning = self.evidence[program.name].choose(named, self.types)
-        if meaning is not None:
-            _become(program, meaning)
-            self.note(program)
-
-    def note(self, program: ProgramSpec) -> None:
-        attach_types = self.types.setdefault(program.type, set())
-        if program.attach_type is not None:
-            attach_types.add(program.attach_type)
-        key = (stem(program.section), program.type)
-        self.series[key] = self.series.get(key, 0) + 1
-
-    def follow(self, program: ProgramSpec, type: ProgType) -> None:
-        """Make a program one of a type there is already, with its attach type if there is only one.
-
-        A program array holds programs of one type and, in new kernels, of one attach type.
-        """
-        program.type = type
-        if len(self.types[type]) == 1:
-            program.attach_type = next(iter(self.types[type]))
 
 
 def _tail(maps: dict[str, MapSpec], tails: dict[int, str], section: str, function: str) -> None:
     """Put a program where its section says: iproute2's "ID/KEY", "socket/KEY" of the kernel's samples."""
+    if "/" not in section or not any(made.type == MapType.PROG_ARRAY for made in maps.values()):
+        return
+    from skep.obj.guess import tail_of
+
     place = tail_of(section)
     if place is not None:
         name, key = tails.get(place[0]), place[1]

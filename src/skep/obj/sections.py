@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from skep.plain import NamedTuple, once
 from skep.uapi.enums import AttachType, ProgType
+from skep.uapi.flags import BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from skep.obj.spec import ProgramSpec
 
 # Name (a trailing + takes more after a slash), program type, attach type, and
 # btf: attaches by BTF id; sleepable; frags: multi-buffer XDP; attachable: the attach type is given at load,
@@ -190,6 +195,18 @@ def before(name: str) -> Section | None:
         ):
             best = row
     return best
+
+
+def apply(program: ProgramSpec, meaning: Section) -> None:
+    """Make a program what a section name means."""
+    program.type = meaning.type
+    program.attach_type = meaning.attach_type
+    program.hook = meaning.prefix
+    program.attach_to = meaning.rest
+    program.sleepable = meaning.sleepable
+    program.flags = BPF_F_SLEEPABLE if meaning.sleepable else 0
+    if "frags" in meaning.flags:
+        program.flags |= BPF_F_XDP_HAS_FRAGS
 
 
 @once
