@@ -235,6 +235,38 @@ def test_perf_buffer_counts_what_is_lost(obj: Object) -> None:
         PerfBuffer(obj.perf, pages=3)
 
 
+def test_closed_readers_and_writers_say_so(obj: Object) -> None:
+    ring = ring_of(obj)
+    batch_source = ring_of(obj)
+    obj.typed.run(PACKET)
+    ring.close()
+    for use in (
+        ring.read,
+        ring.batch,
+        lambda: ring.wait(0),
+        lambda: ring.available,
+        lambda: wait_any([ring], 0),
+    ):
+        with pytest.raises(ValueError, match="RingBuf is closed"):
+            use()
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        ring.nothing  # type: ignore[attr-defined]  # noqa: B018
+    ring.close()
+    assert len(batch_source.read()) == 1
+    orders = UserRingBuf(obj.orders)
+    orders.write(b"bytes")
+    with pytest.raises(KernelError, match="record: 5 where bytes belong"):
+        orders.write(5)
+    orders.close()
+    with pytest.raises(ValueError, match="UserRingBuf is closed"):
+        orders.write(b"bytes")
+    buffer = PerfBuffer(obj.perf)
+    buffer.close()
+    assert (buffer.read(), buffer.wait(0), buffer.filenos()) == ([], False, [])
+    with pytest.raises(KernelError, match="wakeup_events: -1 does not fit u32"):
+        PerfBuffer(obj.perf, wakeup=-1)
+
+
 def test_user_ring_buffer(obj: Object) -> None:
     with UserRingBuf(obj.orders, obj.codec("record")) as orders:
         total = 0

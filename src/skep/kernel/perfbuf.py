@@ -19,7 +19,7 @@ from skep.kernel.perfevent import (
     online_cpus,
     open_event,
 )
-from skep.kernel.ringbuf import alike, page_size
+from skep.kernel.ringbuf import alike, milliseconds, page_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -233,8 +233,7 @@ class PerfBuffer:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is a record, or ``timeout`` seconds have passed (None: for ever)."""
         if not self._ready():
-            milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
-            self.map.kernel.poll({ring.fd: _POLLIN for ring in self._rings}, milliseconds)
+            self.map.kernel.poll({ring.fd: _POLLIN for ring in self._rings}, milliseconds(timeout))
         return self._ready()
 
     def events(self, timeout: float | None = None) -> Iterator[Any]:

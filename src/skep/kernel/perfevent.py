@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+
+from skep.errors import KernelError
 from skep.uapi.attr import INFO
 
 TYPE_CHECKING = False
@@ -37,7 +40,10 @@ def open_event(kernel: Kernel, *, pid: int = -1, cpu: int = -1, bits: int = 0, *
         KernelError: as perf_event_open(2) says; EINVAL for both ``pid`` and ``cpu`` -1.
     """
     layout = INFO["perf_event_attr"]
-    attr = layout.pack({"size": layout.size, **fields})
+    try:
+        attr = layout.pack({"size": layout.size, **fields})
+    except OverflowError as error:
+        raise KernelError(errno.EINVAL, str(error), cmd="perf_event_open") from None
     start = layout.fields["read_format"][0] + 8
     attr[start : start + 8] = bits.to_bytes(8, "little")
     return kernel.perf_event_open(bytes(attr), pid=pid, cpu=cpu, flags=_FD_CLOEXEC)

@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
-    from typing import Any, Final, Self
+    from typing import Any, Final, NoReturn, Self
 
     from skep.kernel.map import Map
 
@@ -38,6 +38,10 @@ _ONE_BY_ONE: Final = 256
 _RINGBUF: Final = 27
 _RB_OVERWRITE: Final = 1 << 19
 _POLLIN: Final = 1
+#: seconds; poll(2) takes an int of milliseconds
+_LONGEST_WAIT: Final = 1 << 21
+#: what is mapped memory, under these names
+_VIEWS: Final = ("_words", "_data", "_producer", "_consumer")
 
 
 class Batch:
@@ -83,6 +87,14 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def closed(self: object, name: str) -> NoReturn:
+    """``__getattr__`` of readers and writers: their memory is no attribute any more once they are closed."""
+    kind = type(self).__name__
+    if name in _VIEWS:
+        raise ValueError(f"{kind} is closed")
+    raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
 
 class RingBuf:
@@ -170,8 +182,7 @@ class RingBuf:
         """Wait until there is a record, or ``timeout`` seconds have passed (None: for ever)."""
         if self._ready():
             return True
-        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
-        self.map.kernel.poll({self.map.fd: _POLLIN}, milliseconds)
+        self.map.kernel.poll({self.map.fd: _POLLIN}, milliseconds(timeout))
         return self._ready()
 
     def events(self, timeout: float | None = None) -> Iterator[Any]:
@@ -310,13 +321,15 @@ class RingBuf:
     # --- closing -------------------------------------------------------------------------------
 
     def close(self) -> None:
-        for name in ("_words", "_data", "_producer", "_consumer"):
-            view = getattr(self, name, None)
+        for name in _VIEWS:
+            view = self.__dict__.pop(name, None)
             if view is not None:
-                delattr(self, name)
                 view.release()
         while self._views:
             self.map.kernel.munmap(self._views.pop())
+
+    if not TYPE_CHECKING:
+        __getattr__ = closed
 
     def fileno(self) -> int:
         return self.map.fd
@@ -365,6 +378,11 @@ def ring_reader(map: Map, codec: Codec | None = None, *, lost: Callable[[], int]
     return RingBuf(map, codec, lost=lost)
 
 
+def milliseconds(timeout: float | None) -> int:
+    """A number of seconds for poll(2): -1 is for ever."""
+    return -1 if timeout is None else max(0, int(min(timeout, _LONGEST_WAIT) * 1000 + 0.999))
+
+
 def page_size() -> int:
     import mmap
 
@@ -376,6 +394,5 @@ def wait_any(rings: list[RingBuf], timeout: float | None = None) -> list[RingBuf
     ready = [ring for ring in rings if ring._ready()]
     if ready or not rings:
         return ready
-    milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
-    rings[0].map.kernel.poll({ring.map.fd: _POLLIN for ring in rings}, milliseconds)
+    rings[0].map.kernel.poll({ring.map.fd: _POLLIN for ring in rings}, milliseconds(timeout))
     return [ring for ring in rings if ring._ready()]

@@ -8,7 +8,7 @@ from _thread import allocate_lock
 
 from skep.errors import KernelError
 from skep.kernel.codec import Codec, within
-from skep.kernel.ringbuf import page_size
+from skep.kernel.ringbuf import closed, page_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,12 @@ class UserRingBuf:
         does not fit its type, E2BIG for one that can never fit.
         """
         try:
-            data = self.codec.encode(value) if self.codec is not None else bytes(value)
+            if self.codec is not None:
+                data = self.codec.encode(value)
+            elif isinstance(value, (bytes, bytearray, memoryview)):
+                data = bytes(value)
+            else:
+                raise ValueError(f"{value!r:.60} where bytes belong")
         except ValueError as error:
             raise KernelError(errno.EINVAL, f"map {self.map.name}: {within('record', error)}") from None
         need = (len(data) + _HEADER + 7) & ~7
@@ -73,12 +78,14 @@ class UserRingBuf:
 
     def close(self) -> None:
         for name in ("_data", "_producer", "_consumer"):
-            view = getattr(self, name, None)
+            view = self.__dict__.pop(name, None)
             if view is not None:
-                delattr(self, name)
                 view.release()
         while self._views:
             self.map.kernel.munmap(self._views.pop())
+
+    if not TYPE_CHECKING:
+        __getattr__ = closed
 
     def __enter__(self) -> Self:
         return self
