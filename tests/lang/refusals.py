@@ -498,6 +498,25 @@ CASES = [
         "map table cannot be looped over",
         "for i in range(n): x = rows[i] of an array; table.for_each(f) for other maps",
     ),
+    Case(
+        "array[16] = 1",
+        "array[16]",
+        "map array has no element 16: there are 0 to 15",
+        "make it larger, or use another index",
+    ),
+    Case(
+        "array[limit] = 1",
+        "array[limit]",
+        "the index may be 4294967295, map array has elements 0 to 15",
+        "test it first: if i < 16, or mask it: i & 15",
+    ),
+    Case(
+        "table.lookup_or_try_init(1, 0)",
+        "table.lookup_or_try_init",
+        "a Hash has no 'lookup_or_try_init'",
+        "p = m.get(key); if p is None: m.insert(key, bpf.zero(T)); p = m.get(key)",
+    ),
+    Case("x = bpf_ktime_get_ns()", "bpf_ktime_get_ns", "'bpf_ktime_get_ns' is not defined", "did you mean bpf.ktime_get_ns?"),
     Case("x = len(table)", "len(table)", "map table has no length", "arrays, texts and tuples have"),
     Case(
         "x = LIST",

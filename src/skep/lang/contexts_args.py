@@ -400,7 +400,9 @@ class SyscallRecord(TracepointRecord):
     def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
         found = self.fields.get(name)
         if found is None:
-            raise c.error(node, f"{self.name} has no argument {name!r}", c.nearest(name, self.fields))
+            mine = ", ".join(n for n in self.fields if n not in ("__syscall_nr", "nr"))
+            hint = f"they have names: {mine}" if name == "args" else c.nearest(name, self.fields)
+            raise c.error(node, f"{self.name} has no argument {name!r}", hint)
         offset, kind = found
         at = c.within_context(v.ir, offset)
         if not kind.startswith("*"):

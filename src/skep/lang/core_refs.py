@@ -38,6 +38,9 @@ def core_of(c: Walker) -> co.Core:
     return made
 
 
+_COPY_FIRST = "it is read when it is stored: e.path = p, then len(e.path)"
+
+
 class KernelRef(Type):
     """A reference to memory of type ``kind``; the operand points to where ``steps`` start.
 
@@ -201,7 +204,7 @@ class KernelRef(Type):
     def length(self, c: Walker, v: Value, node: ast.AST) -> Value:
         if isinstance(self.kind, KArray) and self.kind.count:
             return c.int_const(self.kind.count)
-        raise c.error(node, f"{self.kind.name} has no length")
+        raise c.error(node, f"{self.kind.name} has no length", _COPY_FIRST if self.is_text else "")
 
     # --- as a value -------------------------------------------------------------------------------
 

@@ -99,6 +99,8 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
     if hasattr(builtins, id):
         return objects.wrap(c, getattr(builtins, id), node, id)
     hint = c.nearest(id, [*scope.locals, *scope.globals])
+    if id.startswith("bpf_"):
+        hint = f"did you mean bpf.{id.removeprefix('bpf_')}?"
     raise c.error(
         node,
         f"{id!r} is not defined",

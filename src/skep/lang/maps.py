@@ -227,6 +227,28 @@ def _objects(of: Storage) -> Iterator[str]:
         yield from _objects(of.of)
 
 
+_INIT = "p = m.get(key); if p is None: m.insert(key, bpf.zero(T)); p = m.get(key)"
+#: what BCC and Python call things -> how they are written here
+_ELSEWHERE = {
+    "lookup_or_init": _INIT,
+    "lookup_or_try_init": _INIT,
+    "increment": "m[key] += 1",
+    "perf_submit": "m.output(event): the context goes in by itself",
+    "ringbuf_output": "m.output(event)",
+    "ringbuf_reserve": "with m.reserve() as e: ...",
+    "submit": "with m.reserve() as e: ... submits at the end of the block",
+    "ringbuf_submit": "with m.reserve() as e: ... submits at the end of the block",
+    "pop": "p = m.get(key); del m[key]",
+    "items": "m.for_each(f) calls f(map, key, value) for each element",
+    "keys": "m.for_each(f) calls f(map, key, value) for each element",
+    "values": "m.for_each(f) calls f(map, key, value) for each element",
+    "clear": "del m[key] one by one, or clear it in Python: obj.NAME.clear()",
+    "get_stackid": "m.id(flags)",
+    "call": "m.tail_call(index)",
+    "redirect_map": "m.redirect(key)",
+}
+
+
 class MapType(Type):
     """A map; ``Value.ir`` is its address, a symbol or what a map of maps gave."""
 
@@ -242,7 +264,8 @@ class MapType(Type):
         method = getattr(self, f"do_{name}", None)
         if method is None:
             known = [key[3:] for key in dir(self) if key.startswith("do_")]
-            raise c.error(node, f"a {type(self.map).__name__} has no {name!r}", c.nearest(name, known))
+            hint = _ELSEWHERE.get(name) or c.nearest(name, known)
+            raise c.error(node, f"a {type(self.map).__name__} has no {name!r}", hint)
 
         def call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
             made: Value = method(c, v, args, kwargs, node)
@@ -355,7 +378,17 @@ class Table(MapType):
         return self.reference(c, found, nullable=False)
 
     def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
-        self._update(c, v, index, new, "0", node)
+        of = c.unit.maps.value(self.map)
+        if not self.is_array:
+            self._update(c, v, index, new, "0", node)
+            return
+        number = c.index(index, self.map.max_entries, self.name, node)
+        if next(_objects(of), None) is not None:  # the kernel leaves locks and timers alone
+            self._update(c, v, number, new, "0", node)
+            return
+        found = self.find(c, v, number, node)
+        c.abort_unless(c.em.op(f"icmp ne ptr {found}, null"))
+        of.store(c, found, new, node)
 
     def _update(self, c: Walker, v: Value, key: Value, value: Value, flags: str, node: ast.AST) -> str:
         key_at = self.key_address(c, key, node)

@@ -26,7 +26,11 @@ def view(c: Walker, value: Value, piece: ast.Slice) -> Value:
         return _constant(c, value, lower, upper, piece)
     kind = value.type
     if not isinstance(kind, PtrType) or not isinstance(kind.of, (TextStorage, ArrayStorage)):
-        raise c.error(piece, f"{kind.name} has no slices", "texts, bytes and arrays in memory have")
+        raise c.error(
+            piece,
+            f"{kind.name} has no slices",
+            "texts, bytes and arrays in memory have: store it in one first",
+        )
     if kind.nullable:
         c.refuse_none(value, piece)
     each = kind.of.of.size if isinstance(kind.of, ArrayStorage) else 1
