@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import skep
-from skep.errors import KernelError, NotSupported, PermissionDenied
+from skep.errors import KernelError, LinkError, NotSupported, PermissionDenied
 from skep.kernel import sharing
 from skep.kernel.handle import Handle
 from skep.kernel.object import Object
@@ -191,6 +191,18 @@ def test_no_socket(obj: Object) -> None:
         for target, complaint in ((99999, "Bad file descriptor"), (file, "non-socket")):
             with pytest.raises(KernelError, match=complaint):
                 obj.filter.attach(target)
+
+
+def test_names_that_the_object_has_not(obj: Object) -> None:
+    for use, complaint in (
+        (lambda: obj.reader("nosuch"), "object handles: no map 'nosuch' is loaded; there are: numbers"),
+        (lambda: obj.globals("nosuch"), "no map 'nosuch' is loaded"),
+        (lambda: obj.attach("nosuch"), "no program 'nosuch' is loaded; there are: first, second"),
+        (lambda: obj.attach_struct_ops("numbers"), "no struct_ops map 'numbers' is loaded; there are: none"),
+    ):
+        with pytest.raises(LinkError, match=complaint):
+            use()
+    assert obj.links == []
 
 
 def test_raw_takes_bytes(obj: Object) -> None:

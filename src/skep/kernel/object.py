@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
 
     from skep.kernel.codec import Codec
     from skep.kernel.globals import Globals
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from skep.kernel.program import Program
     from skep.kernel.ringbuf import RingBuf
     from skep.obj.spec import ObjectSpec
+
+    _T = TypeVar("_T")
 
 _VAR = 14  # kind of BTF
 _LOST_NAMES = ("lost", "dropped", "drops", "missed")
@@ -78,12 +80,13 @@ class Object:
             from skep.kernel.globals import Globals, variables
             from skep.kernel.typed import Codecs
 
+            map = _known(self, "map", self.maps, section)
             spec = self.spec.maps[section]
             if spec.data is None:
                 raise LinkError(f"{self.name}: map {section} holds no global variables")
             btf = self.spec.btf
             found = variables(self.spec, spec, Codecs(btf)) if btf is not None else {}
-            known = self._globals[section] = Globals(self.maps[section], found, offset=spec.data_offset)
+            known = self._globals[section] = Globals(map, found, offset=spec.data_offset)
         return known
 
     def require(
@@ -113,7 +116,9 @@ class Object:
 
         When one fails, those made by this call are closed again.
         """
-        chosen = [self.programs[name] for name in names] if names else self._attachable()
+        chosen = (
+            [_known(self, "program", self.programs, name) for name in names] if names else self._attachable()
+        )
         made: list[Link] = []
         try:
             for program in chosen:
@@ -137,7 +142,8 @@ class Object:
         """Register the operations of a struct_ops map with the kernel, until the link is closed."""
         from skep.kernel.struct_ops import register
 
-        return register(self.maps[name], self._struct_ops[name], linked=self._linked_ops(name))
+        value = _known(self, "struct_ops map", self._struct_ops, name)
+        return register(self.maps[name], value, linked=self._linked_ops(name))
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -158,7 +164,7 @@ class Object:
         A global variable or a map of counts called ``NAME_lost``, ``lost`` or ``dropped`` is taken for the
         count of records that the program could not write.
         """
-        map = self.maps[name]
+        map = _known(self, "map", self.maps, name)
         codec = self.codec(type) if isinstance(type, str) else type
         if codec is None and self.spec.maps[name].value_type_id and map.type_name.endswith("ringbuf"):
             from skep.kernel.typed import Codecs
@@ -231,6 +237,14 @@ class Object:
 
 
 #: hooks whose section says what they are, not where they attach
+def _known(made: Object, kind: str, table: dict[str, _T], name: str) -> _T:
+    found = table.get(name)
+    if found is None:
+        known = ", ".join(table) or "none"
+        raise LinkError(f"object {made.name}: no {kind} {name!r} is loaded; there are: {known}")
+    return found
+
+
 _BY_HAND = frozenset(("xdp", "tc", "tcx", "cgroup", "sk_reuseport", "struct_ops", "struct_ops.s", "freplace"))
 
 
