@@ -10,7 +10,7 @@ from skep import obj
 from skep.btf import Btf
 from skep.errors import LinkError
 from skep.linux.kernel import LinuxKernel
-from skep.obj.kconfig import running_version
+from skep.obj.kconfig import running_version, version_code
 from skep.uapi.enums import MapType
 from tests.obj import libbpf
 from tests.obj.support import by_name, compiled, prog_load, written, xlated
@@ -120,6 +120,23 @@ def test_weak_values_stay_zero(tmp_path: Path) -> None:
     spec = obj.read(path)
     obj.fill_kconfig(spec, lines=[])
     assert bytes(spec.maps[".kconfig"].data or b"") == bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("release", "version", "signature", "want"),
+    [
+        ("6.18.44", "#1 SMP", "", (6, 18, 44)),
+        ("5.10.0-32-cloud-amd64", "#1 SMP Debian 5.10.223-1 (2024-08-10)", "", (5, 10, 223)),
+        ("5.15.0-86-generic", "#96-Ubuntu SMP", "Ubuntu 5.15.0-86.96-generic 5.15.122\n", (5, 15, 122)),
+        ("4.19.300", "#1", "", (4, 19, 255)),
+        ("7.3-rc1", "#1 SMP", "", (7, 3, 0)),
+        ("5.4.0+", "", "odd", (5, 4, 0)),
+        ("6.1.0", "Debian ", "", (6, 1, 0)),
+    ],
+)
+def test_versions(release: str, version: str, signature: str, want: tuple[int, int, int]) -> None:
+    major, minor, patch = want
+    assert version_code(release, version, signature) == major << 16 | minor << 8 | patch
 
 
 def test_running_version() -> None:

@@ -53,6 +53,8 @@ def adapt(data: bytes, lacking: set[str]) -> bytes:
             for index, row in enumerate(value[3]):
                 var_name = struct.unpack_from(order + "I", data, btf.offset_of(row[0]))[0]
                 struct.pack_into(order + "3I", raw, at + 12 + 12 * index, var_name, row[0], row[1] * 8)
+        elif kind == t.DATASEC and value[1].startswith("?") and "optional datasec" in lacking:
+            raw[_string(raw, order, words[0])] = ord("_")
         elif kind == t.FUNC and "func" in lacking:
             words[1] = t.TYPEDEF << 24
         elif kind == t.FUNC_PROTO and "func" in lacking:
@@ -63,6 +65,8 @@ def adapt(data: bytes, lacking: set[str]) -> bytes:
             words[1] = t.STRUCT << 24
         elif kind == t.TYPE_TAG and "type_tag" in lacking:
             words[:2] = [0, t.CONST << 24]
+        elif kind == t.ENUM and words[1] >> 31 and "enum64" in lacking:
+            words[1] &= ~(1 << 31)  # that its values are signed is told since the same version
         elif kind == t.ENUM64 and "enum64" in lacking:
             words[1] = t.UNION << 24 | vlen
             filler = _small_int(btf, words[2])
@@ -85,9 +89,15 @@ def _small_int(btf: Btf, size: int) -> int:
 
 def _plain_name(raw: bytearray, btf: Btf, offset: int) -> None:
     """Structs have no dots in their names, as sections do."""
-    head, _, _, start, _ = struct.unpack_from(btf.order + "5I", raw, 4)
-    at = head + start + offset
+    at = _string(raw, btf.order, offset)
     while raw[at]:
         if not (chr(raw[at]).isalnum() or raw[at] == 0x5F):
             raw[at] = 0x5F
         at += 1
+
+
+def _string(raw: bytearray, order: str, offset: int) -> int:
+    """Where a string starts."""
+    head, _, _, start, _ = struct.unpack_from(order + "5I", raw, 4)
+    at: int = head + start + offset
+    return at

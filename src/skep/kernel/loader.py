@@ -331,8 +331,9 @@ class Loader:
     def _attr(self, spec: ProgramSpec) -> dict[str, Any]:
         attr: dict[str, Any] = {}
         if spec.type == ProgType.KPROBE and self.kernel.version < (5, 0):
-            major, minor = self.kernel.version
-            attr["kern_version"] = self.spec.version or major << 16 | minor << 8
+            from skep.obj.kconfig import running_version
+
+            attr["kern_version"] = self.spec.version or running_version()
         from skep.kernel.targets import attach_attr, needs_target
 
         if needs_target(spec):

@@ -212,6 +212,7 @@ BTF_KINDS: Final[dict[str, tuple[tuple[int, ...], ...]]] = {
     "decl_tag": (_INT, (5, 14 << 24, 1, 0), (5, 17 << 24, 2, 0xFFFFFFFF)),
     "type_tag": (_INT, (5, 18 << 24, 1), (0, 2 << 24, 2)),
     "enum64": ((0, 19 << 24, 8),),
+    "optional datasec": (_INT, (5, 14 << 24, 1, 0), (7, 15 << 24 | 1, 4, 2, 0, 4)),
 }
 BTF_SINCE: Final = {
     "func": "5.0",
@@ -221,13 +222,14 @@ BTF_SINCE: Final = {
     "decl_tag": "5.16",
     "type_tag": "5.17",
     "enum64": "6.0",
+    "optional datasec": "6.9",
 }
 
 
 def btf_kind(kernel: Kernel, name: str) -> bool:
     """Whether the kernel takes BTF with this (a key of `BTF_KINDS`)."""
     try:
-        kernel.close(kernel.btf_load(raw_btf(BTF_KINDS[name], b"\0int\0x\0")))
+        kernel.close(kernel.btf_load(raw_btf(BTF_KINDS[name], b"\0int\0x\0?.x\0")))
     except KernelError:
         return False
     return True

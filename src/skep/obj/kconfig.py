@@ -101,10 +101,31 @@ def fill_kconfig(
 
 def running_version() -> int:
     """The running kernel's version: major << 16 | minor << 8 | patch (at most 255)."""
-    numbers = [
-        int("".join(c for c in part if c.isdigit()) or 0)
-        for part in os.uname().release.split("-", 1)[0].split(".")[:3]
-    ]
+    try:
+        with open("/proc/version_signature", encoding="utf-8", errors="replace") as file:
+            signature = file.read(256)
+    except OSError:
+        signature = ""
+    system = os.uname()
+    return version_code(system.release, system.version, signature)
+
+
+def version_code(release: str, version: str = "", signature: str = "") -> int:
+    """A version as a number, from what uname(2) and Ubuntu's /proc/version_signature say.
+
+    The releases of Debian and Ubuntu end in .0 whatever is inside: Debian has the true one in ``version``
+    ("#1 SMP Debian 5.10.223-1"), Ubuntu in the signature's third word. As libbpf reads them.
+    """
+    words = signature.split()
+    text = release
+    if len(words) > 2 and words[2].count(".") == 2:
+        text = words[2]
+    elif "Debian " in version:
+        text = version.partition("Debian ")[2] or release
+    numbers = []
+    for part in text.split("-", 1)[0].split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        numbers.append(int(digits or 0))
     major, minor, patch = [*numbers, 0, 0, 0][:3]
     return major << 16 | minor << 8 | min(patch, 255)
 
