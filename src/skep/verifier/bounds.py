@@ -231,13 +231,42 @@ class Bounds:
         """All deductions."""
         self.update32()
         self.update64()
+        before = self._all()
         for _ in range(3):
             self.deduce32()
             self.deduce64()
             self.deduce_mixed()
+            after = self._all()
+            if after == before:
+                break  # another round would find nothing either
+            before = after
         self.bound_offset()
         self.update32()
         self.update64()
+
+    def _all(self) -> tuple[int, int, int, int, int, int, int, int, int, int]:
+        return (
+            self.tv,
+            self.tm,
+            self.smin,
+            self.smax,
+            self.umin,
+            self.umax,
+            self.s32min,
+            self.s32max,
+            self.u32min,
+            self.u32max,
+        )
+
+    def settle(self, scalars: Scalars) -> Scalar:
+        """`sync` and `intern`; one number that all agree on is found at once."""
+        value = self.tv
+        if not self.tm and self.umin == value == self.umax and self.smin == self.smax == s64(value):
+            low = value & U32
+            if self.u32min <= low <= self.u32max and self.s32min <= s32(low) <= self.s32max:
+                return scalars.const(value)
+        self.sync()
+        return self.intern(scalars)
 
     def zext(self) -> None:
         """Forget the upper half: it is zero."""

@@ -179,15 +179,16 @@ def refine(
     other = reverse(operation)
     if edges or other != op.BPF_JNE:
         _refine(x, y, other, narrow)
-    x.sync()
-    y.sync()
     v = Bounds(a)
     w = v if same else Bounds(b)
     if edges or operation != op.BPF_JNE:
         _refine(v, w, operation, narrow)
-    v.sync()
-    w.sync()
-    return Outcome(v.intern(scalars), w.intern(scalars), x.intern(scalars), y.intern(scalars))
+    if same:  # both are synchronised, one after the other
+        v.sync()
+        x.sync()
+        taken, not_taken = v.settle(scalars), x.settle(scalars)
+        return Outcome(taken, taken, not_taken, not_taken)
+    return Outcome(v.settle(scalars), w.settle(scalars), x.settle(scalars), y.settle(scalars))
 
 
 def _is_const(b: Bounds, narrow: bool) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from skep.verifier.env import Env
     from skep.verifier.state import State
+    from skep.verifier.subprogs import Subprog
 
 _ALL: Final = (1 << 64) - 1
 
@@ -25,7 +26,7 @@ class Marks:
     def __init__(self, count: int) -> None:
         self.read = [0] * count
         self.must_write = [0] * count
-        #: must-writes of the instruction and all that follow it in the function
+        #: must-writes of the instruction and all that follow it in the function; of callers' frames only
         self.written = [0] * count
         self.live = [0] * count
 
@@ -160,18 +161,16 @@ class Liveness:
         """Carry what changed backward until nothing does."""
         sub = self.env.subprogs[instance.chain[-1]]
         edges, before_edges = sub.edges, sub.before
-        dirty = instance.dirty
-        if instance.dropped:
-            dirty = {at for at, _ in sub.order}
         # Later instructions first: most functions are settled in one pass.
-        first = sorted(dirty)
-        for marks in instance.marks:
+        first = sorted(instance.dirty)
+        own = instance.frames - 1
+        for frame, marks in enumerate(instance.marks):
             if marks is None:
                 continue
-            if instance.dropped:
-                marks.written = [0] * instance.count
-            read, must, written, live = marks.read, marks.must_write, marks.written, marks.live
+            read, must, live = marks.read, marks.must_write, marks.live
             work = first[:]
+            if frame != own:
+                self._solve_written(instance, marks, sub)
             waiting = bytearray(instance.count)
             for at in work:
                 waiting[at] = 1
@@ -179,21 +178,50 @@ class Liveness:
                 at = work.pop()
                 waiting[at] = 0
                 after = 0
-                acc = _ALL if edges[at] else 0
                 for s in edges[at]:
                     after |= live[s]
-                    acc &= written[s]
-                mask = must[at]
-                acc |= mask
-                before = after & ~mask | read[at]
-                if before != live[at] or acc != written[at]:
+                before = after & ~must[at] | read[at]
+                if before != live[at]:
                     live[at] = before
-                    written[at] = acc
                     for p in before_edges[at]:
                         if not waiting[p]:
                             waiting[p] = 1
                             work.append(p)
         instance.dirty = set()
+
+    def _solve_written(self, instance: Instance, marks: Marks, sub: Subprog) -> None:
+        """What is written from each instruction on, of a caller's frame: the call needs to know."""
+        edges, before_edges = sub.edges, sub.before
+        must, written = marks.must_write, marks.written
+        work = sorted(instance.dirty)
+        if instance.dropped:
+            # What led to fewer writes counts as none, until it is found again.
+            reset = set(work)
+            todo = work[:]
+            while todo:
+                at = todo.pop()
+                for p in before_edges[at] if written[at] else ():
+                    if p not in reset:
+                        reset.add(p)
+                        todo.append(p)
+                written[at] = 0
+            work = sorted(reset)
+        waiting = bytearray(instance.count)
+        for at in work:
+            waiting[at] = 1
+        while work:
+            at = work.pop()
+            waiting[at] = 0
+            acc = _ALL if edges[at] else 0
+            for s in edges[at]:
+                acc &= written[s]
+            acc |= must[at]
+            if acc != written[at]:
+                written[at] = acc
+                for p in before_edges[at]:
+                    if not waiting[p]:
+                        waiting[p] = 1
+                        work.append(p)
 
     def _outward(self, inner: Instance, outer: Instance, callsite: int) -> None:
         """What a function does to its callers' frames, the call does."""
