@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from skep.kernel.codec import ArrayCodec, BoolCodec, Codec, FloatCodec, IntCodec
+from skep.kernel.codec import ArrayCodec, BoolCodec, Codec, FloatCodec, IntCodec, within
 from skep.kernel.structs import Field, StructCodec
 
 SEED = int(os.environ.get("SKEP_SEED", "11"))
@@ -68,6 +68,23 @@ def test_arrays_of_arrays_structs_bools_floats() -> None:
     assert again.flags == [True, False] * 3
     assert again.parts == [n / 4 for n in range(7)]
     assert again._asdict()["grid"] == rows
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (".y: no", "value.y: no"),
+        ("[2].y: no", "value[2].y: no"),
+        ("[2]: no", "value[2]: no"),
+        ("[2][3]: no", "value[2][3]: no"),
+        ("[2] where a number belongs", "value: [2] where a number belongs"),
+        ("[1, 2]: no", "value: [1, 2]: no"),
+        ("[] where u64 belongs", "value: [] where u64 belongs"),
+        ("no", "value: no"),
+    ],
+)
+def test_places_in_what_errors_say(words: str, told: str) -> None:
+    assert within("value", ValueError(words)) == told
 
 
 def test_many_records_behind_headers() -> None:

@@ -270,7 +270,12 @@ class ArrayCodec(Codec):
 def within(place: str, error: ValueError) -> str:
     """What is wrong, and where: places join as in C (``.path[2].y: …``)."""
     text = str(error)
-    return f"{place}{text}" if text[:1] in (".", "[") else f"{place}: {text}"
+    index, bracket, after = text[1:].partition("]")
+    # "[2].y: …" is a place, "[2] where …" a list that is wrong
+    inside = text[:1] == "." or (
+        text[:1] == "[" and bracket and index.isdigit() and after[:1] in (".", "[", ":")
+    )
+    return f"{place}{text}" if inside else f"{place}: {text}"
 
 
 def check_int(value: Any, low: int, high: int, name: str) -> int:
