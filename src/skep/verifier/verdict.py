@@ -87,7 +87,7 @@ def check(
         refused = _walk(env)
         if refused is None:
             return env
-        if not level and env.insn_processed <= WALK_AGAIN:
+        if not level and max(env.insn_processed, len(subject.insns)) <= WALK_AGAIN:
             return walk(1)
         return explained(subject, refused, refused.log if level else retraced(env, refused))
 
