@@ -318,6 +318,10 @@ def _going(c: Walker, span: RangeValue, bounds: tuple[int, int], counter: str, n
     word = "slt" if span.step > 0 else "sgt"
     if lo >= 0 and span.step > 0:
         word = "ult"
+    if span.stop.const is not None and (hi - lo) // abs(span.step) < 2 and c.unit.target == "bpf":
+        # Of two turns LLVM would make a flag, in which the verifier does not see the count.
+        now = c.opaque(now)
+        em.do(f"store i64 {now}, ptr {counter}")
     going = em.op(f"icmp {word} i64 {now}, {span.stop.ir}")
     if span.stop.const is None and c.unit.target == "bpf":
         # The verifier has to see a number; LLVM must not find out that it is implied.

@@ -132,11 +132,20 @@ class Walker:
         if what:
             raise self.error(node, f"{what} may be None here", "test it before: if ... is None: return ...")
         if isinstance(node, ast.Call):
-            for arg in [*node.args, *(word.value for word in node.keywords)]:
-                bound = self.env.get(self.scope.prefix + arg.id) if isinstance(arg, ast.Name) else None
-                if bound is not None and bound.type.nullable:
-                    node = arg
-                    break
+            given = [*node.args, *(word.value for word in node.keywords)]
+            names = [arg for arg in given if isinstance(arg, ast.Name)]
+            bound = {arg: self.env.get(self.scope.prefix + arg.id) for arg in names}
+            optional = [arg for arg, value in bound.items() if value is not None and value.type.nullable]
+            inner = [arg for arg in given if isinstance(arg, ast.Subscript)]
+            if optional or inner:
+                arg = (optional or inner)[0]
+                raise self.error(
+                    arg,
+                    f"{self.text_of(arg)} may be None here",
+                    f"test it first: if {self.text_of(arg)} is None: return ..."
+                    if optional
+                    else f"give it a name, and test that: x = {self.text_of(arg)}; if x is None: return ...",
+                )
         part = node.target if isinstance(node, (ast.AugAssign, ast.AnnAssign)) else node
         while isinstance(part, (ast.Attribute, ast.Subscript, ast.Call)):
             part = part.func if isinstance(part, ast.Call) else part.value
