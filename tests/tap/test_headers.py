@@ -14,13 +14,14 @@ import skep.capture
 from skep.capture import linktypes
 from skep.errors import CaptureError
 from skep.tap.headers import link_length
+from skep.tap.summary import summary
 from tests.support.expressions import seed
 from tests.support.oracles import captures, tool
 
 _PACKET = re.compile(r"^(?=\d+\.\d{6} |\[Invalid)", re.MULTILINE)
 _DUMPED = re.compile(r"^\t0x([0-9a-f]{4,}):  ([0-9a-f ]+)$", re.MULTILINE)
 
-_IP = bytes.fromhex("4500002000010000401166c90a0000010a000002") + bytes.fromhex("3039303a000c000001020304")
+_IP = bytes.fromhex("4500002000010000401166ca0a0000010a000002") + bytes.fromhex("3039303a000c000001020304")
 _SNAP = b"\xaa\xaa\x03\x00\x00\x00\x08\x00"
 _LLC: tuple[bytes, ...] = (
     _SNAP + _IP,
@@ -236,3 +237,31 @@ def test_captures() -> None:
             continue
     assert sum(compared.values()) > 1000
     assert len(compared) > 15
+
+
+def test_ip_is_found_behind_every_header(tmp_path: Path) -> None:
+    """Where tcpdump sees the addresses and ports of UDP, so does the line printed here; and nowhere else."""
+    found = set()
+    for linktype in LINKTYPES:
+        if linktype in (99, 138, 166, 201, 220, 271):
+            continue  # no frames of these types are made
+        rng = random.Random(linktype)
+        made = [frame for frame in frames(linktype, rng) if _IP in frame]
+        if linktype == 1:  # Arista's time stamps and jumbo frames are named by their EtherType
+            made = [frame for frame in made if frame[12:14] not in (b"\xd2\x8b", b"\x88\x70")]
+        path = tmp_path / "in.pcap"
+        head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, linktypes.to_file(linktype))
+        path.write_bytes(
+            head + b"".join(struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame for frame in made)
+        )
+        for frame, (line, _) in zip(made, theirs(path), strict=True):
+            if "10.0.0.1.12345 > 10.0.0.2.12346" in line:
+                ours = summary(frame, len(frame), linktype)
+                assert (
+                    ours.removeprefix("if1   In  ") == "IP 10.0.0.1.12345 > 10.0.0.2.12346: UDP, length 4"
+                ), (linktype, line, ours)
+                found.add(linktype)
+                broken = frame.replace(_IP, _IP[:10] + b"\0\0" + _IP[12:])
+                if linktype not in (0, 1, 12, 108, 113, 228, 229, 276):
+                    assert "IP " not in summary(broken, len(broken), linktype)
+    assert len(found) > 20, found

@@ -30,7 +30,7 @@ _FIXED = {
 _NOTHING_LEFT = (9, 166, 242, 271)
 #: DLT -> bytes in front of an Ethernet header, bytes between its addresses and its type
 _ETHERNETS = {1: (0, 0), 240: (4, 0), 241: (12, 0), 281: (0, 4), 282: (4, 0), 284: (0, 4), 285: (0, 8)}
-_PPI, _PKTAP, _USER2 = 192, 258, 149
+_PPI, _PKTAP, _USER2, _CIP = 192, 258, 149, 19
 
 
 class _Cut(Exception):
@@ -47,6 +47,15 @@ def link_length(data: bytes, linktype: int, wirelen: int | None = None) -> int:
         return _length(data, linktype, len(data) if wirelen is None else wirelen)
     except _Cut:
         return 0
+
+
+def payload(data: bytes, linktype: int, wirelen: int) -> int | None:
+    """Where a packet's network header starts; None where no link-level header is known."""
+    printed = link_length(data, linktype, wirelen)
+    if linktype in (_PPI, _PKTAP, _USER2):  # tcpdump counts the inner header twice
+        outer = int.from_bytes(data[2:4] if linktype == _PPI else data[:4], "little")
+        return (printed + outer) // 2 if printed > outer else None
+    return printed if printed or linktype == _CIP else None
 
 
 def _length(data: bytes, linktype: int, wirelen: int) -> int:

@@ -1,8 +1,9 @@
 """One line about a packet: who to whom, what, how long. A summary, not tcpdump's dissector.
 
-Understands Ethernet with VLAN tags, Linux cooked v1 and v2, BSD loopback, raw IP; ARP, IPv4, IPv6 (with
-its extension headers), TCP, UDP, SCTP, ICMP. Everything else is named by its number. Never fails:
-what is cut off is called so.
+Understands Ethernet with VLAN tags and SNAP, Linux cooked, BSD loopback, raw IP; ARP, IPv4, IPv6 (with
+its extension headers), TCP, UDP, SCTP, ICMP. Behind other link-level headers IP is known by what it looks
+like: IPv4 by a header checksum that is right, IPv6 by its version and length. Everything else is named by
+its number. Never fails: what is cut off is called so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from struct import unpack_from
 _ETHERNET, _RAW, _NULL, _LOOP, _SLL, _SLL2 = 1, 12, 0, 108, 113, 276
 _IPV4_LINK, _IPV6_LINK = 228, 229
 _IP, _ARP, _IP6 = 0x0800, 0x0806, 0x86DD
+_SNAP = b"\xaa\xaa\x03\0\0\0"
 _TAGS = (0x8100, 0x88A8, 0x9100)
 _TYPES = {
     0x8035: "RARP", 0x8847: "MPLS", 0x8848: "MPLS", 0x8863: "PPPoE discovery", 0x8864: "PPPoE",
@@ -71,7 +73,7 @@ def summary(
 
 def _summary(data: bytes, wirelen: int, linktype: int, link_header: bool) -> str:
     try:
-        link, kind, offset = _link(data, linktype)
+        link, kind, offset = _link(data, linktype, wirelen)
         if kind is None:
             return f"{link}, length {wirelen}"
         text = _network(data, kind, offset, wirelen)
@@ -84,14 +86,15 @@ class _Cut(Exception):
     """The packet ends before a field."""
 
 
-def _link(data: bytes, linktype: int) -> tuple[str, int | None, int]:
+def _link(data: bytes, linktype: int, wirelen: int) -> tuple[str, int | None, int]:
     """(link-level text, ethertype or None, offset of the network header)."""
     if linktype == _ETHERNET:
         (kind,) = unpack_from(">H", data, 12)
         text = f"{_mac(data[6:12])} > {_mac(data[:6])}"
+        text, kind, at = _tags(data, kind, 14, text)
         if kind <= 1500:
-            return f"{text} 802.3 LLC {data[14]:#04x} > {data[15]:#04x}", None, 14
-        return _tags(data, kind, 14, text)
+            return f"{text} 802.3 LLC {data[at]:#04x} > {data[at + 1]:#04x}", None, at
+        return text, kind, at
     if linktype == _SLL:
         return _tags(data, unpack_from(">H", data, 14)[0], 16, f"cooked {data[6:12].hex(':')}")
     if linktype == _SLL2:
@@ -100,14 +103,34 @@ def _link(data: bytes, linktype: int) -> tuple[str, int | None, int]:
         return "", _IP if data[4] >> 4 == 4 else _IP6, 4
     if linktype in (_RAW, _IPV4_LINK, _IPV6_LINK):
         return "", _IP if data[0] >> 4 == 4 else _IP6, 0
-    return f"link type {linktype}", None, 0
+    from skep.tap.headers import payload
+
+    start = payload(data, linktype, wirelen)
+    found = None if start is None else _looks_like(data, start, wirelen)
+    return f"link type {linktype}", found, start or 0
 
 
-def _tags(data: bytes, kind: int, offset: int, text: str) -> tuple[str, int | None, int]:
+def _looks_like(data: bytes, at: int, wirelen: int) -> int | None:
+    """EtherType of the IP packet that starts at byte ``at``; None when it does not look like one."""
+    if len(data) >= at + 20 and data[at] >> 4 == 4:
+        size = (data[at] & 15) * 4
+        if size < 20 or len(data) < at + size:
+            return None
+        total = sum(unpack_from(f">{size // 2}H", data, at))
+        return _IP if ((total & 0xFFFF) + (total >> 16)) % 0xFFFF == 0 else None
+    if len(data) >= at + 40 and data[at] >> 4 == 6:
+        return _IP6 if unpack_from(">H", data, at + 4)[0] + 40 <= wirelen - at else None
+    return None
+
+
+def _tags(data: bytes, kind: int, offset: int, text: str) -> tuple[str, int, int]:
+    """Past VLAN tags and SNAP: (text, ethertype or length, offset behind it)."""
     while kind in _TAGS:
         tag, kind = unpack_from(">HH", data, offset)
         text += f" vlan {tag & 0xFFF}"
         offset += 4
+    if kind <= 1500 and data[offset : offset + 6] == _SNAP:
+        return f"{text} SNAP", unpack_from(">H", data, offset + 6)[0], offset + 8
     return text, kind, offset
 
 
