@@ -516,7 +516,12 @@ CASES = [
         "a Hash has no 'lookup_or_try_init'",
         "p = m.get(key); if p is None: m.insert(key, bpf.zero(T)); p = m.get(key)",
     ),
-    Case("x = bpf_ktime_get_ns()", "bpf_ktime_get_ns", "'bpf_ktime_get_ns' is not defined", "did you mean bpf.ktime_get_ns?"),
+    Case(
+        "x = bpf_ktime_get_ns()",
+        "bpf_ktime_get_ns",
+        "'bpf_ktime_get_ns' is not defined",
+        "did you mean bpf.ktime_get_ns?",
+    ),
     Case("x = len(table)", "len(table)", "map table has no length", "arrays, texts and tuples have"),
     Case(
         "x = LIST",
@@ -834,7 +839,12 @@ CASES = [
     ),
     Case("e = Entry()\nx = e.name[6:2]", "6:2", "the slice is empty", "its end comes after its beginning"),
     Case("e = Entry()\nx = e.name[::2]", "::2", "a slice takes neighbours only", "take single elements"),
-    Case("x = limit[1:2]", "1:2", "an integer has no slices", "texts, bytes and arrays in memory have: store it in one first"),
+    Case(
+        "x = limit[1:2]",
+        "1:2",
+        "an integer has no slices",
+        "texts, bytes and arrays in memory have: store it in one first",
+    ),
     Case(
         "x = limit.value",
         "limit.value",

@@ -99,6 +99,42 @@ def main(ctx: bpf.SkBuff) -> int:
     assert caught.value.line == 11
 
 
+@pytest.mark.parametrize(
+    ("params", "call", "says"),
+    [
+        ("map, key: u32, value: u64, s: Sum", "numbers.for_each(each, s)", "'value' is be16 here, not u64"),
+        ("map, key: u64, value: be16, s: Sum", "numbers.for_each(each, s)", "'key' is u32 here, not u64"),
+        ("map, key: u32, value: be16, s: Sum", "numbers.for_each(each)", "nothing is given along for 's'"),
+        ("i: u32, s: Sum", "bpf.loop(5, each, Other())", "'s' is Other here, not Sum"),
+        ("i: u32, s: Sum", "bpf.loop(5, each)", "nothing is given along for 's'"),
+    ],
+)
+def test_what_callbacks_are_given(params: str, call: str, says: str, tmp_path: Path) -> None:
+    text = f"""
+@bpf.struct
+class Sum:
+    total: u64
+
+@bpf.struct
+class Other:
+    small: u8
+
+numbers = bpf.Hash(u32, be16)
+
+def each({params}) -> bool:
+    s.total += 1
+    return False
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    s = Sum()
+    return {call} & 1
+"""
+    with pytest.raises(CompileError, match=re.escape(says)) as caught:
+        to_ir([module(tmp_path, HEADER + text).main])
+    assert caught.value.line == 14 and caught.value.hint
+
+
 def test_a_helper_is_no_decorator() -> None:
     from skep import bpf
 

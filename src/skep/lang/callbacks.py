@@ -39,8 +39,15 @@ class Opaque(Type):
     llvm = "ptr"
 
 
-def callback(c: Walker, value: Value, node: ast.AST, helper: str = "") -> str:
-    """The operand of a function that ``helper`` (by default the one called at ``node``) will call."""
+#: what a function is given: a reference to this, nothing (None), or what it says itself ("any")
+Given = Storage | str | None
+
+
+def callback(c: Walker, value: Value, node: ast.AST, helper: str = "", given: tuple[Given, ...] = ()) -> str:
+    """The operand of a function that ``helper`` (by default the one called at ``node``) will call.
+
+    ``given`` are what its parameters are references to, where the call says it.
+    """
     if not helper:
         helper = getattr(getattr(node, "func", None), "attr", "")
     fn = value.obj.fn if value.type is OBJECT and isinstance(value.obj, Subprog) else value.obj
@@ -49,16 +56,23 @@ def callback(c: Walker, value: Value, node: ast.AST, helper: str = "") -> str:
     kinds = KINDS.get(helper)
     if kinds is None:
         raise c.error(node, f"bpf.{helper}() calls no function", "bpf.loop and table.for_each do")
-    key = (id(fn), kinds)
+    shown = tuple(one.name if isinstance(one, Storage) else str(one) for one in given)
+    key = (id(fn), (*kinds, *shown))
     known = c.unit.callbacks.get(key)
     if known is None:
         if any(scope.fn is fn for scope in c.scopes):
             raise c.error(node, f"{fn.__name__}() calls itself: programs have no recursion", "write a loop")
-        known = c.unit.callbacks[key] = _compile(c, fn, kinds, node)
+        if any(one == key[0] for one, _ in c.unit.callbacks):
+            raise c.error(
+                node,
+                f"{fn.__name__}() is given along with other types than before",
+                "write a function for each, which call one",
+            )
+        known = c.unit.callbacks[key] = _compile(c, fn, kinds, node, given)
     return f"@{known}"
 
 
-def _compile(caller: Walker, fn: Any, kinds: tuple[str, ...], node: ast.AST) -> str:
+def _compile(caller: Walker, fn: Any, kinds: tuple[str, ...], node: ast.AST, given: tuple[Given, ...]) -> str:
     from skep.lang.walk import Walker
 
     unit: Unit = caller.unit
@@ -92,16 +106,17 @@ def _compile(caller: Walker, fn: Any, kinds: tuple[str, ...], node: ast.AST) -> 
     c.scopes.append(scope)
     c.at(tree, force=True)
     for i, (param, kind) in enumerate(zip(params, kinds, strict=False)):
-        c.bind(param.arg, _argument(c, probe, param, kind, f"%a{i}"), param)
+        is_ = given[i] if i < len(given) else "any"
+        c.bind(param.arg, _argument(c, probe, param, kind, f"%a{i}", is_), param)
     unit.body(c, tree)
-    given = ", ".join(f"{'i32' if kind == 'number' else 'ptr'} %a{i}" for i, kind in enumerate(kinds))
+    words = ", ".join(f"{'i32' if kind == 'number' else 'ptr'} %a{i}" for i, kind in enumerate(kinds))
     unit.functions.append(
-        f'define internal i64 @{symbol}({given}) #1 section ".text" !dbg {debug} {{\n{c.em.text()}\n}}'
+        f'define internal i64 @{symbol}({words}) #1 section ".text" !dbg {debug} {{\n{c.em.text()}\n}}'
     )
     return symbol
 
 
-def _argument(c: Walker, probe: Scope, param: ast.arg, kind: str, operand: str) -> Value:
+def _argument(c: Walker, probe: Scope, param: ast.arg, kind: str, operand: str, given: Given) -> Value:
     record, _ = ns.unwrap(ns.annotation(probe, param.arg))
     if kind == "number":
         return Value(INT, c.em.op(f"zext i32 {operand} to i64"), 0, 0xFFFFFFFF)
@@ -115,6 +130,16 @@ def _argument(c: Walker, probe: Scope, param: ast.arg, kind: str, operand: str) 
     if kind == "opaque" or record is None:
         return Value(Opaque(), operand)
     storage = c.unit.storage(record, c, param)
+    if given is None:
+        raise c.error(
+            param,
+            f"nothing is given along for {param.arg!r}",
+            "bpf.loop(n, f, state), table.for_each(f, state)",
+        )
+    if isinstance(given, Storage) and not storage.same(given):
+        raise c.error(
+            param, f"{param.arg!r} is {given.name} here, not {storage.name}", "change the annotation"
+        )
     if kind == "sample":
         return _sample(c, storage, operand, param)
     if isinstance(storage, IntStorage):
@@ -132,6 +157,13 @@ def _sample(c: Walker, storage: Storage, dynptr: str, param: ast.arg) -> Value:
     c.em.ret("i64 0")
     c.em.place(fits)
     return storage.load(c, room, param) if storage.scalar else Value(PtrType(storage, "stack"), room)
+
+
+def given_along(value: Value | None) -> Given:
+    """What a function gets a reference to when ``value`` is given along."""
+    if value is None or value.type is NONE:
+        return None
+    return value.type.of if isinstance(value.type, PtrType) else "any"
 
 
 def context(c: Walker, value: Value | None, node: ast.AST) -> str:

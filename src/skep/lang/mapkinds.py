@@ -209,7 +209,8 @@ class UserRingType(MapType):
         from skep.lang import callbacks
 
         given = named(c, "drain", ("function", "context", "flags"), 1, args, kwargs, node)
-        fn = callbacks.callback(c, given["function"], node, "user_ringbuf_drain")
+        along = callbacks.given_along(given.get("context"))
+        fn = callbacks.callback(c, given["function"], node, "user_ringbuf_drain", ("any", along))
         context = callbacks.context(c, given.get("context"), node)
         flags = _flags(c, given, node)
         return c.int(c.helper(209, [f"ptr {v.ir}", f"ptr {fn}", context, f"i64 {flags}"]), _ERRNO, 1 << 17)

@@ -468,7 +468,9 @@ class Table(MapType):
         from skep.lang import callbacks
 
         given = named(c, "for_each", ("function", "context"), 1, args, kwargs, node)
-        fn = callbacks.callback(c, given["function"], node, "for_each")
+        along = callbacks.given_along(given.get("context"))
+        of = ("any", c.unit.maps.key(self.map), c.unit.maps.value(self.map), along)
+        fn = callbacks.callback(c, given["function"], node, "for_each", of)
         context = callbacks.context(c, given.get("context"), node)
         return c.int(c.helper(164, [f"ptr {v.ir}", f"ptr {fn}", context, "i64 0"]), -4095, 0xFFFFFFFF)
 
