@@ -35,6 +35,8 @@ WRONG = [
      "print() does not exist inside a program", 5),
     ("maps = [bpf.Hash(u32, u64)]\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    maps[0][1] = 2\n    return 2",
      "maps is a Python list, which programs cannot see", 6),
+    ("maps = bpf.ArrayOfMaps(bpf.Array(u16, 2), 2, initial=[bpf.Array(u64, 2)])" + END,
+     "map maps: initial[0] is of another kind, key or value than the inner maps", 3),
 ]  # fmt: skip
 
 

@@ -137,6 +137,12 @@ class Maps:
             of = di.struct("", size, [(n, k, at * 64, 64, -1) for at, (n, k) in enumerate(fields)])
         return di.array(di.pointer(of), 0, 0)
 
+    def _shape(self, map: Map) -> tuple[object, ...]:
+        """What maps must have in common to stand in one map of maps."""
+        parts = (map.key, map.value)
+        sizes = [None if one is None else self.unit.namespace.storage(one).size for one in parts]
+        return (map.kind, *sizes, map.flags)
+
     def _initial(self, map: Map, symbol: str) -> list[str] | None:
         """The slots that ``initial`` fills, up to the last one."""
         if map.initial is None:
@@ -147,6 +153,10 @@ class Maps:
         slots = ["ptr null"] * (max(given, default=-1) + 1)
         for at, obj in given.items():
             if isinstance(obj, Map):
+                if map.inner is not None and self._shape(obj) != self._shape(map.inner):
+                    raise SkepError(
+                        f"map {symbol}: initial[{at}] is of another kind, key or value than the inner maps"
+                    )
                 slots[at] = f"ptr @{self.symbol(obj, obj.name or f'{symbol}_{at}')}"
             else:
                 slots[at] = f"ptr @{obj.__name__}"
