@@ -219,12 +219,17 @@ def write_variable(
     zero = is_null(value) or imm_zero
     zero_used = False
     slots = frame.slots
-    for i in range(low, high):
-        destroy_special(env, frame, (-i - 1) >> 3)
-    for i in range(low, high):
+    for spi in range((-low - 1) >> 3, (-high >> 3) - 1, -1):
+        destroy_special(env, frame, spi)
+    i = low - 1
+    while i < high - 1:
+        i += 1
         at = -i - 1
         spi = at >> 3
         slot = slots[spi]
+        if slot is not None and slot.types == ALL_MISC:
+            i += at & 7  # data stays data, to the slot's end
+            continue
         kind = INVALID if slot is None else slot.types[at & 7]
         if not env.leaks and kind not in (MISC, ZERO):
             env.reject(f"spilled ptr in range of var-offset stack write; insn {env.pc}, ptr off: {i}")
