@@ -129,3 +129,24 @@ def test_impossible_lengths_are_told(tmp_path: Path) -> None:
     assert [line for line in ours if b"Invalid" in line] == wrong
     assert len(wrong) == 4
     assert [line for line in ours if line.startswith(b"    5")]
+
+
+def test_pcapng_is_printed_with_its_own_times_and_link_types(tmp_path: Path) -> None:
+    """Seconds beyond 32 bits, and two link types in one file, which no pcap record could carry."""
+    from skep.capture import PcapngWriter
+    from skep.capture.packet import Packet
+
+    ip = bytes.fromhex("4500001c000100004011000001020304050607080035003500080000")
+    late = 4_323_283_200 * 10**9 + 123_456_789  # 1 January 2107
+    path = tmp_path / "in.pcapng"
+    with PcapngWriter(str(path)) as writer:
+        numbers = [writer.interface(linktype, snaplen=1000) for linktype in (1, 12)]
+        frames = (bytes(12) + b"\x08\x00" + ip, ip)
+        for number, linktype, data in zip(numbers, (1, 12), frames, strict=True):
+            writer.write(Packet(data, len(data), late, linktype), interface=number)
+    line = b"4323283200.123456 IP 1.2.3.4.53 > 5.6.7.8.53: UDP, length 0"
+    assert skep("-tt", "-r", path, "udp port 53").splitlines() == [line, line]
+    assert skep("-tt", "--nano", "-c", "1", "-r", path).startswith(b"4323283200.123456789 ")
+    assert skep("-r", path, "-#", "ip host 9.9.9.9") == b""
+    first = skep("-tt", "-r", path, "-r", path, "-c", "3")
+    assert first.splitlines() == [line] * 3

@@ -17,7 +17,7 @@ from skep.tap.prepare import Ahead, Prepared, Recipe, native, prepare, prepare_p
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from skep.capture import Block, Packet, Reader, Stream
     from skep.errors import SkepError
@@ -148,6 +148,23 @@ class Input:
         if not scan.finished:
             left = None if limit is None else limit - scan.matched
             self._slow(self._packets(scan.end), mode, sink, nano, left, eager)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it is pcapng: its times can be later than a pcap record's, its link types several."""
+        return not self.fast and self._reader().layout is None
+
+    def matches(self, limit: int | None = None) -> Iterator[Packet]:
+        """The first ``limit`` packets that match, one by one, with all that is known of each."""
+        if limit is not None and limit <= 0:
+            return
+        for packet in self.packets():
+            self.seen += 1
+            if self.judge(packet):
+                self.matched += 1
+                yield packet
+                if self.matched == limit:
+                    return
 
     def watch(self, progress: Callable[[int], object]) -> None:
         """Tell ``progress`` how many bytes of the file have been read, whatever becomes of them here."""

@@ -69,6 +69,7 @@ class _Job:
         self.write = args.groups[0].write
         self.limit = args.groups[0].limit
         self.output: PcapOutput | None = None
+        self.shown: Printer | None = None
         self.link = -1
         self.seen = 0
         self.matched = 0
@@ -130,6 +131,11 @@ class _Job:
             sink, mode = self._writer(source), Mode.EMIT
             if printer is not None:
                 sink = _both(sink, printer, plain.linktype)
+        elif printer is not None and source.blocks:
+            show = self._shown().packet
+            for packet in source.matches(None if self.limit is None else self.limit - self.matched):
+                show(packet.data, packet.wirelen, packet.linktype, packet.time_ns)
+            return
         elif printer is not None:
             link = plain.linktype
             sink, mode = (lambda *pieces: [printer(data, link) for data in pieces]), Mode.EMIT
@@ -171,10 +177,15 @@ class _Job:
             )
         return self.output.write
 
-    def _printer(self) -> Callable[[memoryview, int], object]:
-        from skep.cli.filter.summary import Printer
+    def _shown(self) -> Printer:
+        if self.shown is None:
+            from skep.cli.filter.summary import Printer
 
-        return Printer(self.args, nano=self.nano).show
+            self.shown = Printer(self.args, nano=self.nano)
+        return self.shown
+
+    def _printer(self) -> Callable[[memoryview, int], object]:
+        return self._shown().show
 
 
 def progress_bar(args: Arguments, source: Input) -> Bar | None:
