@@ -42,7 +42,7 @@ def test_random_loops() -> None:
     for number in range(COUNT):
         seed = SEED * 1_000_000 + number
         insns = program(seed)
-        level = rng.choice(("O1", "O1", "basic", "large", "O2"))
+        level = rng.choice(("O1", "O1", "flat", "basic", "large", "O2", None))
         with jit.compile(insns, cached=False, level=level) as native:
             for length in (0, 1, 7, 8, 16, 33, 64, 200):
                 data = rng.randbytes(length)

@@ -12,7 +12,8 @@ from skep.errors import ExecutionError
 from skep.isa import Insn
 from skep.isa import opcodes as op
 from skep.jit.lower import lower
-from skep.llvm import LEVELS, available
+from skep.jit.program import choose_level
+from skep.llvm import LEVELS, available, compile_native, warm
 
 SEED = int(os.environ.get("SKEP_SEED", "1"))
 
@@ -96,3 +97,79 @@ def test_long_blocks_are_split_and_compute_the_same() -> None:
             except ExecutionError as error:
                 got = error.pc
             assert (got, theirs) == (expected, ours), f"SKEP_SEED={SEED}, {length} bytes"
+
+
+def _loops(count: int) -> list[Insn]:
+    """So many loops, one after the other, each of which sums the first eight bytes of ctx."""
+    add = op.BPF_ALU64 | op.BPF_ADD
+    body = [
+        Insn(op.BPF_ALU64 | op.BPF_MOV, 3),
+        Insn(op.BPF_ALU64 | op.BPF_MOV | op.BPF_X, 4, 1),
+        Insn(add | op.BPF_X, 4, 3),
+        Insn(op.BPF_LDX | op.BPF_MEM | op.BPF_B, 5, 4),
+        Insn(add | op.BPF_X, 0, 5),
+        Insn(add, 3, imm=1),
+        Insn(op.BPF_JMP | op.BPF_JLT, 3, 0, -6, 8),
+    ]
+    return [Insn(op.BPF_ALU64 | op.BPF_MOV, 0), *body * count, Insn(op.EXIT)]
+
+
+def test_many_loops_are_not_vectorised() -> None:
+    """LLVM's pipelines take a time that grows like the square of their number."""
+    assert choose_level(lower(_loops(3))) == "O1"
+    assert choose_level(lower(_loops(100))) == "flat"
+    assert choose_level(lower(_loops(500))) == "large"
+    with jit.compile(_loops(100), cached=False) as native:
+        assert native.run(bytearray(range(8))) == 2800
+
+
+def test_many_subprograms() -> None:
+    """Each returns its number; the last result stays."""
+    count = 1500
+    calls = [Insn(op.CALL, 0, op.BPF_PSEUDO_CALL, imm=count + at) for at in range(count)]
+    functions = [
+        insn for at in range(count) for insn in (Insn(op.BPF_ALU64 | op.BPF_MOV, 0, imm=at), Insn(op.EXIT))
+    ]
+    insns = [*calls, Insn(op.EXIT), *functions]
+    lowered = lower(insns)
+    assert not lowered.rewarding
+    assert lowered.text.count("define ") == count + 1
+
+
+def test_llvm_is_left_as_it_was() -> None:
+    """An option that saves time here is set back: other users of LLVM in this process get what they had."""
+    warm()
+    import llvmlite.binding as llvm
+
+    text = """
+define i64 @f(ptr %p, i64 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %s = phi i64 [ 0, %entry ], [ %t, %loop ]
+  %k = mul i64 %i, 24
+  %a = getelementptr i8, ptr %p, i64 %k
+  %v = load i64, ptr %a
+  %t = add i64 %s, %v
+  %next = add i64 %i, 1
+  %more = icmp ult i64 %next, %n
+  br i1 %more, label %loop, label %out
+out:
+  ret i64 %t
+}
+"""
+    target = llvm.Target.from_triple(llvm.get_default_triple())
+    machine = target.create_target_machine(opt=2, reloc="pic", codemodel="small")
+
+    def emitted() -> bytes:
+        code: bytes = machine.emit_object(llvm.parse_assembly(text))
+        return code
+
+    before = emitted()
+    llvm.set_option("test", "-disable-lsr=true")
+    without = emitted()
+    llvm.set_option("test", "-disable-lsr=false")
+    assert without != before
+    compile_native(text, level="basic", isolate=False)
+    assert emitted() == before

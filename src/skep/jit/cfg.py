@@ -88,6 +88,11 @@ class Function:
         self.results = 1
 
     @property
+    def slots(self) -> int:
+        """Slots that it can reach, without its jumps."""
+        return sum(block.end - block.start for block in self.blocks.values())
+
+    @property
     def pays(self) -> bool:
         """Whether running it costs budget."""
         return self.back or bool(self.calls)
@@ -275,15 +280,14 @@ def _components(function: Function) -> dict[int, int]:
     return component
 
 
-def check_size(functions: Sequence[Function]) -> None:
+def check_size(total: int, functions: int) -> None:
     """Refuse programs whose functions share so much code that copies of it would explode.
 
     Raises:
-        CompileError: more than `MAX_EMITTED` instructions in all.
+        CompileError: more than `MAX_EMITTED` instructions in all (``total``).
     """
-    total = sum(block.end - block.start for f in functions for block in f.blocks.values())
     if total > MAX_EMITTED:
         raise CompileError(
-            f"{len(functions)} subprograms that jump into each other come to {total} instructions",
+            f"{functions} subprograms that jump into each other come to {total} instructions",
             hint=f"the limit is {MAX_EMITTED}",
         )

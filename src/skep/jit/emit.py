@@ -220,11 +220,11 @@ class FunctionEmitter(Instructions):
             kept.append(line)
         return kept, names
 
-    def rewarding(self) -> bool:
-        """Whether LLVM's vectoriser may find something: a loop over memory with one way out."""
+    def rewarding(self) -> int:
+        """How many loops LLVM's vectoriser may find something in: over memory, with one way out."""
         if not self.plan.checks:
-            return bool(self.function.headers)
-        return any(loop.rewarding for loop in self.loops.values())
+            return len(self.function.headers)
+        return sum(loop.rewarding for loop in self.loops.values())
 
     def turning(self) -> bool:
         """Whether some loop has no fast copy."""

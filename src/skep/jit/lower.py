@@ -43,13 +43,18 @@ _LENGTH: Final = f"i64 range(i64 0, {1 << 47})"
 _ABI: Final = f"ptr %ctx, {_LENGTH} %ctx_len, ptr %pkt, {_LENGTH} %pkt_len, ptr noalias %state"
 
 
+#: With more loops or functions than this, the time of LLVM's own pipelines grows like their square.
+_MAX_LOOPS: Final = 40
+_MAX_CALLEES: Final = 400
+
+
 class Lowered(NamedTuple):
     """A program's IR, and what the choice of an optimisation level wants to know of it."""
 
     text: str
     #: instructions, counted in each function that has them
     size: int
-    #: LLVM's loop vectoriser or inliner may find something
+    #: LLVM's loop vectoriser or inliner may find something, in a time worth it
     rewarding: bool
     #: some loop has but one copy, which LLVM should turn so that it is tested at its end
     turning: bool
@@ -100,7 +105,7 @@ def lower(
     linkage = "internal " if "internal" in attributes.split() else ""
     rest = " ".join(word for word in attributes.split() if word != "internal")
     parts = []
-    rewarding = len(functions) > 1
+    rewarding = 0
     turning = False
     for key, function in functions.items():
         emitter = FunctionEmitter(plan, key)
@@ -118,12 +123,15 @@ def lower(
                 f"define internal fastcc {result_type(plan, key)} @{function.name}({signature}) nounwind "
             )
         parts.append(emitter.text())
-        rewarding = rewarding or emitter.rewarding()
+        rewarding += emitter.rewarding()
         turning = turning or emitter.turning()
     if declarations:
         parts.append(DECLARATIONS)
+    worth = (
+        (rewarding > 0 or len(functions) > 1) and rewarding <= _MAX_LOOPS and len(functions) <= _MAX_CALLEES
+    )
     size = sum(block.at + 1 - block.start for f in functions.values() for block in f.blocks.values())
-    return Lowered("".join(parts), size, rewarding, turning)
+    return Lowered("".join(parts), size, worth, turning)
 
 
 def _functions(
@@ -131,6 +139,7 @@ def _functions(
 ) -> dict[int, cfg.Function]:
     """The main program (key -1) and every subprogram that it can reach, by first slot."""
     functions = {-1: cfg.function_of(insns, blocks, 0, is_main=True, name=name)}
+    total = functions[-1].slots
     work = sorted(functions[-1].calls, reverse=True)
     while work:
         entry = work.pop()
@@ -138,8 +147,9 @@ def _functions(
             continue
         function = cfg.function_of(insns, blocks, entry, is_main=False, name=f"{name}.f{entry}")
         functions[entry] = function
-        work += sorted(function.calls - functions.keys(), reverse=True)
-        cfg.check_size(list(functions.values()))
+        work += sorted((callee for callee in function.calls if callee not in functions), reverse=True)
+        total += function.slots
+        cfg.check_size(total, len(functions))
     ends = [*starts[1:], len(insns)]
     lengths = {start: end - start for start, end in zip(starts, ends, strict=True)}
     for function in functions.values():
