@@ -205,7 +205,8 @@ class _Check:
             return
         explanation = error.explanation if isinstance(error, VerifierError) else None
         shown = error if explanation is None else getattr(error, "reason", "")
-        print(f"{name}  refused by Linux {row['kernel']}: {shown}")
+        who = "the strict rules" if self.options.strict else f"Linux {row['kernel']}"
+        print(f"{name}  refused by {who}: {shown}")
         if isinstance(error, VerifierError) and self.options.verbose and error.log:
             print(error.log, end="")
         if explanation is not None:
