@@ -82,6 +82,7 @@ class Env:
         "peak_states",
         "pending",
         "percpu",
+        "plain_memo",
         "plain_stack",
         "prev",
         "prev_insn_processed",
@@ -197,6 +198,8 @@ class Env:
         self.walk_memo: dict[tuple[int, int, int, int, bool], Found] = {}
         #: (type of map, helper) that go together
         self.map_calls: set[tuple[int, int]] = set()
+        #: bytes of a slot, without a value, that cover others
+        self.plain_memo: dict[tuple[bytes, bytes], bool] = {}
         self.range_memo: dict[tuple[int, int], Scalar] = {}
         self.narrow_memo: dict[tuple[Scalar, int, bool], Scalar] = {}
         self.global_args: dict[int, list[ArgFacts]] = {}

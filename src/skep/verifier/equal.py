@@ -323,6 +323,13 @@ def slot_safe(env: Env, a: Slot, b: Slot | None, precise: bool, ids: Idmap, exac
             return False
     elif value is None and (old_types == new_types or (env.uninit_ok and ZERO not in old_types)):
         return True  # no number in it, or whatever is there may be there
+    if value is None and held is None and exact != EXACT and not beyond:
+        # Bytes against bytes: asked of the same ones again and again.
+        known = env.plain_memo.get((old_types, new_types))
+        if known is None:
+            known = _bytes_safe(env, a, b, precise, ids, exact, beyond)
+            env.plain_memo[old_types, new_types] = known
+        return known
     if value is not None and held is not None and old_types == ALL_SPILL == new_types:
         if value.type == 1:
             assert b is not None and isinstance(value, Scalar)
@@ -332,6 +339,15 @@ def slot_safe(env: Env, a: Slot, b: Slot | None, precise: bool, ids: Idmap, exac
         if value is held and isinstance(value, Ptr) and not value.id and not value.ref:
             return True
         return held.type != 1 and pointer_safe(value, held, ids, exact)
+    return _bytes_safe(env, a, b, precise, ids, exact, beyond)
+
+
+def _bytes_safe(
+    env: Env, a: Slot, b: Slot | None, precise: bool, ids: Idmap, exact: int, beyond: bool
+) -> bool:
+    """Byte by byte, or by the halves that a number lies in."""
+    old_types = a.types
+    new_types = ALL_INVALID if b is None else b.types
     i = 0
     while i < 8:
         kind = old_types[i]
@@ -357,7 +373,7 @@ def slot_safe(env: Env, a: Slot, b: Slot | None, precise: bool, ids: Idmap, exac
             i += 1
             continue
         assert b is not None
-        return _special_safe(value, held, kind, precise, ids, exact, a.id, b.id)
+        return _special_safe(a.value, b.value, kind, precise, ids, exact, a.id, b.id)
     return True
 
 
