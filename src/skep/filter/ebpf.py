@@ -67,16 +67,11 @@ def translate(
         verdict: direct form only: values to return instead of the number of bytes to keep.
 
     Raises:
-        VerifierError: the code is not legal, or reads what such a program cannot.
-        ValueError: there is no such form, program type or set of rules.
+        VerifierError: the code is not legal, or reads what such a program cannot; or there is no such form.
     """
-    for name, value, known in (
-        ("form", form, get_args(Form)),
-        ("prog_type", prog_type, get_args(ProgType)),
-        ("rules", rules, get_args(Rules)),
-    ):
+    for name, value, known in (("form", form, get_args(Form)), ("rules", rules, get_args(Rules))):
         if value not in known:
-            raise ValueError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
+            raise VerifierError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
     if form == "direct":
         from skep.filter.ebpf_direct import LONGEST, Direct
 
