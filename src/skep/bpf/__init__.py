@@ -83,12 +83,13 @@ __all__ = [
 ]
 
 #: submodules: for these the import system must be told that there is no such attribute yet
-_MODULES = ("constants", "contexts", "globals", "maps", "programs", "types")
+_MODULES = ("cgroups", "constants", "contexts", "globals", "maps", "programs", "types")
 _MAPS = """
 Array ArrayOfMaps BloomFilter CgroupArray CgrpStorage CpuMap DevMap DevMapHash Hash HashOfMaps InodeStorage
 LpmTrie LruHash LruPerCpuHash Map PerCpuArray PerCpuHash PerfEventArray ProgArray Queue ReuseportSockArray
 RingBuf SkStorage SockHash SockMap Stack StackTrace StructOps TaskStorage UserRingBuf XskMap
 """
+_CGROUP_MAPS = ("CgroupStorage", "PerCpuCgroupStorage")
 
 
 def __getattr__(name: str) -> Any:
@@ -98,6 +99,10 @@ def __getattr__(name: str) -> Any:
         from skep.bpf import maps
 
         return getattr(maps, name)
+    if name in _CGROUP_MAPS:
+        from skep.bpf import cgroups
+
+        return getattr(cgroups, name)
     if name.isupper():
         from skep.bpf.constants import constant
 

@@ -194,6 +194,30 @@ class TaskStorage(_Storage[_V]): ...
 class InodeStorage(_Storage[_V]): ...
 class CgrpStorage(_Storage[_V]): ...
 
+class CgroupStorage(Map, Generic[_V]):
+    """Values of the cgroup that a program is attached to; ``shared``: by programs of all kinds."""
+
+    @overload
+    def __init__(
+        self: CgroupStorage[int_ref], value: type[int], *, shared: bool = ..., **options: Any
+    ) -> None: ...
+    @overload
+    def __init__(self, value: type[_V], *, shared: bool = ..., **options: Any) -> None: ...
+    @overload
+    def __init__(self, value: Any, *, shared: bool = ..., **options: Any) -> None: ...
+    def get(self) -> _V:
+        """A reference to the value, which is always there."""
+
+class PerCpuCgroupStorage(CgroupStorage[_V]):
+    @overload
+    def __init__(
+        self: PerCpuCgroupStorage[int_ref], value: type[int], *, shared: bool = ..., **options: Any
+    ) -> None: ...
+    @overload
+    def __init__(self, value: type[_V], *, shared: bool = ..., **options: Any) -> None: ...
+    @overload
+    def __init__(self, value: Any, *, shared: bool = ..., **options: Any) -> None: ...
+
 class StructOps(Map):
     """A struct of the kernel's whose functions are programs."""
 

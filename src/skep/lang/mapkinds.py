@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from skep.lang import references
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import named
+from skep.lang.cgroup_storage import CgroupStorageType
 from skep.lang.layout import Storage
 from skep.lang.maps import MapType, Table
 from skep.lang.values import OPTIONAL, PtrType, Type, Value
@@ -545,6 +546,8 @@ KINDS: dict[str, type[MapType]] = {
     "task_storage": StorageType,
     "inode_storage": StorageType,
     "cgrp_storage": StorageType,
+    "cgroup_storage": CgroupStorageType,
+    "percpu_cgroup_storage": CgroupStorageType,
     "struct_ops": MapType,
 }
 

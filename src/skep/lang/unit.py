@@ -66,6 +66,8 @@ class Unit:
         self.callbacks: dict[tuple[int, tuple[str, ...]], str] = {}
         #: what tracepoint programs became, and why
         self.choices: dict[str, Choice] = {}
+        #: the cgroup storage that a program uses, by program and kind of map
+        self.cgroup_storages: dict[tuple[Program | None, str], str] = {}
         #: CO-RE structs and the kernel's types: `skep.lang.core`, `skep.lang.kernel_types`
         self.core: Any = None
         #: what the object's license will be; None: not said, anything goes
