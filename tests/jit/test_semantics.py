@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from skep import jit
@@ -170,7 +172,7 @@ def test_jumps() -> None:
 
     for cls, bits in ((op.BPF_JMP, 64), (op.BPF_JMP32, 32)):
         mask = (1 << bits) - 1
-        for jump, holds in {
+        conditions: dict[int, Callable[[int, int, int], bool]] = {
             op.BPF_JEQ: lambda a, b, w: a == b,
             op.BPF_JNE: lambda a, b, w: a != b,
             op.BPF_JGT: lambda a, b, w: a > b,
@@ -182,7 +184,8 @@ def test_jumps() -> None:
             op.BPF_JSGE: lambda a, b, w: signed(a, w) >= signed(b, w),
             op.BPF_JSLT: lambda a, b, w: signed(a, w) < signed(b, w),
             op.BPF_JSLE: lambda a, b, w: signed(a, w) <= signed(b, w),
-        }.items():
+        }
+        for jump, holds in conditions.items():
             program = [
                 Insn(0x79, 3, 1, 0),
                 Insn(0x79, 4, 1, 8),
