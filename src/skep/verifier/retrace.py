@@ -78,8 +78,8 @@ def way_back(env: Env, arriving: bool) -> Way | None:
 
 def retraced(env: Env, error: VerifierError) -> str:
     """A log of level 1 of the way to ``error``, "" where it cannot be walked again."""
-    if error.reason.startswith(_AFTER):
-        return ""
+    if error.reason.startswith(_AFTER) or not env.state.frames:
+        return ""  # refused after all paths, or before any
     way = way_back(env, error.reason.startswith(_ARRIVING))
     if way is None:
         return ""
