@@ -85,7 +85,7 @@ def encoded(name: str) -> bytes:
 
 
 def decoded(name: bytes) -> str:
-    labels = []
+    labels: list[str] = []
     while name and name[0]:
         labels.append(name[1 : 1 + name[0]].decode("ascii", "replace"))
         name = name[1 + name[0] :]
