@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from tools.build_compiled import MODULES, ROOT, build
 
-#: enough for instances, subclasses, containers and big numbers to cross between compiled and plain modules
-SOME = ["value", "scalar", "tnum", "bounds"]
+#: enough for instances, containers and big numbers to cross between compiled and plain modules; what
+#: inherits from a compiled class must be compiled with it
+SOME = ["value", "scalar", "tnum", "bounds", "ptr"]
 _ANSWERS = """
 import json
 from pathlib import Path
