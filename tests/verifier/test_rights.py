@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import struct
@@ -33,13 +34,18 @@ NUMBERS = {"net_admin": 12, "perfmon": 38, "bpf": 39}
 SETS = (("bpf",), ("bpf", "net_admin"), ("bpf", "perfmon"))
 
 
-def asked() -> Iterator[tuple[str, Question]]:
-    """Cases of every kind of rule, and generated programs."""
+@functools.cache
+def asked() -> tuple[tuple[str, Question], ...]:
+    """Cases of every kind of rule (two of three, to be quick), and generated programs."""
+    return tuple(row for at, row in enumerate(_all()) if at % 3)
+
+
+def _all() -> Iterator[tuple[str, Question]]:
     for file in FILES:
         for case in read_file(file):
             if "million" not in case.name:
                 yield f"{case.file}: {case.name}", case.question
-    for seed in range(SEED * 1_000_000 + 900_000, SEED * 1_000_000 + 900_250):
+    for seed in range(SEED * 1_000_000 + 900_000, SEED * 1_000_000 + 900_100):
         made = generate.question(seed)
         if made is not None:
             yield f"seed {seed}", made
@@ -107,7 +113,7 @@ def test_verdicts_with_some_capabilities(names: tuple[str, ...]) -> None:
             tally.add(differ.judged(theirs[name], judge(question, capabilities=names)), name)
     report = tally.table()
     print(report)
-    assert tally.accepted > 50 and tally.rejected > 200, report
+    assert tally.accepted > 40 and tally.rejected > 150, report
     assert not tally.kinds[differ.UNSAFE], report
     assert tally.kinds[differ.STRICT] <= 0.01 * tally.accepted, report
 
@@ -132,11 +138,12 @@ EXIT = [Insn(op.BPF_ALU64 | op.BPF_MOV, 0), Insn(op.EXIT)]
 def test_what_a_program_type_asks_for(
     kind: ProgType, names: tuple[str, ...], kernel: str, needs: str
 ) -> None:
-    subject = Subject.from_insns(EXIT, kind)
+    attach = 39 if kind == ProgType.SK_REUSEPORT else 0
+    subject = Subject.from_insns(EXIT, kind, attach_type=attach)
     if not needs:
         check(subject, capabilities=names, kernel=kernel)
         return
-    with pytest.raises(VerifierError, match=f"need {needs}$"):
+    with pytest.raises(VerifierError, match=rf"need {needs}\b"):
         check(subject, capabilities=names, kernel=kernel)
 
 

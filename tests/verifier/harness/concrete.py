@@ -382,10 +382,13 @@ class Run:
         return self.random.choice((-14, size, min(size, 1)))
 
     def _reserve(self) -> int:
-        self._map(1)
+        spec = self.question.maps[self._map(1)]
         if self.random.random() < 0.2:
             return 0
-        made = self.region("record", bytearray(self.read(2)))
+        size = self.read(2)
+        if size > spec.max_entries:  # more than the ring can hold: there is no record
+            return 0
+        made = self.region("record", bytearray(size))
         self.records.add(made)
         return made
 
