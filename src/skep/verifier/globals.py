@@ -216,8 +216,13 @@ def check_global_call(env: Env, st: State, number: int) -> None:
             "global function calls are not allowed while holding a lock,", more="use static function instead"
         )
     args = prepare(env, number)
-    if sub.might_sleep and not env.in_sleepable():
-        env.reject(f"sleepable global function {sub.name}() called in {env.context()}")
+    if sub.might_sleep and not env.can_sleep():
+        if env.kernel >= (7, 0):
+            env.reject(f"sleepable global function {sub.name}() called in {env.context()}")
+        env.reject(
+            "global functions that may sleep are not allowed in non-sleepable context,",
+            more="i.e., in a RCU/IRQ/preempt-disabled section, or in\na non-sleepable BPF program context",
+        )
     try:
         for i, arg in enumerate(args):
             _check_argument(env, st, i, arg)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from skep.verifier.insn import Insn
 
 _MAX_ERRNO: Final = 4095
+_DEV_BOUND: Final = 1 << 6  # BPF_F_XDP_DEV_BOUND_ONLY
 _PERCPU_MAX: Final = 512
 _RES_LOCKS: Final = ("bpf_res_spin_lock", "bpf_res_spin_lock_irqsave")
 _NEW: Final = ("bpf_obj_new_impl", "bpf_obj_new")
@@ -71,6 +72,8 @@ def check_kfunc_call(env: Env, insn: Insn) -> bool:
         if since is not None:
             text += f" (Linux {since[0]}.{since[1]} has it)"
         env.reject(text)
+    if name.startswith("bpf_xdp_metadata_") and not subject.prog_flags & _DEV_BOUND:
+        env.reject("metadata kfuncs require device-bound program")
     if not kf.known(name) and not _tagged(row.btf, row.btf_id):
         env.reject(f"calling kernel function {name} is not allowed")
     if name == "__bpf_trap":
