@@ -20,6 +20,7 @@ from skep.bpf.globals import const, var
 from skep.bpf.programs import program, subprog
 from skep.bpf.struct import enum, struct, union, zero
 from skep.bpf.types import (
+    ArenaPtr,
     Dynptr,
     Kptr,
     Named,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "ArenaPtr",
     "Dynptr",
     "Kptr",
     "SpinLock",
@@ -83,13 +85,14 @@ __all__ = [
 ]
 
 #: submodules: for these the import system must be told that there is no such attribute yet
-_MODULES = ("cgroups", "constants", "contexts", "globals", "maps", "programs", "types")
+_MODULES = ("arenas", "cgroups", "constants", "contexts", "globals", "maps", "programs", "types")
 _MAPS = """
 Array ArrayOfMaps BloomFilter CgroupArray CgrpStorage CpuMap DevMap DevMapHash Hash HashOfMaps InodeStorage
 LpmTrie LruHash LruPerCpuHash Map PerCpuArray PerCpuHash PerfEventArray ProgArray Queue ReuseportSockArray
 RingBuf SkStorage SockHash SockMap Stack StackTrace StructOps TaskStorage UserRingBuf XskMap
 """
-_CGROUP_MAPS = ("CgroupStorage", "PerCpuCgroupStorage")
+#: those with a module of their own
+_OTHER_MAPS = {"Arena": "arenas", "CgroupStorage": "cgroups", "PerCpuCgroupStorage": "cgroups"}
 
 
 def __getattr__(name: str) -> Any:
@@ -99,10 +102,10 @@ def __getattr__(name: str) -> Any:
         from skep.bpf import maps
 
         return getattr(maps, name)
-    if name in _CGROUP_MAPS:
-        from skep.bpf import cgroups
+    if name in _OTHER_MAPS:
+        from importlib import import_module
 
-        return getattr(cgroups, name)
+        return getattr(import_module(f"skep.bpf.{_OTHER_MAPS[name]}"), name)
     if name.isupper():
         from skep.bpf.constants import constant
 

@@ -55,6 +55,9 @@ class Kptr(Generic[_T]):
     def swap(self, new: _T | None, /) -> _T | None:
         """Put an object there, which is given away; what was there is acquired."""
 
+#: a pointer into the arena, as a field, global variable or parameter: ``next: bpf.ArenaPtr["Node"]``
+ArenaPtr: TypeAlias = _T | None
+
 class Timer:
     """A field that is a timer (bpf_timer)."""
 

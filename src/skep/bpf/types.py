@@ -166,6 +166,21 @@ class Kptr(BpfType):
         return f"Kptr[{self.of!r}]"
 
 
+class ArenaPtr(BpfType):
+    """A pointer into the arena, or None: ``next: bpf.ArenaPtr["Node"]``. ``of`` is a type or its name."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: object) -> None:
+        self.of = of
+
+    def __class_getitem__(cls, of: object) -> ArenaPtr:
+        return cls(of)
+
+    def __repr__(self) -> str:
+        return f"ArenaPtr[{self.of!r}]"
+
+
 class KernelStruct(BpfType):
     """An object of the kernel that lives in a map value: ``bpf_spin_lock``, ``bpf_timer``, …"""
 

@@ -388,6 +388,27 @@ class Map(Handle, _Base):
             self._arena = self.kernel.mmap(self.fd, length, writable=True, address=self.extra)
         return self._arena
 
+    def offset(self, pointer: int) -> int:
+        """Where in `arena` an address lies that programs stored there or in a variable, in bytes.
+
+        Raises KernelError (EINVAL) for one outside of it, None (0) too.
+        """
+        import ctypes
+
+        memory = self.arena()
+        at = pointer - ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        if not 0 <= at < len(memory):
+            raise KernelError(errno.EINVAL, f"map {self.name}: {pointer:#x} is no address in the arena")
+        return at
+
+    def at(self, pointer: int, codec: Codec) -> Any:
+        """What lies at an address of the arena, decoded: ``obj.arena.at(obj.bss.head, obj.codec("Node"))``.
+
+        Raises KernelError (EINVAL) as `offset` does.
+        """
+        at = self.offset(pointer)
+        return codec.decode(bytes(self.arena()[at : at + codec.size]))
+
     def close(self) -> None:
         arena, self._arena = self._arena, None
         if arena is not None:

@@ -43,6 +43,8 @@ class Debug:
         self.nodes: list[str] = []
         self._known: dict[str, str] = {}
         self._files: dict[str, str] = {}
+        #: pointers into an arena, which structs have to themselves, by what they point to
+        self.arena_pointers: dict[str, str] = {}
         self.main = self.file(file, source)
         self.unit = self.distinct(
             f'!DICompileUnit(language: DW_LANG_C11, file: {self.main}, producer: "skep", '
@@ -178,6 +180,8 @@ class Debug:
 
     def enum(self, name: str, size: int, signed: bool, members: Iterable[tuple[str, int]]) -> str:
         base = self.base(*(("int", 32, "signed") if signed else ("unsigned int", 32, "unsigned")))
+        if size == 8:
+            base = self.base(*(("long", 64, "signed") if signed else ("unsigned long", 64, "unsigned")))
         unsigned = "" if signed else ", isUnsigned: true"
         nodes = [self.node(f"!DIEnumerator(name: {quote(n)}, value: {v}{unsigned})") for n, v in members]
         elements = self.node("!{" + ", ".join(nodes) + "}")

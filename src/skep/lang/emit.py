@@ -27,6 +27,9 @@ class Emit:
         self.ended = False
         #: looks at each call of a helper, when there is one
         self.guard: Callable[[str], None] | None = None
+        #: pointers into an arena (`skep.lang.arena`), and what refuses to give one to the kernel
+        self.shared: set[str] = set()
+        self.refuse_shared: Callable[[], None] | None = None
         self._count = 0
         self._slots: dict[object, str] = {}
         self._free: dict[tuple[int, int], list[str]] = {}
@@ -38,12 +41,45 @@ class Emit:
             self.guard(text)
         self._count += 1
         name = f"%r{self._count}"
+        if self.shared:
+            text = self._in_space(text, name)
         self.lines.append(f"  {name} = {text}{self.dbg}")
         return name
 
     def do(self, text: str) -> None:
         """Emit an instruction without a result."""
+        if self.shared:
+            text = self._in_space(text)
         self.lines.append(f"  {text}{self.dbg}")
+
+    def _in_space(self, text: str, name: str = "") -> str:
+        """The instruction with the pointers into an arena typed as such.
+
+        LLVM then keeps accesses there apart from others (the verifier wants each instruction to make one
+        kind only), and casts addresses itself.
+        """
+        words = text.split()
+        found = [i for i, word in enumerate(words) if word.strip(",()") in self.shared]
+        if not found:
+            return text
+        if "call " in text:
+            if "@llvm.mem" not in text:
+                assert self.refuse_shared is not None
+                self.refuse_shared()
+            arguments = text[text.index("(") + 1 :].split(", ")
+            spaces = ["p1" if one.split()[-1] in self.shared else "p0" for one in arguments]
+            many = ".".join(spaces[: text.count(".p0")])
+            start = text.index(".p0")
+            end = start + 3 * text.count(".p0")
+            text = f"{text[:start]}.{many}{text[end:]}"
+        elif name and text.startswith("getelementptr"):
+            self.shared.add(name)
+        parts = text.split("ptr ")
+        for i in range(1, len(parts)):
+            operand = parts[i].split(",")[0].split(")")[0].split()[-1:]
+            if operand and operand[0] in self.shared:
+                parts[i] = f"addrspace(1) {parts[i]}"
+        return "ptr ".join(parts)
 
     def label(self, hint: str = "b") -> str:
         """A fresh block name."""

@@ -10,6 +10,7 @@ from skep.bpf.struct import annotations_of
 from skep.bpf.types import ArrayType, BytesType, CharType, array
 from skep.errors import SkepError
 from skep.lang.aggregates import ArrayStorage, StructStorage, TextStorage
+from skep.lang.arena import ArenaPointerStorage
 from skep.lang.debug import quote
 from skep.lang.layout import BoolStorage, IntStorage, Storage, atomic
 from skep.lang.values import PtrType, Value
@@ -153,7 +154,7 @@ def quote_bytes(data: bytes) -> str:
 
 def encode(storage: Storage, value: Any, what: str) -> bytes:
     """The bytes of a first value. Raises SkepError when it does not fit."""
-    if value is None:
+    if value is None or (value == 0 and isinstance(storage, ArenaPointerStorage)):
         return bytes(storage.size)
     if isinstance(storage, IntStorage):
         if not isinstance(value, int):

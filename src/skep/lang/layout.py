@@ -42,6 +42,14 @@ class Storage:
         """The value at ``address``; a reference for aggregates. ``align`` 0 is the type's own."""
         return Value(PtrType(self, space), address)
 
+    def number(self, c: Walker, address: str, node: ast.AST) -> Value:
+        """The number that lies there, of a scalar."""
+        return c.as_int(self.load(c, address, node), node)
+
+    def of_number(self, c: Walker, number: Value) -> Value | None:
+        """What such a number stands for, when that is no number."""
+        return None
+
     def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
         """Store ``value`` at ``address``, converted; refuses what does not fit the type."""
         if not value.type.write(c, value, address, self, node):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from skep.lang import references
 from skep.lang.aggregates import StructStorage
+from skep.lang.arena import ArenaType
 from skep.lang.arguments import named
 from skep.lang.cgroup_storage import CgroupStorageType
 from skep.lang.layout import Storage
@@ -546,6 +547,7 @@ KINDS: dict[str, type[MapType]] = {
     "task_storage": StorageType,
     "inode_storage": StorageType,
     "cgrp_storage": StorageType,
+    "arena": ArenaType,
     "cgroup_storage": CgroupStorageType,
     "percpu_cgroup_storage": CgroupStorageType,
     "struct_ops": MapType,

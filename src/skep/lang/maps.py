@@ -38,6 +38,7 @@ class Maps:
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
         self._known: dict[int, tuple[Map, str]] = {}
+        self._named: set[str] = set()
 
     def symbol(self, map: Map, name: str) -> str:
         """The map's symbol. Raises SkepError for a key or value that is no type."""
@@ -45,6 +46,10 @@ class Maps:
         if known is not None:
             return known[1]
         symbol = self.unit.symbol(map.name or name)
+        if map.kind == "arena":
+            from skep.lang.arena import only
+
+            self.unit.arena = only(self.unit.arena, symbol)
         self._known[id(map)] = (map, symbol)
         self._define(map, symbol)
         return symbol
@@ -78,24 +83,27 @@ class Maps:
         self.unit.top.append(f'@{symbol} = global {text}, section ".maps", align 8, !dbg {var}')
         record = getattr(map, "record", None)
         if record is not None:
-            self._name_record(symbol, self.unit.namespace.storage(record))
+            self.name_type(f"{symbol}__record", self.unit.namespace.storage(record))
 
-    def _name_record(self, symbol: str, record: Storage) -> None:
+    def name_type(self, name: str, record: Storage) -> None:
         """Say what lies in a ring: the kernel allows no value type there. A pointer variable that nobody
         loads does, in a section of its own; readers (`skep.kernel.object`) find it by its name."""
-        var = self.unit.di.variable(
-            f"{symbol}__record", 1, self.unit.di.pointer(record.describe(self.unit.di))
-        )
-        self.unit.top.append(
-            f'@{symbol}__record = global ptr null, section ".skep.records", align 8, !dbg {var}'
-        )
+        if name in self._named:
+            return
+        self._named.add(name)
+        var = self.unit.di.variable(name, 1, self.unit.di.pointer(record.describe(self.unit.di)))
+        self.unit.top.append(f'@{name} = global ptr null, section ".skep.records", align 8, !dbg {var}')
 
     def _fields(self, map: Map, symbol: str) -> tuple[list[tuple[str, str]], int]:
         """Members of the definition, as libbpf reads them: a number N is a pointer to ``int[N]``."""
         di = self.unit.di
         word = di.base("int", 32, "signed")
 
+        byte = di.base("char", 8, "signed_char")
+
         def count(n: int) -> str:
+            if n >> 29:  # kernels take no array of 4 GiB and more
+                return di.pointer(di.array(byte, 8 * n, n))
             return di.pointer(di.array(word, 32 * n, n))
 
         kind = kind_of(map)
@@ -104,7 +112,9 @@ class Maps:
             fields.append(("max_entries", count(map.max_entries)))
         if map.flags:
             fields.append(("map_flags", count(map.flags)))
-        if map.extra:
+        if map.extra >> 32:  # an address: more than an array can count
+            fields.append(("map_extra", di.enum("", 8, False, [(f"{symbol}_at", map.extra)])))
+        elif map.extra:
             fields.append(("map_extra", count(map.extra)))
         if map.numa is not None:
             fields[-1:] = [*fields[-1:], ("numa_node", count(map.numa))]
@@ -224,6 +234,11 @@ def _holds(symbol: str, kind: Kind, side: str, of: Storage) -> None:
                 f"map {symbol}: a {name} cannot be in the {side} of a map of type {kind.name.lower()} "
                 f"(it can be in values of {kinds})"
             )
+
+
+def holding(of: Storage) -> str | None:
+    """The name of an object of the kernel's within a type, None when there is none."""
+    return next(_objects(of), None)
 
 
 def _objects(of: Storage) -> Iterator[str]:
@@ -348,6 +363,8 @@ class Table(MapType):
         default = given.get("default")
         number = c.as_int(default, node) if default is not None else c.int_const(0)
         value = self._value_or(c, of, found, there, number, node)
+        if default is None and (made := of.of_number(c, value)) is not None:
+            return made
         if isinstance(of, KernelPointerStorage) and default is None:
             at = c.em.op(f"inttoptr i64 {value.ir} to ptr")
             return Value(KernelRef(of.kind, "kernel", nullable=True), at)
@@ -364,7 +381,7 @@ class Table(MapType):
         c.em.do(f"store i64 {default.ir}, ptr {slot}")
         c.em.cond(there, yes, done)
         c.em.place(yes)
-        value = c.as_int(of.load(c, found, node), node)
+        value = of.number(c, found, node)
         c.em.do(f"store i64 {value.ir}, ptr {slot}")
         c.em.br(done)
         c.em.place(done)
@@ -383,7 +400,8 @@ class Table(MapType):
         found = self.find(c, v, number, node)
         there = c.em.op(f"icmp ne ptr {found}, null")
         if of.scalar:
-            return self._value_or(c, of, found, there, c.int_const(0), node)
+            value = self._value_or(c, of, found, there, c.int_const(0), node)
+            return of.of_number(c, value) or value
         c.abort_unless(there)
         return self.reference(c, found, nullable=False)
 

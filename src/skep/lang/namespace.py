@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import enum
+import sys
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf import types as t
@@ -74,6 +75,10 @@ class Namespace:
                     f"{record!r} holds no struct of the kernel's: write bpf.Kptr[bpf.task_struct]"
                 )
             return kept
+        if isinstance(record, t.ArenaPtr):
+            from skep.lang.arena import ArenaPointerStorage
+
+            return ArenaPointerStorage(_name(record.of), lambda: self.storage(record.of))
         if isinstance(record, t.KernelStruct):
             return OpaqueStorage(record.name, record.size, record.align)
         if isinstance(record, type):
@@ -91,6 +96,8 @@ class Namespace:
         info = cls.__dict__["__bpf__"]
         fields = []
         for name, record in info.fields:
+            if isinstance(record, t.ArenaPtr) and isinstance(record.of, str):
+                record.of = _named(cls, record.of)
             bits = isinstance(record, t.BitsType)
             try:
                 fields.append(
@@ -101,6 +108,14 @@ class Namespace:
         return StructStorage(
             info.name, fields, union=info.union, packed=info.packed, align=info.align, cls=cls
         )
+
+
+def _named(cls: Any, name: str) -> Any:
+    """What a name stands for in the module of a class."""
+    found = cls if name == cls.__name__ else vars(sys.modules[cls.__module__]).get(name)
+    if found is None:
+        raise SkepError(f"{cls.__name__}: {name!r} names no type of its module")
+    return found
 
 
 def _struct_of(record: Any) -> Any:

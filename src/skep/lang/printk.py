@@ -77,6 +77,8 @@ def _value(c: Walker, part: ast.FormattedValue) -> tuple[str, str]:
     if isinstance(kind, PtrType) and isinstance(kind.of, TextStorage):
         if spec not in ("", "s"):
             raise c.error(part.value, f"format {spec!r} does not print a text", "leave the format out")
+        if kind.space == "arena":
+            value = kind.materialise(c, value, part.value)
         return "%s", f"ptr {value.ir}"
     own = kind.format(c, value, part.value)
     if own is not None:

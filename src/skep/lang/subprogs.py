@@ -6,6 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skep.bpf.programs import Subprog
+from skep.bpf.types import ArenaPtr
 from skep.lang import namespace as ns
 from skep.lang.layout import BoolStorage, IntStorage, Storage
 from skep.lang.scope import Scope
@@ -14,6 +15,10 @@ from skep.lang.values import INT, NONE, PtrType, Type, Value
 if TYPE_CHECKING:
     from skep.lang.unit import Unit
     from skep.lang.walk import Walker
+
+
+_ARENA = "subprograms neither take nor give pointers into the arena"
+_INSTEAD = "leave @bpf.subprog out: the function is inlined; or keep the pointer in a global variable"
 
 
 class Made(NamedTuple):
@@ -112,6 +117,8 @@ def compile_subprog(
             params.append((arg.arg, None, nullable))
             described.append((arg.arg, unit.di.pointer("null")))
             continue
+        if isinstance(record, ArenaPtr):
+            raise file.error(arg, _ARENA, _INSTEAD)
         c.scopes.append(probe)
         of = unit.storage(record, c, arg)
         c.scopes.pop()
@@ -125,6 +132,8 @@ def compile_subprog(
     storage: Storage | None = None
     if tree.returns is None:
         raise file.error(tree, f"{fn.__name__}() needs a result type", f"def {fn.__name__}(...) -> u64:")
+    if isinstance(record, ArenaPtr):
+        raise file.error(tree.returns, _ARENA, _INSTEAD)
     if record is not None and record is not type(None):
         c.scopes.append(probe)
         storage = unit.storage(record, c, tree.returns)

@@ -95,6 +95,9 @@ def _chain(c: Walker, node: ast.Compare, yes: str, no: str) -> tuple[Env | None,
             c.em.place(onward)
             c.env = late
         left, left_node = right, right_node
+        key = _variable(c, left_node)
+        if key is not None and left.type is INT and c.env[key].type is INT:  # what the test so far says of it
+            left = Value(INT, left.ir, c.env[key].lo, c.env[key].hi, obj=left.obj, place=left.place)
     return late, join(early, c.lost) if early else None
 
 

@@ -66,6 +66,8 @@ class Unit:
         self.callbacks: dict[tuple[int, tuple[str, ...]], str] = {}
         #: what tracepoint programs became, and why
         self.choices: dict[str, Choice] = {}
+        #: the symbol of the arena
+        self.arena: str | None = None
         #: the cgroup storage that a program uses, by program and kind of map
         self.cgroup_storages: dict[tuple[Program | None, str], str] = {}
         #: CO-RE structs and the kernel's types: `skep.lang.core`, `skep.lang.kernel_types`
@@ -191,7 +193,7 @@ class Unit:
     def parameter_storage(self, annotation: Any) -> Storage | None:
         """The storage of a parameter's annotation; None for kernel types, contexts and no annotation."""
         record, _ = ns.unwrap(annotation)
-        if record is None or type(record).__name__ == "Named":
+        if record is None or isinstance(record, (t.Named, t.ArenaPtr)):
             return None
         try:
             return self.namespace.storage(record)
@@ -202,7 +204,7 @@ class Unit:
         """The storage of a local's annotation; None where the value alone says it (bytes, list)."""
         record, _ = ns.unwrap(ns.evaluate(c.scope, node))
         plain = getattr(record, "__origin__", record)
-        if record is None or plain in (bytes, str, list, tuple) or type(record).__name__ == "Named":
+        if record is None or plain in (bytes, str, list, tuple) or isinstance(record, (t.Named, t.ArenaPtr)):
             return None
         return self.storage(record, c, node)
 

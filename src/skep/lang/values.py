@@ -400,7 +400,7 @@ class PtrType(Type):
     @property
     def shared(self) -> bool:
         """Whether other processors may change it at the same time."""
-        return self.space in ("map", "global")
+        return self.space in ("map", "global", "arena")
 
     def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
         self._tested(c, v, node)
