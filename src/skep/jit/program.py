@@ -32,6 +32,8 @@ LEAST_FROM: Final = 8_000
 
 Helper = Callable[[int, int, int, int, int], int] | int
 
+#: Raised when the code made of the same program changes: what is cached is then made anew.
+REVISION: Final = b"1"
 _SYMBOL: Final = "prog"
 _BYTE: Final = ctypes.c_char
 _address: Final = ctypes.addressof
@@ -259,6 +261,7 @@ def compile(
     except (struct.error, TypeError):
         content = encode(insns)
     key = (
+        REVISION,
         content,
         ",".join(map(str, numbers)).encode(),
         f"{checks:d}{budget:d}{level or 'auto'}".encode(),
