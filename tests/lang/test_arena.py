@@ -141,6 +141,10 @@ def numbers(ctx) -> int:
     row.value += 40
     row[1] += 1
     kept = row[0] + row[1] + row[99] + table[594]
+    for i, x in enumerate(table):
+        kept += x if i < 12 else 0
+    for x in table:
+        kept += 1
     arena.free(row, 100)
     return kept if row[99] == 0 else 3
 
@@ -223,7 +227,7 @@ def test_pointers_in_maps_and_copies(tmp_path: Path) -> None:
 @pytest.mark.live
 def test_numbers_pages_and_their_end(tmp_path: Path) -> None:
     with _loaded(tmp_path) as obj:
-        assert obj.numbers.run().retval == (0 + 40) + (1 + 1) + 99 + 2 * 99
+        assert obj.numbers.run().retval == (0 + 40) + (1 + 1) + 99 + 2 * 99 + 2 + 600
         assert obj.all_pages.run().retval == 64 - 1  # one page of `numbers` was given back
         assert sum(obj.arena.arena()[4095::4096]) == 63
         with pytest.raises(KernelError, match="is no address in the arena"):
@@ -247,6 +251,115 @@ def test_libbpf_takes_it(tmp_path: Path) -> None:
         for name in os.listdir(pins):
             os.unlink(f"{pins}/{name}")
         os.rmdir(pins)
+
+
+TREE = f"""{HEADER}
+from skep.net import ethhdr, iphdr
+
+arena = bpf.Arena(pages=16)
+
+@bpf.struct
+class Flow:
+    left: bpf.ArenaPtr["Flow"]
+    right: bpf.ArenaPtr["Flow"]
+    address: be32
+    packets: u64
+
+root: bpf.ArenaPtr[Flow] = bpf.var(None)
+free: bpf.ArenaPtr[Flow] = bpf.var(None)
+lost: u64 = bpf.var(0)
+
+@bpf.syscall
+def prepare() -> int:
+    global free
+    pool = arena.alloc(Flow, 200)
+    if pool is None:
+        return 1
+    for i in range(200):
+        pool[i].left = free
+        free = pool[i]
+    return 0
+
+def found(address: u64) -> bpf.ArenaPtr[Flow]:
+    n = root
+    for _ in range(64):
+        if n is None or n.address == address:
+            return n
+        n = n.left if address < n.address else n.right
+    return None
+
+def put(f: bpf.ArenaPtr[Flow], address: u64) -> None:
+    global root
+    if f is None:
+        return
+    n = root
+    if n is None:
+        root = f
+        return
+    for _ in range(64):
+        m = n.left if address < n.address else n.right
+        if m is None:
+            if address < n.address:
+                n.left = f
+            else:
+                n.right = f
+            return
+        n = m
+
+@bpf.xdp
+def count(ctx: bpf.Xdp) -> int:
+    global free, lost
+    pkt = ctx.packet()
+    eth, ip = pkt.take(ethhdr), pkt.take(iphdr)
+    if eth is None or ip is None:
+        return bpf.XDP_PASS
+    f = found(ip.saddr)
+    if f is None:
+        f = free
+        if f is None:
+            lost += 1
+            return bpf.XDP_PASS
+        free = f.left
+        f.left = None
+        f.address = ip.saddr
+        put(f, ip.saddr)
+    f.packets += 1
+    return bpf.XDP_DROP
+"""
+
+
+@pytest.mark.live
+def test_a_tree_that_a_packet_program_grows(tmp_path: Path) -> None:
+    """Nodes are allocated by one program, linked and counted in by another, which may not sleep."""
+    bpf()
+    rng = random.Random(seed())
+    hosts = rng.sample(range(1 << 32), 250)
+    want: dict[int, int] = {}
+    lost = 0
+    with skep.load(programs_of(module(tmp_path, TREE))) as obj:
+        assert obj.prepare.run().retval == 0
+        for _ in range(1500):
+            host = rng.choice(hosts)
+            verdict = obj.count.run(bytes(26) + struct.pack("!II", host, 1) + bytes(20)).retval
+            if host in want or len(want) < 200:
+                want[host] = want.get(host, 0) + 1
+                assert verdict == 1
+            else:
+                lost += 1
+                assert verdict == 2
+        flow, seen = obj.codec("Flow"), {}
+
+        def walk(pointer: int) -> None:
+            if pointer:
+                node = obj.arena.at(pointer, flow)
+                walk(node.left)
+                seen[node.address] = node.packets
+                walk(node.right)
+
+        walk(obj.bss.root)
+        assert list(seen) == sorted(want)
+        assert seen == want
+        assert obj.bss.lost == lost > 0
 
 
 N = "n = head\nif n is None:\n    return 0\n"
@@ -276,7 +389,7 @@ WRONG = [
         "cannot be given to the kernel",
     ),
     ("syscall", N + "events.output(n)", "events.output(n)", "has no place in memory"),
-    ("syscall", N + "for x in n.cells:\n    pass", "n.cells", "cannot be looped over"),
+    ("syscall", N + "for x in n:\n    pass", "n", "has no length"),
     (
         "syscall",
         N + "return sub(n)",

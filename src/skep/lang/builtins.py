@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from skep.bpf.maps import Map
 from skep.lang import arith, callbacks, references
+from skep.lang.arena import ArenaRef
 from skep.lang.arguments import named, positional
 from skep.lang.loops import Enumerated, RangeValue
 from skep.lang.values import BUILTIN, INT, OBJECT, TEXT, TUPLE, PtrType, Type, Value
@@ -94,7 +95,7 @@ def _enumerate(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast
     items = of.type.items(c, of, node)
     if items is not None:
         return c.tuple([c.tuple([c.int_const(i), item]) for i, item in enumerate(items, start)])
-    if not isinstance(of.type, PtrType) or of.type.nullable:
+    if not isinstance(of.type, (PtrType, ArenaRef)) or of.type.nullable:
         from skep.lang.loops import how_to_loop
 
         raise c.error(node, f"{of.type.name} cannot be looped over", how_to_loop(of.type))
