@@ -58,6 +58,59 @@ class Kptr(Generic[_T]):
 #: a pointer into the arena, as a field, global variable or parameter: ``next: bpf.ArenaPtr["Node"]``
 ArenaPtr: TypeAlias = _T | None
 
+class ListNode:
+    """A field by which a list links a struct (bpf_list_node)."""
+
+class RbNode:
+    """A field by which a tree links a struct (bpf_rb_node)."""
+
+class Refcount:
+    """A field that counts who holds an allocated struct (bpf_refcount)."""
+
+class ListHead(Generic[_T]):
+    """A field that is a list of structs from `new`, used while the lock beside it is held (Linux 6.6)."""
+
+    def __init__(self, of: type[_T], node: str = ...) -> None: ...
+    def push_front(self, item: _T, /) -> bool:
+        """Give it to the list; whether it went in."""
+
+    def push_back(self, item: _T, /) -> bool:
+        """Give it to the list; whether it went in."""
+
+    def pop_front(self) -> _T | None:
+        """Take the first one out, to be dropped or kept."""
+
+    def pop_back(self) -> _T | None:
+        """Take the last one out, to be dropped or kept."""
+
+    def front(self) -> _T | None:
+        """The first one, which stays in (Linux 6.16)."""
+
+    def back(self) -> _T | None:
+        """The last one, which stays in (Linux 6.16)."""
+
+class RbRoot(Generic[_T]):
+    """A field that is a tree of structs from `new`, used while the lock beside it is held (Linux 6.6)."""
+
+    def __init__(self, of: type[_T], node: str = ...) -> None: ...
+    def add(self, item: _T, less: Callable[[_T, _T], bool], /) -> bool:
+        """Give it to the tree, ordered by ``less(a, b)``; whether it went in."""
+
+    def remove(self, item: _T, /) -> _T | None:
+        """Take out what `first` gave, to be dropped or kept."""
+
+    def first(self) -> _T | None:
+        """The least one, which stays in."""
+
+    def root(self) -> _T | None:
+        """The one at the root (Linux 6.16)."""
+
+    def left(self, item: _T, /) -> _T | None:
+        """What is below on the side of the lesser (Linux 6.16)."""
+
+    def right(self, item: _T, /) -> _T | None:
+        """What is below on the side of the greater (Linux 6.16)."""
+
 class Timer:
     """A field that is a timer (bpf_timer)."""
 
@@ -171,6 +224,15 @@ def cast(of: Callable[[Any], TcpSock | None], value: Any, /) -> _tcp_sock:
 
 def zero(of: type[_T], /, **fields: Any) -> _T:
     """A struct of zeros, some fields set: for type checkers `Event(...)` needs all fields."""
+
+def new(of: type[_T], /, **fields: Any) -> _T | None:
+    """An object of the program's own, zero where nothing is said, or None; to be dropped (Linux 6.2)."""
+
+def drop(item: Any, /) -> None:
+    """Give back what `new` allocated."""
+
+def refcount_acquire(item: _T, /) -> _T | None:
+    """The same object once more, to be dropped on its own; it has a field of `Refcount` (Linux 6.4)."""
 
 def bswap16(value: int, /) -> int: ...
 def bswap32(value: int, /) -> int: ...

@@ -181,6 +181,34 @@ class ArenaPtr(BpfType):
         return f"ArenaPtr[{self.of!r}]"
 
 
+class ListHead(BpfType):
+    """The head of a list of structs that the program allocates, linked by their field ``node``.
+
+    ``items: bpf.ListHead[Item]`` where Item has one field ``bpf.ListNode``, else it is named:
+    ``= bpf.ListHead(Item, "node")``.
+    """
+
+    __slots__ = ("node", "of")
+    name = "bpf_list_head"
+
+    def __init__(self, of: object, node: str = "") -> None:
+        self.of = of
+        self.node = node
+
+    def __class_getitem__(cls, of: object) -> ListHead:
+        return cls(of)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}[{getattr(self.of, '__name__', self.of)}]"
+
+
+class RbRoot(ListHead):
+    """The root of a red-black tree of structs that the program allocates, with a field ``bpf.RbNode``."""
+
+    __slots__ = ()
+    name = "bpf_rb_root"
+
+
 class KernelStruct(BpfType):
     """An object of the kernel that lives in a map value: ``bpf_spin_lock``, ``bpf_timer``, …"""
 
@@ -224,6 +252,9 @@ SpinLock = KernelStruct("bpf_spin_lock", 4, 4)
 Timer = KernelStruct("bpf_timer", 16, 8)
 Wq = KernelStruct("bpf_wq", 16, 8)
 Dynptr = KernelStruct("bpf_dynptr", 16, 8)
+ListNode = KernelStruct("bpf_list_node", 24, 8)
+RbNode = KernelStruct("bpf_rb_node", 32, 8)
+Refcount = KernelStruct("bpf_refcount", 4, 4)
 
 
 def _count(count: int, what: str) -> int:

@@ -316,6 +316,18 @@ def _zero(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST)
     return c.object_call(of, [], kwargs, node)
 
 
+def _of_owned(name: str) -> Builtin:
+    """A function of `skep.lang.owned`, which few programs need."""
+
+    def do(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        from skep.lang import owned
+
+        made: Value = getattr(owned, name)(c, args, kwargs, node)
+        return made
+
+    return do
+
+
 def _log2(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """The position of the highest bit that is set; 0 for 0."""
     v = c.as_int(positional(c, "bpf.log2", args, kwargs, node, 1)[0], node)
@@ -402,6 +414,9 @@ _LANGUAGE: dict[str, Builtin] = {
     "unroll": _unroll,
     "zero": _zero,
     "releasing": references.releasing,
+    "new": _of_owned("new"),
+    "drop": _of_owned("drop"),
+    "refcount_acquire": _of_owned("refcount_acquire"),
     "log2": _log2,
     "sizeof": _sizeof,
     "tail_call": _tail_call,

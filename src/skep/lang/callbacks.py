@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "timer_set_callback": ("opaque", "reference", "reference"),
     "wq_set_callback": ("opaque", "reference", "reference"),
     "user_ringbuf_drain": ("sample", "reference"),
+    "rbtree_add": ("node", "node"),
     "find_vma": ("task_struct", "vm_area_struct", "reference"),
 }
 
@@ -56,7 +57,7 @@ def callback(c: Walker, value: Value, node: ast.AST, helper: str = "", given: tu
     kinds = KINDS.get(helper)
     if kinds is None:
         raise c.error(node, f"bpf.{helper}() calls no function", "bpf.loop and table.for_each do")
-    shown = tuple(one.name if isinstance(one, Storage) else str(one) for one in given)
+    shown = tuple(getattr(one, "label", one.name) if isinstance(one, Storage) else str(one) for one in given)
     key = (id(fn), (*kinds, *shown))
     known = c.unit.callbacks.get(key)
     if known is None:
@@ -104,6 +105,8 @@ def _compile(caller: Walker, fn: Any, kinds: tuple[str, ...], node: ast.AST, giv
     scope.result, scope.optional_result = "i64", True
     scope.verdicts = (0, 0) if kinds == KINDS["timer_set_callback"] else (0, 1)
     c.scopes.append(scope)
+    if "node" in kinds:
+        c.hold()
     c.at(tree, force=True)
     for i, (param, kind) in enumerate(zip(params, kinds, strict=False)):
         is_ = given[i] if i < len(given) else "any"
@@ -127,6 +130,10 @@ def _argument(c: Walker, probe: Scope, param: ast.arg, kind: str, operand: str, 
         of = types_of(c, param).by_name(kind)
         if of is not None:
             return Value(KernelRef(of, "btf"), operand)
+    if kind == "node":
+        from skep.lang.graphs import seen
+
+        return seen(c, given, record, operand, param)
     if kind == "opaque" or record is None:
         return Value(Opaque(), operand)
     storage = c.unit.storage(record, c, param)

@@ -191,12 +191,22 @@ class Debug:
         )
 
     def struct(
-        self, name: str, size: int, fields: Iterable[tuple[str, str, int, int, int]], *, union: bool = False
+        self,
+        name: str,
+        size: int,
+        fields: Iterable[tuple[str, str, int, int, int]],
+        *,
+        union: bool = False,
+        tags: dict[str, str] | None = None,
     ) -> str:
-        """``fields`` are (name, type node, bit offset, bits, storage bit offset of a bit field or -1)."""
+        """``fields`` are (name, type node, bit offset, bits, storage bit offset of a bit field or -1);
+        ``tags`` are declaration tags by field."""
         nodes = []
         for field, of, at, bits, unit in fields:
             extra = f", flags: DIFlagBitField, extraData: i64 {unit}" if unit >= 0 else ""
+            if tags and field in tags:
+                tag = self.node(f'!{{!"btf_decl_tag", !{quote(tags[field])}}}')
+                extra += f", annotations: {self.node(f'!{{{tag}}}')}"
             nodes.append(
                 self.node(
                     f"!DIDerivedType(tag: DW_TAG_member, name: {quote(field)}, baseType: {of}, size: {bits}, "
@@ -212,10 +222,13 @@ class Debug:
 
     def struct_of(self, storage: StructStorage) -> str:
         fields = []
+        tags = {}
         for field in storage.fields.values():
+            if tag := getattr(field.of, "tag", ""):
+                tags[field.name] = tag
             kind = field.of.describe(self)
             if field.width:
                 fields.append((field.name, kind, field.offset * 8 + field.bit, field.width, field.offset * 8))
             else:
                 fields.append((field.name, kind, field.offset * 8, field.of.size * 8, -1))
-        return self.struct(storage.name, storage.size, fields, union=storage.union)
+        return self.struct(storage.name, storage.size, fields, union=storage.union, tags=tags)

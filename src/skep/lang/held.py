@@ -68,6 +68,14 @@ def live(env: Env) -> list[str]:
     ]
 
 
+def unseen(env: Env, lost: dict[str, str], key: str, why: str) -> None:
+    """Forget the variables that refer to ``key``."""
+    for name, value in list(env.items()):
+        if any(part.ref is not None and part.ref.key == key for part in parts(value)):
+            del env[name]
+            lost[name] = why
+
+
 def is_slot(name: str) -> bool:
     """Whether a name of the environment is an entry's."""
     return name.startswith(_PREFIX)

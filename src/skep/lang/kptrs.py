@@ -93,10 +93,10 @@ class KptrStorage(Storage):
             )
             references.release(c, new, node, "swap()", "put it into the map", hint)
         made = Value(KernelRef(self.kind, "btf", nullable=True), got)
-        return acquired(c, f"{c.text_of(_field(node))}.swap", KPtr(self.kind), made, node)
+        return acquired(c, f"{c.text_of(field_of(node))}.swap", KPtr(self.kind), made, node)
 
 
-def _field(node: ast.AST) -> ast.AST:
+def field_of(node: ast.AST) -> ast.AST:
     """The field of a call of its ``swap``."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return node.func.value

@@ -79,6 +79,10 @@ class Namespace:
             from skep.lang.arena import ArenaPointerStorage
 
             return ArenaPointerStorage(_name(record.of), lambda: self.storage(record.of))
+        if isinstance(record, t.ListHead):
+            head = self._kernel(record)
+            assert head is not None
+            return head
         if isinstance(record, t.KernelStruct):
             return OpaqueStorage(record.name, record.size, record.align)
         if isinstance(record, type):

@@ -184,6 +184,24 @@ def release(
     drop(c, ref.key, f"{call} on line {getattr(node, 'lineno', 0)} {verb}", getattr(node, "lineno", 0))
 
 
+def given(c: Walker, value: Value, node: ast.AST, call: str) -> None:
+    """Refuse to give away what a `with` block gives back, or what only some paths hold."""
+    assert value.ref is not None
+    if value.ref.key in c.books.managed:
+        raise c.error(
+            node,
+            f"the 'with' block gives this back by itself, and {call} gives it away",
+            "x = bpf.new(T), without bpf.releasing",
+        )
+    if h.state(c.env, value.ref.key) in (h.GONE, h.RELEASED):
+        raise c.error(
+            node,
+            f"{call} gives away what was acquired, and nothing on this path acquired it",
+            "x = bpf.new(T)",
+        )
+    _split(c, value.ref.key, node)
+
+
 def drop(c: Walker, key: str, why: str, line: int) -> None:
     """Forget a reference and every variable that refers to it."""
     c.env[h.slot(key)] = h.entry(h.RELEASED, line)

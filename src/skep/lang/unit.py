@@ -161,9 +161,17 @@ class Unit:
     def _kernel_storage(self, record: Any) -> Storage | None:
         from skep.lang import pointers
 
+        if isinstance(record, t.ListHead):
+            from skep.lang import graphs
+
+            return graphs.storage(self, record)
         if not isinstance(record, t.Kptr):
             return pointers.storage(self, record)
-        of = pointers.storage(self, record.of) if isinstance(record.of, t.Named) else None
+        if not isinstance(record.of, t.Named):
+            from skep.lang import owned
+
+            return owned.storage(self, record)
+        of = pointers.storage(self, record.of)
         if not isinstance(of, pointers.KernelPointerStorage):
             return None
         from skep.lang.kptrs import KptrStorage

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from skep.errors import CompileError
-from skep.lang import arith, references
+from skep.lang import arith, held, references
 from skep.lang.emit import Emit
 from skep.lang.layout import Storage
 from skep.lang.scope import Env, Scope
@@ -571,6 +571,10 @@ class Walker:
                 node, "a lock is held already: a program holds one at a time", "end the first block before"
             )
         self.helper("spin_lock", [f"ptr {v.ir}"])
+        self.hold()
+
+    def hold(self) -> None:
+        """A lock is held from here on."""
         self.locked = True
         self.em.guard = self._under_lock
 
@@ -585,6 +589,11 @@ class Walker:
 
     def unlock(self, v: Value, node: ast.AST) -> None:
         self.helper("spin_unlock", [f"ptr {v.ir}"])
+        self.unseen("the lock under which it could be seen was released")
+
+    def unseen(self, why: str) -> None:
+        """What lists and trees own is out of sight."""
+        held.unseen(self.env, self.lost, "%seen", f"no longer there: {why}")
 
     def object_attr(self, v: Value, name: str, node: ast.AST) -> Value:
         from skep.lang import objects

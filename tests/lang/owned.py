@@ -1,0 +1,249 @@
+"""Objects that programs allocate, alone, in maps, lists and trees: the object of test_owned."""
+
+from __future__ import annotations
+
+from skep import bpf
+from skep.bpf import s64, u8, u16, u32, u64
+
+
+@bpf.struct
+class Inner:
+    a: u16
+    b: u8
+
+
+@bpf.struct
+class Plain:
+    key: u64
+    small: u8
+    half: u16
+    word: u32
+    next_word: u32
+    numbers: list[u32] = bpf.array(u32, 3)
+    name: bpf.Text = bpf.char(12)
+    inner: Inner
+
+
+@bpf.struct
+class Kept:
+    value: u64
+    plain: bpf.Kptr[Plain]
+
+
+kept = bpf.Array(Kept, 2)
+seen: u64 = bpf.var(0)
+missed: u64 = bpf.var(0)
+zeros: u64 = bpf.var(0)
+
+
+@bpf.tc
+def alone(ctx: bpf.SkBuff) -> int:
+    global seen, zeros
+    x = bpf.new(Plain, key=7, small=3)
+    if x is None:
+        return 1
+    zeros = x.half + x.word + x.next_word + x.numbers[0] + x.numbers[2] + x.inner.a + x.inner.b
+    x.half = 500
+    x.word = 1
+    x.next_word = 2
+    x.numbers[1] = 9
+    x.inner.b = 4
+    x.name = "hello"
+    x.key += 1
+    if x.name == "hello":
+        seen = x.key * 1000000 + x.half * 1000 + x.word + x.next_word + x.numbers[1] + x.inner.b + x.small
+    bpf.drop(x)
+    return 2
+
+
+@bpf.tc
+def by_with(ctx: bpf.SkBuff) -> int:
+    with bpf.releasing(bpf.new(Plain, key=41)) as x:
+        x.key += 1
+        return x.key
+    return 0
+
+
+@bpf.tc
+def keep(ctx: bpf.SkBuff) -> int:
+    slot = kept[0]
+    x = bpf.new(Plain, key=ctx.len)
+    if x is None:
+        return 0
+    old = slot.plain.swap(x)
+    if old is not None:
+        found = old.key
+        bpf.drop(old)
+        return found
+    return 1
+
+
+@bpf.tc
+def take(ctx: bpf.SkBuff) -> int:
+    old = kept[0].plain.swap(None)
+    if old is None:
+        return 0
+    found = old.key
+    bpf.drop(old)
+    return found
+
+
+@bpf.struct
+class Item:
+    key: s64
+    node: bpf.ListNode
+    value: u32
+
+
+@bpf.struct
+class Queue:
+    count: u64
+    lock: bpf.SpinLock
+    items: bpf.ListHead[Item]
+
+
+queues = bpf.Array(Queue, 2)
+
+
+def put(which: u32, key: s64, front: bool) -> bool:
+    q = queues[which]
+    x = bpf.new(Item, key=key)
+    if x is None:
+        return False
+    x.value = 100
+    with q.lock:
+        if front:
+            q.items.push_front(x)
+        else:
+            q.items.push_back(x)
+    return True
+
+
+@bpf.tc
+def fill(ctx: bpf.SkBuff) -> int:
+    put(0, 2, False)
+    put(0, 3, False)
+    put(0, 1, True)
+    q = queues[0]
+    x = bpf.new(Item, key=4)
+    if x is None:
+        return 1
+    with q.lock:
+        went = q.items.push_back(x)
+        x.value = 5
+        q.count += 1 if went else 0
+        q.count += x.value
+    return 0
+
+
+@bpf.tc
+def empty(ctx: bpf.SkBuff) -> int:
+    """The keys in the order of the list, as digits; the last one first."""
+    total = 0
+    q = queues[0]
+    with q.lock:
+        last = q.items.pop_back()
+    if last is not None:
+        total = last.key
+        bpf.drop(last)
+    for _ in range(5):
+        with q.lock:
+            x = q.items.pop_front()
+        if x is None:
+            break
+        total = (total * 10 + x.key) & 0xFFFFFF
+        bpf.drop(x)
+    return total
+
+
+@bpf.struct
+class Node:
+    refs: bpf.Refcount
+    links: bpf.ListNode
+    by_key: bpf.RbNode
+    key: u64
+
+
+@bpf.struct
+class Tree:
+    lock: bpf.SpinLock
+    nodes: bpf.RbRoot[Node]
+    order: bpf.ListHead[Node] = bpf.ListHead(Node, "links")
+
+
+trees = bpf.Array(Tree, 1)
+
+
+def less(a: Node, b: Node) -> bool:
+    return a.key < b.key
+
+
+@bpf.tc
+def grow(ctx: bpf.SkBuff) -> int:
+    tree = trees[0]
+    added = 0
+    for i in range(6):
+        x = bpf.new(Node, key=(i * 5 + 2) % 7)
+        if x is None:
+            return -1
+        both = bpf.refcount_acquire(x)
+        if both is None:
+            bpf.drop(x)
+            return -1
+        with tree.lock:
+            went = tree.nodes.add(x, less)
+            tree.order.push_back(both)
+        added += 1 if went else 0
+    return added
+
+
+@bpf.tc
+def shrink(ctx: bpf.SkBuff) -> int:
+    """The keys in order, as digits."""
+    tree = trees[0]
+    total = 0
+    for _ in range(7):
+        x = None
+        with tree.lock:
+            least = tree.nodes.first()
+            if least is not None:
+                x = tree.nodes.remove(least)
+        if x is None:
+            break
+        total = (total * 10 + x.key) & 0xFFFFFFF
+        bpf.drop(x)
+    return total
+
+
+@bpf.tc
+def drain(ctx: bpf.SkBuff) -> int:
+    tree = trees[0]
+    total = 0
+    for _ in range(7):
+        with tree.lock:
+            x = tree.order.pop_front()
+        if x is None:
+            break
+        total = (total * 10 + x.key) & 0xFFFFFFF
+        bpf.drop(x)
+    return total
+
+
+@bpf.tc
+def peek(ctx: bpf.SkBuff) -> int:
+    tree = trees[0]
+    found: u64 = 0
+    with tree.lock:
+        top = tree.nodes.root()
+        if top is not None:
+            found = top.key * 100
+            left = tree.nodes.left(top)
+            right = tree.nodes.right(top)
+            if left is not None:
+                found += left.key * 10
+            if right is not None:
+                found += right.key
+        back = tree.order.back()
+        if back is not None:
+            found += back.key * 1000
+    return found
