@@ -16,6 +16,7 @@ import skep
 from skep.errors import CompileError, KernelError, SkepError
 from skep.lang.compile import compile_programs, to_ir
 from skep.loading import programs_of
+from tests.lang import arena_twin
 from tests.lang.support import HEADER, module, seed
 from tests.support.oracles import bpf, tool
 
@@ -251,6 +252,30 @@ def test_libbpf_takes_it(tmp_path: Path) -> None:
         for name in os.listdir(pins):
             os.unlink(f"{pins}/{name}")
         os.rmdir(pins)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("cpu", ["v1", "v3", "v4"])
+def test_the_same_bytes_as_in_a_map(cpu: str, tmp_path: Path) -> None:
+    """Every kind of field, read, written and copied, over random bytes."""
+    bpf()
+    rng, path = random.Random(seed()), tmp_path / "twin.bpf.o"
+    path.write_bytes(compile_programs(programs_of(arena_twin), cpu=cpu))
+    with skep.load(str(path)) as obj:
+        size = obj.codec("Twin").size
+        assert obj.make.run().retval == 0
+        at = obj.arena.offset(obj.bss.at)
+        memory, raw = obj.arena.arena(), obj.values.raw
+        for _ in range(20):
+            parts = [rng.randbytes(size) for _ in range(2)]
+            for i, part in enumerate(parts):
+                raw[struct.pack("=I", i)] = part
+                memory[at + i * size : at + (i + 1) * size] = part
+            assert obj.in_map.run().retval == obj.in_arena.run().retval
+            for i, part in enumerate(parts):
+                now = raw[struct.pack("=I", i)]
+                assert now != part
+                assert now == memory[at + i * size : at + (i + 1) * size]
 
 
 TREE = f"""{HEADER}
