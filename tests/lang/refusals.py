@@ -88,6 +88,10 @@ def again(x: u64) -> u64:
 @bpf.subprog
 def passes(e: Entry) -> Entry:
     return e
+
+@bpf.subprog(global_=True)
+def silent(x: u64) -> None:
+    return
 """
 
 
@@ -899,6 +903,12 @@ CASES = [
         "x: bytes = bpf.char(600)",
         "600 bytes do not fit the stack of a program, which has 512",
         "keep it in a map: scratch = bpf.PerCpuArray(T, 1); x = scratch[0]",
+    ),
+    Case(
+        "silent(1)",
+        "None",
+        "a function that is verified by itself gives a number back",
+        "write -> int and return 0, or leave global_=True out",
     ),
     Case("yield 5", "yield 5", "yield is not compiled", "send records through a ring buffer: bpf.RingBuf"),
     Case(

@@ -313,14 +313,14 @@ def found(address: u64) -> bpf.ArenaPtr[Flow]:
         n = n.left if address < n.address else n.right
     return None
 
-def put(f: bpf.ArenaPtr[Flow], address: u64) -> None:
+def put(f: bpf.ArenaPtr[Flow], address: u64) -> u64:
     global root
     if f is None:
-        return
+        return 1
     n = root
     if n is None:
         root = f
-        return
+        return 1
     for _ in range(64):
         m = n.left if address < n.address else n.right
         if m is None:
@@ -328,8 +328,9 @@ def put(f: bpf.ArenaPtr[Flow], address: u64) -> None:
                 n.left = f
             else:
                 n.right = f
-            return
+            return 1
         n = m
+    return 0
 
 @bpf.xdp
 def count(ctx: bpf.Xdp) -> int:
@@ -354,14 +355,16 @@ def count(ctx: bpf.Xdp) -> int:
 
 
 @pytest.mark.live
-def test_a_tree_that_a_packet_program_grows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("functions", ["", "@bpf.subprog", "@bpf.subprog(global_=True)"])
+def test_a_tree_that_a_packet_program_grows(functions: str, tmp_path: Path) -> None:
     """Nodes are allocated by one program, linked and counted in by another, which may not sleep."""
     bpf()
     rng = random.Random(seed())
     hosts = rng.sample(range(1 << 32), 250)
+    text = TREE.replace("def found", f"{functions}\ndef found").replace("def put", f"{functions}\ndef put")
     want: dict[int, int] = {}
     lost = 0
-    with skep.load(programs_of(module(tmp_path, TREE))) as obj:
+    with skep.load(programs_of(module(tmp_path, text))) as obj:
         assert obj.prepare.run().retval == 0
         for _ in range(1500):
             host = rng.choice(hosts)
@@ -415,12 +418,8 @@ WRONG = [
     ),
     ("syscall", N + "events.output(n)", "events.output(n)", "has no place in memory"),
     ("syscall", N + "for x in n:\n    pass", "n", "has no length"),
-    (
-        "syscall",
-        N + "return sub(n)",
-        "n: bpf.ArenaPtr[Node]",
-        "neither take nor give pointers into the arena",
-    ),
+    ("syscall", "return sub(5)", "sub(5)", "cannot be an integer"),
+    ("syscall", N + "return sub(others)", "sub(others)", "kept as a pointer to a Node"),
     ("syscall", "arena[0] = 1", "arena[0]", "cannot be set"),
     ("syscall", "return arena.get(1)", "arena.get", "has no 'get'"),
 ]

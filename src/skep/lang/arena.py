@@ -169,7 +169,7 @@ def cast(c: Walker, address: str, node: ast.AST) -> str:
 def _refuse(c: Walker) -> None:
     raise c.error(
         c.node,
-        "memory of an arena cannot be given to the kernel or to a subprogram",
+        "memory of an arena cannot be given to the kernel",
         "copy it to a variable first: text = node.text; or give the address of what has it",
     )
 
@@ -206,23 +206,30 @@ class ArenaPointerStorage(ScalarStorage):
     def number(self, c: Walker, address: str, node: ast.AST) -> Value:
         return c.int(c.em.op(f"load i64, ptr {address}, align 8"), 0, U64)
 
-    def of_number(self, c: Walker, number: Value) -> Value | None:
+    def of_number(self, c: Walker, number: Value) -> Value:
         return Value(ArenaRef(self.of, nullable=True), c.em.op(f"inttoptr i64 {number.ir} to ptr"))
 
-    def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
+    def operand(self, c: Walker, value: Value, node: ast.AST) -> str:
+        """The address that ``value`` is, as a ``ptr``; refuses what points elsewhere."""
         kind = value.type
         if kind is NONE:
-            got = "null"
-        elif isinstance(kind, ArenaRef):
-            if not kind.of.same(self.of):
-                raise c.error(node, f"this is {kind.name}, kept as a {self.name}", "give one of that type")
-            got = value.ir
-        else:
+            return "null"
+        if not isinstance(kind, ArenaRef):
             raise c.error(
                 node,
                 f"a {self.name} cannot be {kind.name}",
                 "what it points to is made by arena.alloc(T), or reached from there",
             )
+        if not kind.of.same(self.of):
+            raise c.error(node, f"this is {kind.name}, kept as a {self.name}", "give one of that type")
+        return value.ir
+
+    def as_number(self, c: Walker, value: Value, node: ast.AST) -> str:
+        """The same as an ``i64``, as subprograms take and give it."""
+        return c.em.op(f"ptrtoint ptr {self.operand(c, value, node)} to i64")
+
+    def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
+        got = self.operand(c, value, node)
         c.em.do(f"store ptr {got}, ptr {address}, align {align or 8}")
 
 

@@ -6,8 +6,9 @@ import ast
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skep.bpf.programs import Subprog
-from skep.bpf.types import ArenaPtr
+from skep.bpf.types import u64
 from skep.lang import namespace as ns
+from skep.lang.arena import ArenaPointerStorage
 from skep.lang.layout import BoolStorage, IntStorage, Storage
 from skep.lang.scope import Scope
 from skep.lang.values import INT, NONE, PtrType, Type, Value
@@ -15,10 +16,6 @@ from skep.lang.values import INT, NONE, PtrType, Type, Value
 if TYPE_CHECKING:
     from skep.lang.unit import Unit
     from skep.lang.walk import Walker
-
-
-_ARENA = "subprograms neither take nor give pointers into the arena"
-_INSTEAD = "leave @bpf.subprog out: the function is inlined; or keep the pointer in a global variable"
 
 
 class Made(NamedTuple):
@@ -49,6 +46,8 @@ def call(c: Walker, obj: Subprog, args: list[Value], kwargs: dict[str, Value], n
             if value.type.nullable and not nullable:
                 c.refuse_none(value, node, f"what is given for {name!r}")
             operands.append(f"ptr {value.ir}")
+        elif isinstance(storage, ArenaPointerStorage):
+            operands.append(f"i64 {storage.as_number(c, value, node)}")
         elif storage.scalar:
             number = c.as_int(value, node, f"parameter {name!r} of {obj.__name__}()")
             number = c.as_int(c.unit.convert(c, number, storage, node), node)
@@ -67,6 +66,8 @@ def call(c: Walker, obj: Subprog, args: list[Value], kwargs: dict[str, Value], n
 
 
 def _number(c: Walker, storage: Storage | None, operand: str) -> Value:
+    if isinstance(storage, ArenaPointerStorage):
+        return storage.of_number(c, Value(INT, operand))
     if isinstance(storage, BoolStorage):
         return c.boolean(c.em.op(f"icmp ne i64 {operand}, 0"))
     lo, hi = getattr(storage, "lo", -(1 << 63)), getattr(storage, "hi", (1 << 63) - 1)
@@ -117,13 +118,12 @@ def compile_subprog(
             params.append((arg.arg, None, nullable))
             described.append((arg.arg, unit.di.pointer("null")))
             continue
-        if isinstance(record, ArenaPtr):
-            raise file.error(arg, _ARENA, _INSTEAD)
         c.scopes.append(probe)
         of = unit.storage(record, c, arg)
         c.scopes.pop()
         params.append((arg.arg, of, nullable))
-        kind = of.describe(unit.di)
+        # The kernel takes an address in the arena for a number.
+        kind = unit.di.integer(u64) if isinstance(of, ArenaPointerStorage) else of.describe(unit.di)
         described.append((arg.arg, kind if of.scalar else unit.di.pointer(kind)))
     if len(params) > 5:
         raise file.error(tree.args.args[5], "a subprogram takes at most 5 parameters", "pass a struct")
@@ -132,15 +132,20 @@ def compile_subprog(
     storage: Storage | None = None
     if tree.returns is None:
         raise file.error(tree, f"{fn.__name__}() needs a result type", f"def {fn.__name__}(...) -> u64:")
-    if isinstance(record, ArenaPtr):
-        raise file.error(tree.returns, _ARENA, _INSTEAD)
     if record is not None and record is not type(None):
         c.scopes.append(probe)
         storage = unit.storage(record, c, tree.returns)
         c.scopes.pop()
-        kind = storage.describe(unit.di)
+        arena = isinstance(storage, ArenaPointerStorage)
+        kind = unit.di.integer(u64) if arena else storage.describe(unit.di)
         result = "i64" if storage.scalar else "ptr"
         kind = kind if storage.scalar else unit.di.pointer(kind)
+    if obj.global_ and result != "i64":
+        raise file.error(
+            tree.returns,
+            "a function that is verified by itself gives a number back",
+            "write -> int and return 0, or leave global_=True out",
+        )
     local = not obj.global_
     debug = unit.di.subprogram(symbol, unit.file_node(file), tree.lineno, kind, described, local=local)
     scope = Scope(fn, tree, file, "", debug)
@@ -179,6 +184,9 @@ def _bind(
     c: Walker, name: str, of: Storage | None, optional: bool, operand: str, node: ast.AST, *, own: bool
 ) -> None:
     assert of is not None
+    if isinstance(of, ArenaPointerStorage):
+        c.bind(name, of.of_number(c, Value(INT, operand)), node)
+        return
     if of.scalar:
         # The verifier knows nothing of an argument's bounds: wrap it again here.
         value = Value(INT, operand, -(1 << 63), (1 << 64) - 1)

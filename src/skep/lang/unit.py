@@ -12,6 +12,7 @@ from skep.bpf.programs import Program, Subprog
 from skep.errors import CompileError, SkepError
 from skep.lang import namespace as ns
 from skep.lang import subprogs
+from skep.lang.arena import ArenaPointerStorage
 from skep.lang.debug import Debug
 from skep.lang.globalvars import GlobalVars, quote_bytes
 from skep.lang.layout import BoolStorage, IntStorage, Storage
@@ -261,6 +262,8 @@ class Unit:
             return "void"
         if scope.result == "ptr":
             return subprogs.pointer_result(c, value, node)
+        if isinstance(scope.result_storage, ArenaPointerStorage):
+            return f"{scope.result} {scope.result_storage.as_number(c, value, node)}"
         if value.type is NONE:
             if scope.optional_result:
                 return f"{scope.result} 0"
