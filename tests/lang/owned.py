@@ -247,3 +247,70 @@ def peek(ctx: bpf.SkBuff) -> int:
         if back is not None:
             found += back.key * 1000
     return found
+
+
+@bpf.struct
+class Counter:
+    lock: bpf.ResSpinLock
+    count: u32
+    items: bpf.ListHead[Item]
+
+
+counters = bpf.Array(Counter, 1)
+
+
+@bpf.tc
+def guarded(ctx: bpf.SkBuff) -> int:
+    x = bpf.new(Item, key=11)
+    if x is None:
+        return -1
+    found: u64 = 0
+    c = counters[0]
+    with c.lock:
+        c.count += 1
+        found = c.count
+    bpf.drop(x)
+    return found
+
+
+@bpf.tc
+def by_name(ctx: bpf.SkBuff) -> int:
+    """What C calls these functions works as well."""
+    q = queues[1]
+    x = bpf.obj_new(Item)
+    if x is None:
+        return -1
+    x.key = 21
+    y = bpf.obj_new(Item)
+    if y is None:
+        bpf.obj_drop(x)
+        return -1
+    bpf.obj_drop(y)
+    with q.lock:
+        bpf.list_push_front(q.items, x)
+        x = bpf.list_pop_back(q.items)
+    if x is None:
+        return -2
+    found = x.key
+    bpf.obj_drop(x)
+    return found
+
+
+@bpf.tc
+def either(ctx: bpf.SkBuff) -> int:
+    """Out of a list, or new; and into the list again, or away."""
+    q = queues[1]
+    with q.lock:
+        x = q.items.pop_front()
+    if x is None:
+        x = bpf.new(Item, key=0)
+    if x is None:
+        return -1
+    x.key += 1
+    found = x.key
+    if found < 3:
+        with q.lock:
+            q.items.push_front(x)
+    else:
+        bpf.drop(x)
+    return found

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import skep
-from skep.lang.compile import compile_programs
+from skep.errors import CompileError
+from skep.lang.compile import compile_programs, to_ir
 from skep.loading import programs_of
 from tests.lang import owned
+from tests.lang.support import HEADER, module
 from tests.support.oracles import bpf
 
 
@@ -59,3 +63,185 @@ def test_trees(built: Path) -> None:
         assert obj.shrink.run(bytes(64)).retval == 0
         # the list holds them still
         assert obj.drain.run(bytes(64)).retval == int("".join(map(str, keys)))
+
+
+@pytest.mark.live
+def test_other_forms(built: Path) -> None:
+    bpf()
+    with skep.load(str(built)) as obj:
+        assert [obj.guarded.run(bytes(64)).retval for _ in range(3)] == [1, 2, 3]
+        assert obj.counters[0].count == 3
+        assert obj.by_name.run(bytes(64)).retval == 21
+        assert [obj.either.run(bytes(64)).retval for _ in range(5)] == [1, 2, 3, 1, 2]
+
+
+_PRELUDE = (
+    HEADER
+    + """
+@bpf.struct
+class Item:
+    key: u64
+    node: bpf.ListNode
+    cells: list[u32] = bpf.array(u32, 4)
+
+@bpf.struct
+class Other:
+    key: u64
+    node: bpf.ListNode
+    tree: bpf.RbNode
+
+@bpf.struct
+class Queue:
+    lock: bpf.SpinLock
+    items: bpf.ListHead[Item]
+
+@bpf.struct
+class Tree:
+    lock: bpf.SpinLock
+    nodes: bpf.RbRoot[Other]
+
+@bpf.struct
+class Slot:
+    item: bpf.Kptr[Item]
+
+@bpf.struct
+class Guard:
+    lock: bpf.ResSpinLock
+    count: u64
+
+queues = bpf.Array(Queue, 2)
+trees = bpf.Array(Tree, 1)
+slots = bpf.Array(Slot, 1)
+guards = bpf.Array(Guard, 1)
+
+def less(a: Other, b: Other) -> bool:
+    return a.key < b.key
+
+def wrong(a: Item, b: Item) -> bool:
+    return a.key < b.key
+
+def calls(a: Other, b: Other) -> bool:
+    return bpf.ktime() < b.key
+
+@bpf.tc
+def main(ctx: bpf.SkBuff) -> int:
+    q, tree, slot, guard = queues[0], trees[0], slots[0], guards[0]
+    x, y = bpf.new(Item), bpf.new(Other)
+    if x is None:
+        if y is not None:
+            bpf.drop(y)
+        return 0
+    if y is None:
+        bpf.drop(x)
+        return 0
+"""
+)
+
+
+class Refused(NamedTuple):
+    body: str
+    at: str
+    says: str
+
+
+_REFUSED = [
+    Refused("bpf.drop(x)", "return 0", "y, which bpf.new() acquired on line 52, is still held"),
+    Refused("bpf.drop(x)\nreturn x.key", "x", "x was given back"),
+    Refused("bpf.drop(x)\nbpf.drop(x)", "x", "x was given back"),
+    Refused("z = bpf.new(Item)\nz.key = 1", "z.key", "may be None"),
+    Refused("z = bpf.new(u64)", "bpf.new(u64)", "takes a struct"),
+    Refused("bpf.new(Item)", "bpf.new(Item)", "is dropped here and never given back"),
+    Refused("x = bpf.new(Item)", "x = bpf.new(Item)", "x still holds what bpf.new() acquired"),
+    Refused("bpf.drop(ctx)", "bpf.drop(ctx)", "takes what bpf.new() allocated"),
+    Refused("bpf.drop(q)", "bpf.drop(q)", "takes what bpf.new() allocated"),
+    Refused("q.items.push_front(x)", "q.items.push_front(x)", "while the lock beside the list is held"),
+    Refused("z = q.items.pop_front()", "q.items.pop_front()", "while the lock beside the list is held"),
+    Refused("with q.lock:\n    q.items.push_front(y)", "q.items.push_front(y)", "this list has Items"),
+    Refused("with q.lock:\n    q.items.push_front(q)", "q.items.push_front(q)", "takes what bpf.new()"),
+    Refused("with q.lock:\n    q.items.add(x)", "q.items.add", "a list has no 'add'"),
+    Refused("with q.lock:\n    q.items.push_back(x)\n    q.items.push_back(x)", "q.items.push_back(x)",
+            "a list or tree owns this"),
+    Refused("with q.lock:\n    q.items.push_back(x)\n    bpf.drop(x)", "bpf.drop(x)", "a list or tree owns"),
+    Refused("with q.lock:\n    q.items.push_back(x)\nreturn x.key", "x",
+            "was only to be seen under the lock"),
+    Refused("with q.lock:\n    bpf.drop(x)", "bpf.drop(x)", "while they hold a lock"),
+    Refused("with q.lock:\n    z = bpf.new(Item)", "bpf.new(Item)", "while they hold a lock"),
+    Refused("if ctx.len > 5:\n    with q.lock:\n        q.items.push_back(x)\nbpf.drop(x)", "x",
+            "was only to be seen under the lock"),
+    Refused("bpf.drop(x)\nbpf.drop(y)\nwith q.lock:\n    z = q.items.pop_back()", "return 0",
+            "z, which q.items.pop_back() acquired on line 63, is still held"),
+    Refused("with tree.lock:\n    tree.nodes.add(y, wrong)", "a: Item", "'a' is Other here, not Item"),
+    Refused("with tree.lock:\n    tree.nodes.add(y, calls)", "bpf.ktime()", "while they hold a lock"),
+    Refused("with tree.lock:\n    tree.nodes.add(y)", "tree.nodes.add(y)", "add() takes 2 arguments"),
+    Refused("with tree.lock:\n    z = tree.nodes.remove(y)", "tree.nodes.remove(y)", "what is in the tree"),
+    Refused("with tree.lock:\n    f = tree.nodes.first()\n    z = tree.nodes.remove(f)",
+            "f", "may be None"),
+    Refused("with tree.lock:\n    f = tree.nodes.first()\nif f is not None:\n    return 1", "f",
+            "was only to be seen under the lock"),
+    Refused("z = bpf.refcount_acquire(x)", "bpf.refcount_acquire(x)", "Item counts no references"),
+    Refused("old = slot.item.swap(y)", "slot.item.swap(y)", "takes no Other"),
+    Refused("slot.item = x", "slot.item", "is not set, but exchanged"),
+    Refused("x.cells[ctx.len & 3] = 1", "x.cells[ctx.len & 3]", "by a constant index only"),
+    Refused("x.node = 1", "x.node", "cannot be copied or set"),
+    Refused("with guard.lock:\n    with q.lock:\n        pass", "q.lock", "a lock is held already"),
+    Refused("with guard.lock:\n    t = bpf.ktime()", "bpf.ktime()", "while they hold a lock"),
+    Refused("bpf.res_spin_lock(guard.lock)", "bpf.res_spin_lock(guard.lock)", "has no block of its own"),
+    Refused("bpf.list_push_front(tree.nodes, x)", "bpf.list_push_front(tree.nodes, x)", "takes a list"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", _REFUSED, ids=[case.body.replace("\n", "; ")[:60] for case in _REFUSED])
+def test_refused(case: Refused, tmp_path: Path) -> None:
+    end = "" if "return" in case.body.splitlines()[-1] else "\n    return 0"
+    made = module(tmp_path, _PRELUDE + textwrap.indent(case.body, "    ") + end + "\n")
+    with pytest.raises(CompileError) as caught:
+        to_ir([made.main])
+    error = caught.value
+    assert error.source is not None and error.column is not None and error.end_column is not None
+    assert case.says in error.reason
+    if case.at:
+        assert error.source.splitlines()[error.line - 1][error.column : error.end_column] == case.at
+    assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ("bpf.ListHead[Plain]", "Plain has no field node: bpf.ListNode"),
+        ("bpf.RbRoot[Linked]", "Linked has no field node: bpf.RbNode"),
+        ("bpf.ListHead[Twice]", "Twice has several: name one of a, b"),
+        ("bpf.ListHead[u64]", "a list has structs"),
+    ],
+)
+def test_heads_that_cannot_be(record: str, says: str, tmp_path: Path) -> None:
+    text = f"""
+@bpf.struct
+class Plain:
+    key: u64
+
+@bpf.struct
+class Linked:
+    node: bpf.ListNode
+
+@bpf.struct
+class Twice:
+    a: bpf.ListNode
+    b: bpf.ListNode
+
+@bpf.struct
+class Head:
+    lock: bpf.SpinLock
+    items: {record}
+
+heads = bpf.Array(Head, 1)
+
+@bpf.tc
+def main(ctx: bpf.SkBuff) -> int:
+    with heads[0].lock:
+        return 1
+    return 0
+"""
+    made = module(tmp_path, HEADER + text)
+    with pytest.raises(CompileError) as caught:
+        to_ir([made.main])
+    assert says in str(caught.value)

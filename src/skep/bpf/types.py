@@ -249,6 +249,7 @@ class Named(BpfType):
 
 
 SpinLock = KernelStruct("bpf_spin_lock", 4, 4)
+ResSpinLock = KernelStruct("bpf_res_spin_lock", 4, 4)
 Timer = KernelStruct("bpf_timer", 16, 8)
 Wq = KernelStruct("bpf_wq", 16, 8)
 Dynptr = KernelStruct("bpf_dynptr", 16, 8)

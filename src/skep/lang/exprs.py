@@ -88,7 +88,7 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
                 f"{id} may be used before it has a value",
                 f"assign it on every path, or before: {id} = 0",
             )
-        if why.startswith("given back"):
+        if why.startswith(("given", "only")):
             raise c.error(node, f"{id} was {why}", "use it before, or acquire another one")
         gone = why.startswith("no longer")
         raise c.error(node, f"{id} is {why}", "use it inside the block" if gone else "use two variables")

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skep.errors import SkepError
 from skep.lang import held as h
-from skep.lang import references
+from skep.lang import owned, references
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import positional
-from skep.lang.kptrs import field_of
 from skep.lang.layout import OpaqueStorage, Storage
 from skep.lang.owned import SEEN, OwnRef, acquired, call, held, named
-from skep.lang.values import BUILTIN, TUPLE, Value
+from skep.lang.values import BUILTIN, TUPLE, PtrType, Value
 
 if TYPE_CHECKING:
     from skep.lang.debug import Debug
@@ -89,11 +88,11 @@ class HeadStorage(OpaqueStorage):
             raise c.error(node, f"a {self.word} has no {name!r}", c.nearest(name, self.methods))
 
         def do(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
-            return self._do(c, v, name, method, args, kwargs, node)
+            return self.do(c, v, name, method, args, kwargs, node)
 
         return Value(BUILTIN, obj=do)
 
-    def _do(
+    def do(
         self,
         c: Walker,
         v: Value,
@@ -103,6 +102,7 @@ class HeadStorage(OpaqueStorage):
         kwargs: dict[str, Value],
         node: ast.AST,
     ) -> Value:
+        """Call ``method`` of the head ``v``."""
         given = positional(c, name, args, kwargs, node, bool(method.takes) + method.less)
         if not c.locked:
             raise c.error(
@@ -123,7 +123,7 @@ class HeadStorage(OpaqueStorage):
         kind = OwnRef(self.of, nullable=True)
         if method.way == "see":
             return Value(kind, found, ref=SEEN)
-        return acquired(c, kind, found, node, f"{c.text_of(field_of(node))}.{name}")
+        return acquired(c, kind, found, node, _said(c, node, name))
 
     def _node(self, c: Walker, value: Value, method: _Method, name: str, node: ast.AST) -> str:
         kind = value.type
@@ -165,6 +165,30 @@ class HeadStorage(OpaqueStorage):
         c.em.do(f"store ptr {around}, ptr {room}")
         c.em.place(over)
         return c.em.op(f"load ptr, ptr {room}")
+
+
+def by_name(c: Walker, kfunc: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """The same as C writes it: ``bpf.obj_new(T)``, ``bpf.list_push_back(value.items, x)``."""
+    if kfunc == "bpf_obj_new_impl":
+        return owned.new(c, args, kwargs, node)
+    if kfunc == "bpf_obj_drop_impl":
+        return owned.drop(c, args, kwargs, node)
+    for head, (_, word, _, methods) in _KINDS.items():
+        for name, method in methods.items():
+            if method.kfunc != kfunc:
+                continue
+            of = args[0].type if args else None
+            if not isinstance(of, PtrType) or not isinstance(of.of, HeadStorage) or of.of.name != head:
+                shown = references.shown(kfunc).removesuffix("_impl")
+                raise c.error(node, f"{shown}() takes a {word}", f"value.items.{name}(...)")
+            return of.of.do(c, args[0], name, method, args[1:], kwargs, node)
+    raise c.error(node, f"{references.shown(kfunc)}() is not compiled", "keep the objects in a map")
+
+
+def _said(c: Walker, node: ast.AST, name: str) -> str:
+    """The call as the program writes it."""
+    func = getattr(node, "func", None)
+    return c.text_of(func) if func is not None else name
 
 
 def _give(c: Walker, value: Value, node: ast.AST, name: str) -> None:

@@ -41,45 +41,24 @@ _RETURN_NULL: Final = frozenset(
 )
 
 
-_OWN: Final = (
-    "takes objects of types that the program itself allocates, which are not compiled",
-    "keep them in a map, or in a queue",
+_PERCPU: Final = (
+    "takes per-CPU objects that the program itself allocates, which are not compiled",
+    "keep them in a bpf.PerCpuHash",
 )
-_LOCK: Final = ("has no block of its own here", "with value.lock: ..., for a field bpf.SpinLock")
+_LOCK: Final = (
+    "has no block of its own here",
+    "with value.lock: ..., for a field bpf.ResSpinLock",
+)
 #: kfuncs that work on what the language has no types for
 _NOT_COMPILED: Final = {
-    **dict.fromkeys(
-        (
-            "bpf_obj_new_impl",
-            "bpf_obj_drop_impl",
-            "bpf_percpu_obj_new_impl",
-            "bpf_percpu_obj_drop_impl",
-            "bpf_refcount_acquire_impl",
-            "bpf_list_push_front_impl",
-            "bpf_list_push_back_impl",
-            "bpf_list_pop_front",
-            "bpf_list_pop_back",
-            "bpf_list_front",
-            "bpf_list_back",
-            "bpf_rbtree_add_impl",
-            "bpf_rbtree_first",
-            "bpf_rbtree_remove",
-            "bpf_rbtree_root",
-            "bpf_rbtree_left",
-            "bpf_rbtree_right",
-        ),
-        _OWN,
-    ),
-    **dict.fromkeys(
-        (
-            "bpf_res_spin_lock",
-            "bpf_res_spin_unlock",
-            "bpf_res_spin_lock_irqsave",
-            "bpf_res_spin_unlock_irqrestore",
-        ),
-        _LOCK,
-    ),
+    "bpf_percpu_obj_new_impl": _PERCPU,
+    "bpf_percpu_obj_drop_impl": _PERCPU,
+    "bpf_res_spin_lock": _LOCK,
+    "bpf_res_spin_unlock": _LOCK,
+    "bpf_res_spin_lock_irqsave": _LOCK,
+    "bpf_res_spin_unlock_irqrestore": _LOCK,
 }
+_ALLOCATED: Final = ("bpf_obj_", "bpf_list_", "bpf_rbtree_")
 
 
 def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
@@ -178,6 +157,10 @@ def _call(
     *,
     looping: bool = False,
 ) -> Value:
+    if name.startswith(_ALLOCATED):
+        from skep.lang import graphs
+
+        return graphs.by_name(c, name, args, kwargs, node)
     check(c, name, node)
     reason = _NOT_COMPILED.get(name)
     if reason is not None:

@@ -304,10 +304,19 @@ class OpaqueStorage(Storage):
         raise c.error(node, f"a {self.name} cannot be copied or set", "it is zero when the value is made")
 
     def ref_enter(self, c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value | None]:
+        if self.name == "bpf_res_spin_lock":
+            from skep.lang import reslocks
+
+            return reslocks.enter(c, v, node)
         if self.name != "bpf_spin_lock":
             return super().ref_enter(c, v, node)
         c.lock(v, node)
         return v, None
 
     def ref_exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
-        c.unlock(v, node)
+        if self.name == "bpf_res_spin_lock":
+            from skep.lang import reslocks
+
+            reslocks.leave(c, v, node)
+        else:
+            c.unlock(v, node)

@@ -208,7 +208,8 @@ def held(c: Walker, value: Value, node: ast.AST, what: str) -> h.Ref:
 
 def acquired(c: Walker, kind: OwnRef, got: str, node: ast.AST, name: str) -> Value:
     """What ``name`` gave, held from here on."""
-    form = f"with bpf.releasing({name}(...)) as x:"
+    # What is taken out of a list or tree comes while a lock is held, when nothing can be dropped.
+    form = "" if c.locked else f"with bpf.releasing({name}(...)) as x:"
     return references.acquire(c, Value(kind, got), node, name, "bpf.drop(x)", give_back, form=form)
 
 

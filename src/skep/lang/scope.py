@@ -220,7 +220,7 @@ def join(envs: list[Env], lost: dict[str, str]) -> Env:
 
 
 def _unassigned(name: str, lost: dict[str, str]) -> None:
-    if not lost.get(name, "").startswith("given back"):
+    if not lost.get(name, "").startswith(("given", "only")):
         lost[name] = "unassigned"
 
 

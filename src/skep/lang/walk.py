@@ -589,11 +589,12 @@ class Walker:
 
     def unlock(self, v: Value, node: ast.AST) -> None:
         self.helper("spin_unlock", [f"ptr {v.ir}"])
-        self.unseen("the lock under which it could be seen was released")
+        self.released()
 
-    def unseen(self, why: str) -> None:
-        """What lists and trees own is out of sight."""
-        held.unseen(self.env, self.lost, "%seen", f"no longer there: {why}")
+    def released(self) -> None:
+        """A lock is no longer held: what lists and trees own is out of sight."""
+        why = "only to be seen under the lock: a list or tree owns it"
+        held.unseen(self.env, self.lost, "%seen", why)
 
     def object_attr(self, v: Value, name: str, node: ast.AST) -> Value:
         from skep.lang import objects
