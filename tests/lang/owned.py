@@ -314,3 +314,25 @@ def either(ctx: bpf.SkBuff) -> int:
     else:
         bpf.drop(x)
     return found
+
+
+#: a global variable: its own map, which no process has mapped
+own: Queue = bpf.var()
+
+
+@bpf.tc
+def in_global(ctx: bpf.SkBuff) -> int:
+    x = bpf.new(Item, key=ctx.len)
+    if x is None:
+        return -1
+    with own.lock:
+        own.count += 1
+        own.items.push_back(x)
+        y = None
+        if own.count > 2:
+            y = own.items.pop_front()
+    if y is None:
+        return 0
+    found = y.key
+    bpf.drop(y)
+    return found

@@ -72,6 +72,7 @@ def test_other_forms(built: Path) -> None:
         assert [obj.guarded.run(bytes(64)).retval for _ in range(3)] == [1, 2, 3]
         assert obj.counters[0].count == 3
         assert obj.by_name.run(bytes(64)).retval == 21
+        assert [obj.in_global.run(bytes(n)).retval for n in (60, 61, 62, 63)] == [0, 0, 60, 61]
         assert [obj.either.run(bytes(64)).retval for _ in range(5)] == [1, 2, 3, 1, 2]
 
 
@@ -211,6 +212,7 @@ def test_refused(case: Refused, tmp_path: Path) -> None:
         ("bpf.RbRoot[Linked]", "Linked has no field node: bpf.RbNode"),
         ("bpf.ListHead[Twice]", "Twice has several: name one of a, b"),
         ("bpf.ListHead[u64]", "a list has structs"),
+        ("bpf.ListHead[Linked]\n\nglobals()['Head'] = Bare", "needs a lock beside it"),
     ],
 )
 def test_heads_that_cannot_be(record: str, says: str, tmp_path: Path) -> None:
@@ -229,6 +231,10 @@ class Twice:
     b: bpf.ListNode
 
 @bpf.struct
+class Bare:
+    items: bpf.ListHead[Linked]
+
+@bpf.struct
 class Head:
     lock: bpf.SpinLock
     items: {record}
@@ -245,3 +251,44 @@ def main(ctx: bpf.SkBuff) -> int:
     with pytest.raises(CompileError) as caught:
         to_ir([made.main])
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hook", "body", "says"),
+    [
+        ('tracepoint("sched:sched_switch")', "q = queues[0]\nwith q.lock:\n    q.items.pop_front()",
+         "tracepoint programs cannot hold a bpf.SpinLock"),
+        ('tracepoint("sched:sched_switch")', "g = guards[0]\nwith g.lock:\n    g.items.pop_front()",
+         "tracepoint programs have no lists and trees"),
+        ('kprobe("do_exit")', "bpf.drop(bpf.new(Item))", "kprobe programs cannot call bpf_obj_new_impl"),
+        ("sockops", "x = bpf.new(Item)", "x, which bpf.new() acquired"),
+    ],
+)  # fmt: skip
+def test_hooks(hook: str, body: str, says: str, tmp_path: Path) -> None:
+    text = f"""
+@bpf.struct
+class Item:
+    node: bpf.ListNode
+
+@bpf.struct
+class Queue:
+    lock: bpf.SpinLock
+    items: bpf.ListHead[Item]
+
+@bpf.struct
+class Guard:
+    lock: bpf.ResSpinLock
+    items: bpf.ListHead[Item]
+
+queues = bpf.Array(Queue, 1)
+guards = bpf.Array(Guard, 1)
+
+@bpf.{hook}
+def main(ctx) -> int:
+{textwrap.indent(body, "    ")}
+    return 1
+"""
+    made = module(tmp_path, HEADER + text)
+    with pytest.raises(CompileError) as caught:
+        to_ir([made.main])
+    assert says in caught.value.reason

@@ -12,7 +12,7 @@ from skep.errors import SkepError
 from skep.lang.aggregates import ArrayStorage, StructStorage, TextStorage
 from skep.lang.arena import ArenaPointerStorage
 from skep.lang.debug import quote
-from skep.lang.layout import BoolStorage, IntStorage, Storage, atomic
+from skep.lang.layout import BoolStorage, IntStorage, OpaqueStorage, Storage, atomic
 from skep.lang.values import PtrType, Value
 
 if TYPE_CHECKING:
@@ -39,12 +39,19 @@ class GlobalVars:
             value = None
         data = encode(storage, value, name)
         section = obj.section
+        owned = _kernels(storage)
+        if owned and obj.readonly:
+            raise SkepError(f"global {name}: a {owned} cannot be in a constant, declare it with bpf.var")
+        if section is None and owned:
+            section = f".data.{name}"  # one lock for a section
         if section is None:
             section = ".rodata" if obj.readonly else ".data" if any(data) else ".bss"
         text = "zeroinitializer" if not any(data) else f"c{quote_bytes(data)}"
         var = self.unit.di.variable(name, 1, self._described(storage, obj.readonly))
         # Constants are set before loading: what they start as here says nothing.
         kind = "externally_initialized constant" if section.startswith(".rodata") else "global"
+        if owned:  # the kernel's objects are not mapped into processes: hidden is how loaders know
+            kind = f"hidden {kind}"
         self.unit.top.append(
             f"@{symbol} = {kind} [{len(data)} x i8] {text}, "
             f'section "{section}", align {max(8, storage.align)}, !dbg {var}'
@@ -131,6 +138,17 @@ def _volatile(c: Walker, storage: Storage, address: str) -> Value:
         return storage.widen(c, got)
     assert isinstance(storage, BoolStorage)
     return c.boolean(c.em.op(f"icmp ne i8 {got}, 0"))
+
+
+def _kernels(storage: Storage) -> str | None:
+    """The name of what the kernel keeps within a type: a lock, the head of a list, a kptr."""
+    if isinstance(storage, OpaqueStorage) or hasattr(storage, "swap"):
+        return storage.name
+    if isinstance(storage, ArrayStorage):
+        return _kernels(storage.of)
+    if isinstance(storage, StructStorage):
+        return next((name for field in storage.fields.values() if (name := _kernels(field.of))), None)
+    return None
 
 
 def _annotations(namespace: dict[str, Any], name: str) -> dict[str, Any]:

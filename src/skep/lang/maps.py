@@ -219,6 +219,9 @@ _STORAGES = (Kind.SK_STORAGE, Kind.INODE_STORAGE, Kind.TASK_STORAGE, Kind.CGRP_S
 #: objects of the kernel's -> the maps whose values may have one (kernel/bpf/syscall.c, map_check_btf)
 _HOLDERS = {
     "bpf_spin_lock": (Kind.HASH, Kind.ARRAY, *_STORAGES),
+    "bpf_res_spin_lock": (Kind.HASH, Kind.ARRAY, *_STORAGES),
+    "bpf_list_head": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
+    "bpf_rb_root": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
     "bpf_timer": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
     "bpf_wq": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
 }
@@ -226,7 +229,10 @@ _HOLDERS = {
 
 def _holds(symbol: str, kind: Kind, side: str, of: Storage) -> None:
     """Refuse a lock or timer in a map whose values cannot have one."""
-    for name in _objects(of):
+    names = list(_objects(of))
+    if {"bpf_list_head", "bpf_rb_root"} & {*names} and not {"bpf_spin_lock", "bpf_res_spin_lock"} & {*names}:
+        raise SkepError(f"map {symbol}: a list or tree needs a lock beside it: lock: bpf.SpinLock")
+    for name in names:
         holders = _HOLDERS.get(name)
         if holders is not None and (side == "key" or kind not in holders):
             kinds = ", ".join(holder.name.lower() for holder in holders)

@@ -345,7 +345,7 @@ class LocalKptrStorage(Storage):
         """Put ``new`` (or None) there; what was there before, acquired, or None."""
         check_helper(c, _XCHG, "kptr_xchg", node)
         place = v.type
-        if not isinstance(place, PtrType) or place.space not in ("map", "percpu", "own"):
+        if not isinstance(place, PtrType) or place.space not in ("map", "percpu", "global", "own"):
             raise c.error(node, f"{self.name} works in the value of a map only", "look the value up first")
         operand = "null"
         if new.type is not NONE:

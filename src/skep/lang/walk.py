@@ -48,6 +48,16 @@ _READERS = frozenset(
 #: helpers behind the methods of maps that only some types of programs have: tail calls are all's
 _OF_SOME = frozenset((22, 25, 27, 37, 51, 52, 53, 60, 70, 71, 72, 82, 209))
 
+#: whose programs the kernel refuses maps with a bpf_spin_lock
+_LOCKLESS = (
+    ProgType.SOCKET_FILTER,
+    ProgType.KPROBE,
+    ProgType.TRACEPOINT,
+    ProgType.PERF_EVENT,
+    ProgType.RAW_TRACEPOINT,
+    ProgType.RAW_TRACEPOINT_WRITABLE,
+)
+
 
 class Walker:
     """Compiles one function (with all that is inlined into it)."""
@@ -569,6 +579,12 @@ class Walker:
         if self.locked:
             raise self.error(
                 node, "a lock is held already: a program holds one at a time", "end the first block before"
+            )
+        if self.section is not None and self.section.type in _LOCKLESS:
+            raise self.error(
+                node,
+                f"{self.section.type.name.lower()} programs cannot hold a bpf.SpinLock",
+                "atomic additions, a per-CPU map, or bpf.ResSpinLock (Linux 6.15)",
             )
         self.helper("spin_lock", [f"ptr {v.ir}"])
         self.hold()
