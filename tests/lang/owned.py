@@ -336,3 +336,23 @@ def in_global(ctx: bpf.SkBuff) -> int:
     found = y.key
     bpf.drop(y)
     return found
+
+
+@bpf.tc
+def ways_out(ctx: bpf.SkBuff) -> int:
+    """What is held is given back after the lock is released, on every way out."""
+    q = queues[1]
+    with bpf.releasing(bpf.new(Item, key=1)) as x:
+        with q.lock:
+            if ctx.len == 60:
+                return 5
+            q.count += 1
+            if ctx.len == 61:
+                return x.key
+        for i in range(4):
+            with q.lock:
+                if i == 2:
+                    break
+                q.count += 1
+        return q.count & 0xFF
+    return 0

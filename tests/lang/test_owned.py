@@ -71,9 +71,57 @@ def test_other_forms(built: Path) -> None:
     with skep.load(str(built)) as obj:
         assert [obj.guarded.run(bytes(64)).retval for _ in range(3)] == [1, 2, 3]
         assert obj.counters[0].count == 3
+        assert [obj.ways_out.run(bytes(n)).retval for n in (60, 61, 62, 62)] == [5, 1, 4, 7]
         assert obj.by_name.run(bytes(64)).retval == 21
         assert [obj.in_global.run(bytes(n)).retval for n in (60, 61, 62, 63)] == [0, 0, 60, 61]
         assert [obj.either.run(bytes(64)).retval for _ in range(5)] == [1, 2, 3, 1, 2]
+
+
+@pytest.mark.live
+def test_types_that_only_lists_name(tmp_path: Path) -> None:
+    """The kernel looks structs up by name: those that are allocated nowhere, and one of each of its own."""
+    bpf()
+    text = """
+@bpf.struct
+class Item:
+    key: u64
+    node: bpf.ListNode
+
+@bpf.struct
+class Queue:
+    lock: bpf.SpinLock
+    items: bpf.ListHead[Item]
+
+@bpf.struct
+class Kept:
+    item: bpf.Kptr[Item]
+
+queues = bpf.Array(Queue, 1)
+kept = bpf.Array(Kept, 1)
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    q = queues[0]
+    with q.lock:
+        x = q.items.pop_front()
+    if x is None:
+        return 1
+    bpf.drop(x)
+    return 2
+
+@bpf.xdp
+def other(ctx: bpf.Xdp) -> int:
+    x = kept[0].item.swap(None)
+    if x is None:
+        return 1
+    bpf.drop(x)
+    return 2
+"""
+    path = tmp_path / "named.bpf.o"
+    path.write_bytes(compile_programs(programs_of(module(tmp_path, HEADER + text))))
+    with skep.load(str(path)) as obj:
+        assert obj.main.run(bytes(64)).retval == 1
+        assert obj.other.run(bytes(64)).retval == 1
 
 
 _PRELUDE = (
@@ -257,9 +305,9 @@ def main(ctx: bpf.SkBuff) -> int:
     ("hook", "body", "says"),
     [
         ('tracepoint("sched:sched_switch")', "q = queues[0]\nwith q.lock:\n    q.items.pop_front()",
-         "tracepoint programs cannot hold a bpf.SpinLock"),
+         "tracepoint programs cannot hold locks"),
         ('tracepoint("sched:sched_switch")', "g = guards[0]\nwith g.lock:\n    g.items.pop_front()",
-         "tracepoint programs have no lists and trees"),
+         "tracepoint programs cannot hold locks"),
         ('kprobe("do_exit")', "bpf.drop(bpf.new(Item))", "kprobe programs cannot call bpf_obj_new_impl"),
         ("sockops", "x = bpf.new(Item)", "x, which bpf.new() acquired"),
     ],

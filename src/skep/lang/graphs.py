@@ -17,22 +17,11 @@ from skep.lang.arguments import positional
 from skep.lang.layout import OpaqueStorage, Storage
 from skep.lang.owned import SEEN, OwnRef, acquired, call, held, named
 from skep.lang.values import BUILTIN, TUPLE, PtrType, Value
-from skep.uapi.enums import ProgType
 
 if TYPE_CHECKING:
     from skep.lang.debug import Debug
     from skep.lang.unit import Unit
     from skep.lang.walk import Walker
-
-
-#: whose programs the kernel refuses maps with lists and trees
-_WITHOUT: Final = (
-    ProgType.KPROBE,
-    ProgType.TRACEPOINT,
-    ProgType.PERF_EVENT,
-    ProgType.RAW_TRACEPOINT,
-    ProgType.RAW_TRACEPOINT_WRITABLE,
-)
 
 
 class _Method(NamedTuple):
@@ -114,12 +103,6 @@ class HeadStorage(OpaqueStorage):
         node: ast.AST,
     ) -> Value:
         """Call ``method`` of the head ``v``."""
-        if c.section is not None and c.section.type in _WITHOUT:
-            raise c.error(
-                node,
-                f"{c.section.type.name.lower()} programs have no lists and trees",
-                "tp_btf, fentry, tc, xdp and lsm programs do",
-            )
         given = positional(c, name, args, kwargs, node, bool(method.takes) + method.less)
         if not c.locked:
             raise c.error(

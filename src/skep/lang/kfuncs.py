@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from skep.bpf import types as records
 from skep.bpf.types import u64
 from skep.btf import types as t
 from skep.lang import callbacks, references
@@ -58,6 +59,10 @@ _NOT_COMPILED: Final = {
     "bpf_res_spin_lock_irqsave": _LOCK,
     "bpf_res_spin_unlock_irqrestore": _LOCK,
 }
+#: the kernel's structs that lie in those of programs
+_IN_OBJECTS: Final = {
+    one.name: one for one in (records.SpinLock, records.ResSpinLock, records.ListNode, records.RbNode)
+} | {head.name: records.KernelStruct(head.name, 16, 8) for head in (records.ListHead, records.RbRoot)}
 _ALLOCATED: Final = ("bpf_obj_", "bpf_list_", "bpf_rbtree_")
 
 
@@ -392,7 +397,10 @@ def _describe(c: Walker, kind: KernelType) -> str:
     if isinstance(kind, KPtr):
         to = kind.to
         if isinstance(to, KStruct):
-            return c.unit.di.pointer(core.struct(to).node)
+            # The kernel takes the first struct of such a name to be it: there must be one only.
+            one = _IN_OBJECTS.get(to.local)
+            of = core.struct(to).node if one is None else c.unit.namespace.storage(one).describe(c.unit.di)
+            return c.unit.di.pointer(of)
         if isinstance(to, KInt):
             return c.unit.di.pointer(core.describe(to))
         if isinstance(to, KFunc) and to.proto is not None:

@@ -348,6 +348,10 @@ class LocalKptrStorage(Storage):
         if not isinstance(place, PtrType) or place.space not in ("map", "percpu", "global", "own"):
             raise c.error(node, f"{self.name} works in the value of a map only", "look the value up first")
         operand = "null"
+        if types_of(c, node).by_name(self.of.name) is not None:
+            raise c.error(
+                node, f"the kernel has a {self.of.name} too, and takes the field for one", "rename the struct"
+            )
         if new.type is not NONE:
             if isinstance(new.type, OwnRef) and not new.type.of.same(self.of):
                 raise c.error(

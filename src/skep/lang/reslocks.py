@@ -1,7 +1,6 @@
 """``bpf.ResSpinLock``: a lock that notices deadlocks and gives up after a time (Linux 6.15).
 
-Any type of program may have one, tracing ones too. Where it is not taken the block of its ``with`` is
-skipped.
+Where it is not taken the block of its ``with`` is skipped.
 """
 
 from __future__ import annotations
@@ -20,10 +19,7 @@ NAME: Final = "bpf_res_spin_lock"
 
 def enter(c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value]:
     """Take the lock; (it, whether it was taken)."""
-    if c.locked:
-        raise c.error(
-            node, "a lock is held already: a program holds one at a time", "end the first block before"
-        )
+    c.may_lock(node)
     got = call(c, NAME, [f"ptr {v.ir}"], node)
     c.hold()
     return v, c.boolean(c.em.op(f"icmp eq i32 {got}, 0"))

@@ -234,8 +234,10 @@ def give_back(c: Walker, value: Value, node: ast.AST) -> None:
 
 def leave(c: Walker, depth: int, node: ast.AST) -> None:
     """Run the exits of open ``with`` blocks down to ``depth``, innermost first; they stay open."""
+    locked = c.locked
     for close in reversed(c.scope.withs[depth:]):
         close()
+    c.locked = locked
 
 
 def _break(c: Walker, node: ast.Break) -> None:

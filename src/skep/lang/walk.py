@@ -575,7 +575,8 @@ class Walker:
             check(self, number, helpers()[number].name, self.node)
         return self.em.op(f"call {ret} inttoptr (i64 {number} to ptr)({', '.join(args)})")
 
-    def lock(self, v: Value, node: ast.AST) -> None:
+    def may_lock(self, node: ast.AST) -> None:
+        """Refuse a lock in programs that cannot have one, and a second."""
         if self.locked:
             raise self.error(
                 node, "a lock is held already: a program holds one at a time", "end the first block before"
@@ -583,9 +584,12 @@ class Walker:
         if self.section is not None and self.section.type in _LOCKLESS:
             raise self.error(
                 node,
-                f"{self.section.type.name.lower()} programs cannot hold a bpf.SpinLock",
-                "atomic additions, a per-CPU map, or bpf.ResSpinLock (Linux 6.15)",
+                f"{self.section.type.name.lower()} programs cannot hold locks",
+                "atomic additions, or a per-CPU map; tp_btf, fentry, tc and xdp programs can",
             )
+
+    def lock(self, v: Value, node: ast.AST) -> None:
+        self.may_lock(node)
         self.helper("spin_lock", [f"ptr {v.ir}"])
         self.hold()
 
@@ -609,6 +613,7 @@ class Walker:
 
     def released(self) -> None:
         """A lock is no longer held: what lists and trees own is out of sight."""
+        self.locked = False
         why = "only to be seen under the lock: a list or tree owns it"
         held.unseen(self.env, self.lost, "%seen", why)
 
@@ -627,13 +632,13 @@ class Walker:
         good, bad = self.label("ok"), self.label("no")
         self.em.cond(test, good, bad)
         self.em.place(bad)
-        env, lost = self.env, dict(self.lost)
+        env, lost, locked = self.env, dict(self.lost), self.locked
         self.env = dict(env)
         for scope in reversed(self.scopes):
             for close in reversed(scope.withs):
                 close()
         references.give_all_back(self)
-        self.env, self.lost = env, lost
+        self.env, self.lost, self.locked = env, lost, locked
         result = self.scopes[0].result
         self.em.ret("void" if result == "void" else "ptr null" if result == "ptr" else f"{result} 0")
         self.em.place(good)
