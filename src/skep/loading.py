@@ -41,7 +41,7 @@ def load(
         cpu: for programs in Python, the instruction set: "v1" to "v4" (docs/language.md).
         license: for programs in Python, instead of the module's ``license`` (else "GPL").
         options: those of `skep.kernel.loader.Loader`: programs, variables, max_entries, reuse, targets,
-            pin_root, kconfig, types, log_level.
+            pin_root, kconfig, types, log_level, offload, device.
 
     Returns the object; closing it (or the end of a ``with`` block) detaches and closes everything.
 

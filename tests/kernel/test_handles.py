@@ -131,9 +131,6 @@ def test_replacing_and_refusing(obj: Object, veth: str) -> None:
     for name in ("nosuch", "a\0b", "a" * 300, 1.5):
         with pytest.raises(KernelError, match="no network interface is called"):
             obj.first.attach(name, netns=veth)
-    for link_or_netlink in (None, False):
-        with pytest.raises(NotSupported, match="XDP offload to the card"):
-            obj.first.attach("va", mode="offload", netns=veth, link=link_or_netlink)
 
 
 @pytest.mark.parametrize("gone", ["the interface", "the namespace"])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, Final
 
+    from skep.kernel.device import Device
     from skep.kernel.externs import ExternTable
     from skep.obj import CoreTarget, LinkedProgram
     from skep.obj.spec import MapSpec, ObjectSpec, ProgramSpec
@@ -48,6 +49,10 @@ class Loader:
         kconfig: lines of a kernel configuration (``CONFIG_HZ=250``), instead of the running kernel's own.
         types: the kernel's types for CO-RE, when they are not the running kernel's own.
         log_level: 1 or 2 keeps the verifier's log of each program in `Program.log`.
+        offload: the network interface whose card runs the programs and holds the maps (XDP and tc); attach
+            with ``mode="offload"``.
+        device: the network interface whose driver's metadata the XDP programs read (Linux 6.3); they attach
+            there alone.
     """
 
     def __init__(
@@ -64,6 +69,8 @@ class Loader:
         kconfig: Iterable[str] | None = None,
         types: CoreTarget | None = None,
         log_level: int = 0,
+        offload: str | int | None = None,
+        device: str | int | None = None,
     ) -> None:
         self.kernel = kernel
         self.spec = spec
@@ -73,6 +80,11 @@ class Loader:
         self.pin_root = pin_root
         self.kconfig = kconfig
         self.log_level = log_level
+        self.device: Device | None = None
+        if offload is not None or device is not None:
+            from skep.kernel.device import chosen
+
+            self.device = chosen(offload, device)
         self._types = types
         self._externs: ExternTable | None = None
         self._btf_fd = -1
@@ -197,7 +209,12 @@ class Loader:
 
     def _create(self, spec: MapSpec) -> int:
         if spec.type != T.STRUCT_OPS:
-            return mapload.create(self.kernel, spec, self._btf_fd)
+            if self.device is None:
+                return mapload.create(self.kernel, spec, self._btf_fd)
+            try:
+                return mapload.create(self.kernel, spec, self._btf_fd, ifindex=self.device.map(spec))
+            except KernelError as error:
+                raise self.device.refused(f"map {spec.name}", error) from error.__cause__
         from skep.kernel.struct_ops import StructOps
 
         ops = StructOps(self.spec, spec, self.types, self.externs.modules)
@@ -312,6 +329,8 @@ class Loader:
         except KernelError as error:
             from skep.kernel.refusal import of_program
 
+            if self.device is not None and "prog_ifindex" in attr and not error.log:
+                raise self.device.refused(f"program {spec.name}", error) from error.__cause__
             raise of_program(self.kernel, linked, error) from error.__cause__
         finally:
             for table in tables:  # the program holds them
@@ -342,6 +361,11 @@ class Loader:
             from skep.kernel.struct_ops import member_of
 
             attr |= member_of(self.spec, spec, self.types, self.externs.modules)
+        if self.device is not None:
+            more, flags = self.device.program(spec)
+            attr |= more
+            if flags:
+                attr["prog_flags"] = flags
         return attr
 
     def _attach_type(self, spec: ProgramSpec) -> int:
@@ -361,7 +385,7 @@ class Loader:
         fd_array: tuple[int, ...],
         attach_type: int,
     ) -> tuple[int, str]:
-        flags = spec.flags
+        flags = spec.flags | attr.pop("prog_flags", 0)
         if spec.sleepable:
             flags |= _SLEEPABLE
         info: dict[str, Any] = {}

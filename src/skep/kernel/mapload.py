@@ -83,15 +83,24 @@ def ring_size(wanted: int) -> int:
 
 
 def create(
-    kernel: Kernel, spec: MapSpec, btf_fd: int = -1, *, struct_type: int = 0, btf_obj: int = -1
+    kernel: Kernel,
+    spec: MapSpec,
+    btf_fd: int = -1,
+    *,
+    struct_type: int = 0,
+    btf_obj: int = -1,
+    ifindex: int = 0,
 ) -> int:
     """A new map's descriptor.
 
-    ``struct_type``: for struct_ops the kernel's value type, of module BTF ``btf_obj``. Raises NotSupported or
+    ``struct_type``: for struct_ops the kernel's value type, of module BTF ``btf_obj``. ``ifindex``: the
+    network device that holds the map, 0 for none. Raises NotSupported or
     KernelError that names the map.
     """
     shape = Shape(kernel, spec)
     attr: dict[str, int] = {}
+    if ifindex:
+        attr["map_ifindex"] = ifindex
     if shape.extra:
         attr["map_extra"] = shape.extra
     if shape.flags & _NUMA_NODE and spec.numa_node is not None:

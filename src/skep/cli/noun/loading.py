@@ -13,6 +13,7 @@ from skep.uapi.enums import AttachType, MapType
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from skep.kernel.link import Link
     from skep.kernel.map import Map
@@ -72,12 +73,13 @@ def load_object(
     source: str | ObjectSpec,
     *,
     reuse: Mapping[str, Map] | None = None,
+    **options: Any,
 ) -> Iterator[Loaded]:
-    """The object of a file or spec, loaded; closed at the end."""
+    """The object of a file or spec, loaded; closed at the end. ``options``: further ones of `skep.load`."""
     from skep import load
 
     level = 7 if "debug" in call.options else 0
-    with load(source, reuse=dict(reuse or {}), log_level=level) as made:
+    with load(source, reuse=dict(reuse or {}), log_level=level, **options) as made:
         if level:
             for program in made.programs.values():
                 call.note(f"{program.name}:\n{program.log}")

@@ -34,6 +34,7 @@ def _load(call: Call, words: Words, *, everything: bool) -> None:
     type_name: str | None = None
     pinmaps: str | None = None
     autoattach = False
+    device: dict[str, str] = {}
     replaced: list[tuple[str | int, int]] = []
     with ExitStack() as stack:
         while words:
@@ -43,21 +44,26 @@ def _load(call: Call, words: Words, *, everything: bool) -> None:
                 type_name = words.take("TYPE")
             elif words.accept("map"):
                 replaced.append(_replacement(call, words, stack))
-            elif words.accept("dev"):
-                raise SkepError(f"dev {words.take('NAME')}: loading for a network card is not supported")
+            elif words.next_is("dev", "offload_dev", "xdpmeta_dev"):
+                option = "device" if words.accept("xdpmeta_dev") else "offload"
+                words.accept("dev", "offload_dev")
+                if device:
+                    raise Usage("one device: offload_dev or xdpmeta_dev, once")
+                device[option] = words.take("NAME")
             elif words.accept("pinmaps"):
                 pinmaps = words.take("DIR")
             elif words.accept("autoattach"):
                 autoattach = True
             else:
-                raise Usage(f"expected type, map, pinmaps or autoattach, got {words.peek()!r}")
+                expected = "type, map, offload_dev, xdpmeta_dev, pinmaps or autoattach"
+                raise Usage(f"expected {expected}, got {words.peek()!r}")
         from skep.obj import read
 
         spec = read(file)
         if type_name is not None:
             _retype(spec, type_name)
         reuse = _reused(call, spec, replaced, stack)
-        with load_object(call, spec, reuse=reuse) as loaded:
+        with load_object(call, spec, reuse=reuse, **device) as loaded:
             _pin_all(call, loaded, path, pinmaps, everything=everything, autoattach=autoattach)
     call.done()
 

@@ -80,7 +80,7 @@ def table() -> list[tuple[str, list[Option]]]:
                     "--xdp-mode",
                     "MODE",
                     "xdp_mode",
-                    "auto, native or generic, of XDP programs (offload is refused)",
+                    "auto, native, generic or offload, of XDP programs",
                     "auto|native|generic|offload",
                 ),
                 Option("--cgroup", "DIR", "cgroup", "of cgroup programs, and of cgroup iterators"),

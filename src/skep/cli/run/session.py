@@ -61,6 +61,7 @@ def run(options: Options, command: list[str]) -> int:
             variables=_variables(options.set, child, spec),
             max_entries={name: _number(value, name) for name, value in _pairs(options.max_entries, "MAP=N")},
             pin_root=options.pin_root,
+            offload=_card(options),
         )
         undo.later(made.close)
         from skep.cli.run.stream import sources
@@ -133,6 +134,15 @@ def _replaced(kernel: Kernel, spec: ObjectSpec, options: Options, undo: Undo) ->
     target = program_of(kernel, word)
     undo.later(target.close)
     return dict.fromkeys(names, target)
+
+
+def _card(options: Options) -> str | None:
+    """The interface whose card is to run the programs."""
+    if options.xdp_mode != "offload":
+        return None
+    if not options.iface or len(options.iface) > 1:
+        raise SkepError("--xdp-mode offload needs one --iface NAME: programs are loaded for one card")
+    return options.iface[0]
 
 
 def _read(path: str) -> ObjectSpec:

@@ -10,7 +10,7 @@ import struct
 
 from skep.errors import KernelError
 from skep.kernel.link import Link
-from skep.linux.links.common import Attachment, absent, bad, lacks, older
+from skep.linux.links.common import Attachment, bad, lacks, older
 from skep.linux.netlink import Netlink, in_netns, interface_index, nest, s32, u32
 from skep.uapi.enums import AttachType
 
@@ -44,8 +44,8 @@ def attach(
     """Attach to ``interface`` (a name or index).
 
     Args:
-        mode: "native" (the driver), "generic" (the stack), or "auto". "offload" (the card) is refused: it
-            takes a program that was loaded for this one card.
+        mode: "native" (the driver), "generic" (the stack), "auto" of the two, or "offload" (the card), for a
+            program that was loaded for it: ``skep.load(…, offload=interface)``.
         link: True insists on a bpf_link, False on netlink; None prefers the link.
         netns: the network namespace of the interface: a name, path or pid.
     """
@@ -53,8 +53,6 @@ def attach(
         bad(f"{program.name}: XDP needs an interface: attach('eth0')")
     if mode not in MODES:
         bad(f"XDP mode {mode!r} is none of {', '.join(MODES)}")
-    if mode == "offload":
-        raise absent("XDP offload to the card (the program would have to be loaded for it: prog_ifindex)")
     if program.spec.attach_type in (AttachType.XDP_DEVMAP, AttachType.XDP_CPUMAP):
         bad(f"{program.name} runs from an entry of a device or CPU map: put it there")
     flags = MODES[mode]
