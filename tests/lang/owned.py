@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from skep import bpf
-from skep.bpf import s64, u8, u16, u32, u64
+from skep.bpf import be16, be32, s32, s64, u8, u16, u32, u64
 
 
 @bpf.struct
@@ -356,3 +358,147 @@ def ways_out(ctx: bpf.SkBuff) -> int:
                 q.count += 1
         return q.count & 0xFF
     return 0
+
+
+class Kind(IntEnum):
+    A = 1
+    B = 2
+
+
+@bpf.struct
+class Odd:
+    a: u8 = bpf.bits(u8, 6)
+    b: u8 = bpf.bits(u8, 8)
+    port: be16
+    addr: be32
+    kind: Kind
+    flag: bool
+    cells: list[u64] = bpf.array(u64, 4)
+    mac: bpf.Raw = bpf.raw(6)
+    comm: bpf.Text = bpf.char(16)
+    node: bpf.RbNode
+    delta: s32
+
+
+@bpf.struct
+class Leaf:
+    v: u64
+    n: bpf.ListNode
+
+
+@bpf.struct
+class Branch:
+    lock: bpf.SpinLock
+    leaves: bpf.ListHead[Leaf]
+    by: bpf.RbNode
+    key: u64
+    one: bpf.Kptr[Leaf]
+
+
+@bpf.struct
+class Top:
+    lock: bpf.SpinLock
+    tree: bpf.RbRoot[Branch]
+    count: u64
+
+
+@bpf.struct
+class Out:
+    name: bpf.Text = bpf.char(16)
+    v: u64
+
+
+tops = bpf.Hash(u32, Top, max_entries=10)
+outs = bpf.RingBuf(Out, size=4096)
+
+
+def before(a: Branch, b: Branch) -> bool:
+    return a.key < b.key
+
+
+def make(k: int, v: int) -> Leaf | None:
+    x = bpf.new(Leaf)
+    if x is not None:
+        x.v = k * v
+    return x
+
+
+@bpf.tc
+def odd(ctx: bpf.SkBuff) -> int:
+    x = bpf.new(Odd, a=5, port=80, kind=Kind.B)
+    if x is None:
+        return 0
+    x.b = 17
+    x.flag = True
+    x.addr = 0x0A000001
+    for i in bpf.unroll(range(4)):
+        x.cells[i] = i * 2
+    x.mac = b"\x01\x02\x03\x04\x05\x06"
+    x.comm = bpf.comm()
+    x.delta = -5
+    x.delta -= 2
+    total = 0
+    for i in bpf.unroll(range(4)):
+        total += x.cells[i]
+    if x.a != 5 or x.b != 17 or x.port != 80 or x.kind != Kind.B or not x.flag or x.delta != -7:
+        bpf.drop(x)
+        return 1
+    if x.mac[3] != 4 or len(x.comm) == 0:
+        bpf.drop(x)
+        return 2
+    with outs.reserve() as e:
+        e.name = x.comm
+        e.v = x.addr
+    bpf.drop(x)
+    return total & 0xFF
+
+
+@bpf.tc
+def nest(ctx: bpf.SkBuff) -> int:
+    tops.insert(1, bpf.zero(Top))
+    t = tops.get(1)
+    if t is None:
+        return 1
+    b = bpf.new(Branch, key=9)
+    if b is None:
+        return 2
+    leaf = make(3, 4)
+    if leaf is None:
+        bpf.drop(b)
+        return 3
+    with b.lock:
+        b.leaves.push_back(leaf)
+    got = 0
+    with b.lock:
+        leaf = b.leaves.pop_front()
+    if leaf is not None:
+        got = leaf.v & 0xFF
+        old = b.one.swap(leaf)
+        if old is not None:
+            bpf.drop(old)
+    with t.lock:
+        t.tree.add(b, before)
+        t.count += 1
+    return got
+
+
+@bpf.tc
+def unnest(ctx: bpf.SkBuff) -> int:
+    t = tops.get(1)
+    if t is None:
+        return 1
+    x = None
+    found = 0
+    with t.lock:
+        f = t.tree.first()
+        if f is not None:
+            found = f.key & 0xFF
+            f.key += 1
+            x = t.tree.remove(f)
+    if x is not None:
+        leaf = x.one.swap(None)
+        if leaf is not None:
+            found += leaf.v & 0xFF
+            bpf.drop(leaf)
+        bpf.drop(x)
+    return found

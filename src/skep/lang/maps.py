@@ -232,6 +232,8 @@ def _holds(symbol: str, kind: Kind, side: str, of: Storage) -> None:
     names = list(_objects(of))
     if {"bpf_list_head", "bpf_rb_root"} & {*names} and not {"bpf_spin_lock", "bpf_res_spin_lock"} & {*names}:
         raise SkepError(f"map {symbol}: a list or tree needs a lock beside it: lock: bpf.SpinLock")
+    if names and (bits := crooked(of)) is not None:
+        raise SkepError(f"map {symbol}: {bits}")
     for name in names:
         holders = _HOLDERS.get(name)
         if holders is not None and (side == "key" or kind not in holders):
@@ -245,6 +247,26 @@ def _holds(symbol: str, kind: Kind, side: str, of: Storage) -> None:
 def holding(of: Storage) -> str | None:
     """The name of an object of the kernel's within a type, None when there is none."""
     return next(_objects(of), None)
+
+
+def crooked(of: Storage) -> str | None:
+    """What is wrong with bit fields in a type that holds an object of the kernel's, None when nothing is.
+
+    The kernel takes no such BTF when a bit field begins within a byte.
+    """
+    if isinstance(of, ArrayStorage):
+        return crooked(of.of)
+    if not isinstance(of, StructStorage):
+        return None
+    for field in of.fields.values():
+        if field.width and field.bit % 8:
+            return (
+                f"bit field {of.name}.{field.name} begins within a byte, which the kernel takes in no struct "
+                "with a lock or node: use whole bytes"
+            )
+        if (inner := crooked(field.of)) is not None:
+            return inner
+    return None
 
 
 def _objects(of: Storage) -> Iterator[str]:

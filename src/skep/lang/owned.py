@@ -19,6 +19,7 @@ from skep.lang.helpers import check as check_helper
 from skep.lang.kernel_types import types_of
 from skep.lang.kptrs import KptrStorage, field_of
 from skep.lang.layout import OpaqueStorage, Storage
+from skep.lang.maps import crooked, holding
 from skep.lang.references import derived
 from skep.lang.values import BOOL, BUILTIN, NONE, OBJECT, NoneType, PtrType, Type, Value
 from skep.uapi.enums import ProgType
@@ -88,8 +89,7 @@ class OwnRef(Type):
 
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         plain = self.plain(c, v, node)
-        plain.type.set_attr(c, plain, name, new, node)
-        apart(c)
+        put(c, plain, name, new, node)
 
     def _constant(self, c: Walker, index: Value, node: ast.AST) -> None:
         if index.const is None:
@@ -116,6 +116,15 @@ class OwnRef(Type):
         plain = self.plain(c, v, node)
         return plain.type.length(c, plain, node)
 
+    def items(self, c: Walker, v: Value, node: ast.AST) -> list[Value] | None:
+        if isinstance(self.of, ArrayStorage):
+            raise c.error(
+                node,
+                "an element of what a program allocated is reached by a constant index only",
+                f"for i in bpf.unroll(range({self.of.count})): ...[i]",
+            )
+        return super().items(c, v, node)
+
     def compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         if not self.of.is_text:
             return super().compare(c, op, a, b, node)
@@ -128,8 +137,7 @@ class OwnRef(Type):
     def format(self, c: Walker, v: Value, node: ast.AST) -> tuple[str, str] | None:
         if not self.of.is_text:
             return None
-        copy = self._copy(c, v, node)
-        return copy.type.format(c, copy, node)
+        return "%s", f"ptr {self._copy(c, v, node).ir}"
 
     def _copy(self, c: Walker, v: Value, node: ast.AST) -> Value:
         """A text on the stack: nothing but loads and stores reaches what was allocated."""
@@ -148,6 +156,20 @@ class OwnRef(Type):
     def enter(self, c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value | None]:
         plain = self.plain(c, v, node)
         return plain.type.enter(c, plain, node)
+
+
+def put(c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
+    """``v.name = new``; texts by way of the stack, for a helper fills no allocated memory."""
+    of = v.type.of if isinstance(v.type, PtrType) else None
+    if isinstance(of, StructStorage) and name in of.fields and of.fields[name].of.is_text:
+        text = of.fields[name].of
+        c.fits(text.size, node)
+        room = c.buffer(text.size, 8, ("put", c.scope.prefix, id(node), name))
+        text.store(c, room, new, node)
+        c.copy(c.offset(v.ir, of.fields[name].offset), room, text.size, 1)
+    else:
+        v.type.set_attr(c, v, name, new, node)
+    apart(c)
 
 
 def apart(c: Walker) -> None:
@@ -229,6 +251,9 @@ def new(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -
     assert isinstance(kind, StructStorage)
     if kind.union:
         raise c.error(node, f"{kind.name} is a union, and structs are allocated", "put it in a struct")
+    if holding(kind) and (bits := crooked(kind)) is not None:
+        text, _, hint = bits.partition(": ")
+        raise c.error(node, text, hint)
     pieces = list(_pieces(kind, 0))
     if len(pieces) > _MOST:
         raise c.error(node, f"{kind.name} has {kind.size} bytes", f"allocate up to {_MOST * 8}")
@@ -244,8 +269,7 @@ def new(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -
     for at, size in pieces:
         c.em.do(f"store volatile i{8 * size} 0, ptr {c.offset(got, at)}, align {size}")
     for name, value in kwargs.items():
-        kind.ref_set_attr(c, Value(PtrType(kind, "own"), got), name, value, node)
-        apart(c)
+        put(c, Value(PtrType(kind, "own"), got), name, value, node)
     c.em.place(over)
     return acquired(c, OwnRef(kind, nullable=True), got, node, "bpf.new")
 
