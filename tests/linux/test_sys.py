@@ -151,3 +151,27 @@ def test_without_the_right_to() -> None:
     result = subprocess.run([python.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.startswith("CAP_BPF BPF_PROG_LOAD: ")
     assert "lacks CAP_BPF" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("have", "missing"),
+    [("bpf", "CAP_PERFMON or CAP_NET_ADMIN"), ("bpf,perfmon", "CAP_NET_ADMIN")],
+)
+def test_which_capability_is_missing(have: str, missing: str) -> None:
+    """An XDP program by a process that has some of root's capabilities."""
+    oracles.bpf()
+    if os.geteuid():
+        oracles.absent("root, to give some of it up")
+    code = (
+        "from skep.errors import PermissionDenied\n"
+        "from skep.isa import Insn\n"
+        "from skep.linux import sys\n"
+        "try: sys.prog_load(6, [Insn(0xb7), Insn(0x95)])\n"
+        "except PermissionDenied as error: print(error.missing, '|', error)\n"
+    )
+    few = ",".join(["-all", *(f"+{name}" for name in have.split(","))])
+    limits = [f"--bounding-set={few}", f"--inh-caps={few}"]
+    words = [oracles.tool("setpriv"), *limits, python.executable, "-c", code]
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith(f"{missing} | BPF_PROG_LOAD: ")
+    assert f"lacks {missing.replace(' or ', ' and ')}, or else CAP_SYS_ADMIN" in result.stdout

@@ -57,6 +57,10 @@ _MEANING: Final[dict[str, dict[int, str]]] = {
 }
 
 
+#: capability -> its number: what tracing programs need beside CAP_BPF, and what network programs do
+_KINDS: Final = {"CAP_PERFMON": 38, "CAP_NET_ADMIN": 12}
+
+
 def refused(code: int, cmd: str, what: str = "") -> KernelError:
     """The error for errno ``code`` of ``cmd``; ``what`` names its object (a path, an id)."""
     meant = _MEANING.get(cmd, {}).get(code)
@@ -78,8 +82,10 @@ def _who_forbids() -> tuple[str | None, str]:
     have = _capabilities()
     if have is not None and not have >> 39 & 1 and not have >> 21 & 1:
         return "CAP_BPF", "this process lacks CAP_BPF (Linux 5.8) or CAP_SYS_ADMIN"
-    if have is not None and not (have >> 38 & 1 or have >> 21 & 1):
-        return "CAP_PERFMON", "this process lacks CAP_PERFMON or CAP_SYS_ADMIN"
+    if have is not None and not have >> 21 & 1:
+        lacks = [name for name, bit in _KINDS.items() if not have >> bit & 1]
+        if lacks:
+            return " or ".join(lacks), f"this process lacks {' and '.join(lacks)}, or else CAP_SYS_ADMIN"
     mode = _lockdown()
     if mode in {"integrity", "confidentiality"}:
         return f"lockdown={mode}", f"the kernel is locked down ({mode})"
