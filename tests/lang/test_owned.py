@@ -142,6 +142,10 @@ class Item:
 @bpf.struct
 class Other:
     key: u64
+    tree: bpf.RbNode
+
+@bpf.struct
+class Both:
     node: bpf.ListNode
     tree: bpf.RbNode
 
@@ -180,6 +184,9 @@ def less(a: Other, b: Other) -> bool:
 
 def wrong(a: Item, b: Item) -> bool:
     return a.key < b.key
+
+def turn(i: u32, state: Queue) -> bool:
+    return i == 2
 
 def calls(a: Other, b: Other) -> bool:
     return bpf.ktime() < b.key
@@ -241,6 +248,8 @@ _REFUSED = [
             "was only to be seen under the lock"),
     Refused("z = bpf.refcount_acquire(x)", "bpf.refcount_acquire(x)", "Item counts no references"),
     Refused("old = slot.item.swap(y)", "slot.item.swap(y)", "takes no Other"),
+    Refused("z = bpf.new(Both)", "bpf.new(Both)", "has to count its references"),
+    Refused("bpf.loop(3, turn, q)", "bpf.loop(3, turn, q)", "this Queue lies in a map"),
     Refused("z = bpf.new(Bits)", "bpf.new(Bits)", "bit field Bits.b begins within a byte"),
     Refused("for n in x.cells:\n    pass", "x.cells", "by a constant index only"),
     Refused("slot.item = x", "slot.item", "is not set, but exchanged"),

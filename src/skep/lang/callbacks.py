@@ -183,4 +183,10 @@ def context(c: Walker, value: Value | None, node: ast.AST) -> str:
         )
     if value.type.nullable:
         c.refuse_none(value, node)
+    if value.type.space not in ("stack", "mem"):
+        raise c.error(
+            node,
+            f"this {value.type.of.name} lies in a map, and what is given along lies on the stack",
+            "look it up in the function, or give a struct with its key",
+        )
     return f"ptr {value.ir}"

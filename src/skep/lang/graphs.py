@@ -15,7 +15,7 @@ from skep.lang import owned, references
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import positional
 from skep.lang.layout import OpaqueStorage, Storage
-from skep.lang.maps import crooked
+from skep.lang.maps import unfit
 from skep.lang.owned import SEEN, OwnRef, acquired, call, held, named
 from skep.lang.values import BUILTIN, TUPLE, PtrType, Value
 
@@ -220,8 +220,8 @@ def storage(unit: Any, record: Any) -> Storage:
     if len(nodes) != 1 and not record.node:
         few = f"has no field node: {written}" if not nodes else f"has several: name one of {', '.join(nodes)}"
         raise SkepError(f"{record!r}: {made.name} {few}")
-    if (bits := crooked(made)) is not None:
-        raise SkepError(bits)
+    if (why := unfit(made)) is not None:
+        raise SkepError(why)
     return HeadStorage(unit, record.name, made, record.node or nodes[0])
 
 

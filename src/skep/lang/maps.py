@@ -230,10 +230,8 @@ _HOLDERS = {
 def _holds(symbol: str, kind: Kind, side: str, of: Storage) -> None:
     """Refuse a lock or timer in a map whose values cannot have one."""
     names = list(_objects(of))
-    if {"bpf_list_head", "bpf_rb_root"} & {*names} and not {"bpf_spin_lock", "bpf_res_spin_lock"} & {*names}:
-        raise SkepError(f"map {symbol}: a list or tree needs a lock beside it: lock: bpf.SpinLock")
-    if names and (bits := crooked(of)) is not None:
-        raise SkepError(f"map {symbol}: {bits}")
+    if names and (why := unfit(of)) is not None:
+        raise SkepError(f"map {symbol}: {why}")
     for name in names:
         holders = _HOLDERS.get(name)
         if holders is not None and (side == "key" or kind not in holders):
@@ -247,6 +245,16 @@ def _holds(symbol: str, kind: Kind, side: str, of: Storage) -> None:
 def holding(of: Storage) -> str | None:
     """The name of an object of the kernel's within a type, None when there is none."""
     return next(_objects(of), None)
+
+
+def unfit(of: Storage) -> str | None:
+    """Why the kernel takes no BTF with a type that holds objects of its own, None when it does."""
+    names = {*_objects(of)}
+    if names & {"bpf_list_head", "bpf_rb_root"} and not names & {"bpf_spin_lock", "bpf_res_spin_lock"}:
+        return "a list or tree needs a lock beside it: lock: bpf.SpinLock"
+    if {"bpf_list_node", "bpf_rb_node"} <= names and "bpf_refcount" not in names:
+        return f"{of.name} can be in a list and a tree, and has to count its references: refs: bpf.Refcount"
+    return crooked(of) if names else None
 
 
 def crooked(of: Storage) -> str | None:

@@ -19,7 +19,7 @@ from skep.lang.helpers import check as check_helper
 from skep.lang.kernel_types import types_of
 from skep.lang.kptrs import KptrStorage, field_of
 from skep.lang.layout import OpaqueStorage, Storage
-from skep.lang.maps import crooked, holding
+from skep.lang.maps import unfit
 from skep.lang.references import derived
 from skep.lang.values import BOOL, BUILTIN, NONE, OBJECT, NoneType, PtrType, Type, Value
 from skep.uapi.enums import ProgType
@@ -251,8 +251,8 @@ def new(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -
     assert isinstance(kind, StructStorage)
     if kind.union:
         raise c.error(node, f"{kind.name} is a union, and structs are allocated", "put it in a struct")
-    if holding(kind) and (bits := crooked(kind)) is not None:
-        text, _, hint = bits.partition(": ")
+    if (why := unfit(kind)) is not None:
+        text, _, hint = why.partition(": ")
         raise c.error(node, text, hint)
     pieces = list(_pieces(kind, 0))
     if len(pieces) > _MOST:
