@@ -9,9 +9,11 @@ from typing import NamedTuple
 import pytest
 
 import skep
+from skep.btf import types as t
+from skep.btf.build import BtfBuilder
 from skep.errors import CompileError
 from skep.lang.compile import compile_programs, to_ir
-from skep.loading import programs_of
+from skep.loading import build, programs_of
 from tests.lang import owned
 from tests.lang.support import HEADER, module
 from tests.support.oracles import bpf
@@ -212,6 +214,18 @@ class Refused(NamedTuple):
     says: str
 
 
+_NONE = """
+@bpf.struct
+class Item:
+    key: u64
+
+@bpf.tc
+def main(ctx: bpf.SkBuff) -> int:
+    with bpf.releasing(bpf.new(Item)) as x:
+        return 1
+    return 0
+"""
+
 _REFUSED = [
     Refused("bpf.drop(x)", "return 0", "y, which bpf.new() acquired on line"),
     Refused("bpf.drop(x)\nreturn x.key", "x", "x was given back"),
@@ -363,3 +377,14 @@ def main(ctx) -> int:
     with pytest.raises(CompileError) as caught:
         to_ir([made.main])
     assert says in caught.value.reason
+
+
+def test_kernels_without(tmp_path: Path) -> None:
+    """The first kernel is named where the one compiled for has no such function."""
+    made = BtfBuilder()
+    made.add(t.Int("int", 4, t.SIGNED))
+    types = tmp_path / "old.btf"
+    types.write_bytes(made.build())
+    source = module(tmp_path, HEADER + _NONE)
+    with pytest.raises(CompileError, match=r"has no bpf_obj_new_impl \(Linux 6\.2 is the first with it\)"):
+        build(source.main, btf=str(types))

@@ -170,18 +170,18 @@ class HeadStorage(OpaqueStorage):
 
 def by_name(c: Walker, kfunc: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """The same as C writes it: ``bpf.obj_new(T)``, ``bpf.list_push_back(value.items, x)``."""
-    if kfunc == "bpf_obj_new_impl":
+    stem = kfunc.removesuffix("_impl")  # later kernels have both names
+    if stem == "bpf_obj_new":
         return owned.new(c, args, kwargs, node)
-    if kfunc == "bpf_obj_drop_impl":
+    if stem == "bpf_obj_drop":
         return owned.drop(c, args, kwargs, node)
     for head, (_, word, _, methods) in _KINDS.items():
         for name, method in methods.items():
-            if method.kfunc != kfunc:
+            if method.kfunc.removesuffix("_impl") != stem:
                 continue
             of = args[0].type if args else None
             if not isinstance(of, PtrType) or not isinstance(of.of, HeadStorage) or of.of.name != head:
-                shown = references.shown(kfunc).removesuffix("_impl")
-                raise c.error(node, f"{shown}() takes a {word}", f"value.items.{name}(...)")
+                raise c.error(node, f"{references.shown(stem)}() takes a {word}", f"value.items.{name}(...)")
             return of.of.do(c, args[0], name, method, args[1:], kwargs, node)
     raise c.error(node, f"{references.shown(kfunc)}() is not compiled", "keep the objects in a map")
 

@@ -189,7 +189,8 @@ def call(c: Walker, name: str, operands: list[str], node: ast.AST, *, locked: bo
         c.locked = was
     found = types_of(c, node).function(name)
     if found is None:
-        since = min((f for p in ProgType if (f := kf.first(name, int(p))) is not None), default=(6, 2))
+        firsts = min((f for p in ProgType if (f := kf.first(name, int(p))) is not None), default=(6, 2))
+        since = (6, 16) if firsts == (6, 18) else firsts  # asked were 6.12 and 6.18
         raise c.error(
             node,
             f"the kernel that this is compiled for has no {name}",
