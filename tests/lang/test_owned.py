@@ -388,3 +388,19 @@ def test_kernels_without(tmp_path: Path) -> None:
     source = module(tmp_path, HEADER + _NONE)
     with pytest.raises(CompileError, match=r"has no bpf_obj_new_impl \(Linux 6\.2 is the first with it\)"):
         build(source.main, btf=str(types))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x: Lock = bpf.const()", "cannot be in a constant"),
+        ('x: Lock = bpf.var(section=".data.a")\n'
+         'y: Lock = bpf.var(section=".data.a")', "is in section .data.a too"),
+        ("x = bpf.PerCpuArray(Lock, 1)", "cannot be in the value of a map of type percpu_array"),
+    ],
+)  # fmt: skip
+def test_places_that_cannot_be(text: str, says: str, tmp_path: Path) -> None:
+    head = HEADER + "@bpf.struct\nclass Lock:\n    lock: bpf.SpinLock\n    n: u64\n"
+    made = module(tmp_path, f"{head}{text}\n@bpf.tc\ndef main(ctx: bpf.SkBuff) -> int:\n    return 0\n")
+    with pytest.raises(CompileError, match=says):
+        compile_programs([made.main])

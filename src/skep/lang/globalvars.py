@@ -26,6 +26,8 @@ class GlobalVars:
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
         self._known: dict[int, tuple[Global, str, Storage]] = {}
+        #: by section, the variable with a lock or another object of the kernel's
+        self._owning: dict[str, str] = {}
 
     def define(self, obj: Global, name: str, namespace: dict[str, Any]) -> tuple[str, Storage]:
         """(symbol, storage). Raises SkepError when its type cannot be told."""
@@ -39,9 +41,17 @@ class GlobalVars:
             value = None
         data = encode(storage, value, name)
         section = obj.section
+        from skep.lang.maps import holding
+
         owned = _kernels(storage)
         if owned and obj.readonly:
             raise SkepError(f"global {name}: a {owned} cannot be in a constant, declare it with bpf.var")
+        if owned and section is not None and holding(storage):
+            other = self._owning.setdefault(section, name)
+            if other != name:
+                raise SkepError(
+                    f"global {name}: {other} is in section {section} too, which has one lock: leave it out"
+                )
         if section is None and owned:
             section = f".data.{name}"  # one lock for a section
         if section is None:
