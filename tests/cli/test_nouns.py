@@ -14,7 +14,9 @@ import pytest
 
 import skep
 from skep.cli.noun.objects import info
+from skep.cli.prog.profile import table
 from skep.kernel.object import Object
+from skep.linux.profiler import Reading
 from tests.cli.bpftool import Pair, bpffs, compile_c
 from tests.support.oracles import bpf, netns, tool
 
@@ -133,9 +135,30 @@ def test_prog_run(loaded: Object, pair: Pair, tmp_path: Path) -> None:
 def test_prog_profile_counts_runs(loaded: Object, pair: Pair) -> None:
     rows = pair.json("prog", "profile", "id", prog_id(loaded, "sock"), "duration", "0")
     assert rows[0]["run_cnt"] == 0
-    status, _, err = pair.ours("prog", "profile", "id", prog_id(loaded, "sock"), "cycles")
-    assert status == 1
-    assert "not supported" in err
+    # metrics: tests/linux/links/hooks/profile.py
+    for words in (("cycle_count",), ("time", "cycles"), ("duration",)):
+        assert pair.ours("prog", "profile", "id", prog_id(loaded, "sock"), *words)[0] == 2
+
+
+def test_prog_profile_text() -> None:
+    """Widths, ratios and shares of time as bpftool's format strings give them."""
+    readings = [
+        Reading("cycles", 3000, 10, 10),
+        Reading("instructions", 4500, 10, 5),
+        Reading("llc_misses", 9, 10, 10),
+        Reading("task_clock", 50, 10, 10),
+    ]
+    assert table(20, readings).split("\n") == [
+        "",
+        "                20 run_cnt             ",
+        f"              3000 cycles              {'':41s}",
+        "              4500 instructions        #     1.50 insns per cycle               (50.00%)",
+        "                 9 llc_misses          #  2000.00 LLC misses per million insns  ",
+        "                50 task_clock          #     2.50 ns per run                    ",
+        "",
+    ]
+    # what it is divided by was not asked for, or is zero
+    assert "#" not in table(0, readings[2:])
 
 
 # --- map ---------------------------------------------------------------------------------------

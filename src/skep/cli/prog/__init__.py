@@ -32,14 +32,15 @@ usage: skep prog { show | list } [PROG]
        skep prog detach PROG ATTACH_TYPE [MAP]
        skep prog run PROG [data_in FILE] [data_out FILE] [data_size_out N]
                  [ctx_in FILE] [ctx_out FILE] [ctx_size_out N] [repeat N]
-       skep prog profile PROG [duration SECONDS] METRICs
+       skep prog profile PROG [duration SECONDS] [METRICs]
        skep prog tracelog
 
        PROG := { id ID | pinned FILE | tag TAG | name NAME }
        MAP := { id ID | pinned FILE | name NAME }
        ATTACH_TYPE := { sk_msg_verdict | sk_skb_verdict | sk_skb_stream_verdict | sk_skb_stream_parser |
                         flow_dissector | … }
-       METRIC := { cycles | instructions | l1d_loads | llc_misses | itlb_misses | dtlb_misses }
+       METRIC := { cycles | instructions | l1d_loads | llc_misses | itlb_misses | dtlb_misses |
+                   cpu_clock | task_clock | page_faults | context_switches }
 """
 
 
