@@ -25,36 +25,37 @@ if TYPE_CHECKING:
 _XCHG = 194
 
 
-class KptrStorage(Storage):
-    """The field: eight bytes that only ``swap`` may touch."""
+class Exchanged(Storage):
+    """A field that owns an object: eight bytes that only ``swap`` may touch."""
 
     size = align = 8
+    #: what becomes of the object that was there before
+    give_back = "give old back"
 
-    def __init__(self, unit: Unit, kind: KernelType) -> None:
+    def __init__(self, unit: Unit, of: str) -> None:
         self.unit = unit
-        self.kind = kind
-        self.name = f"a field for a {kind.name}"
+        self.name = f"a field for a {of}"
 
-    def same(self, other: Storage) -> bool:
-        return isinstance(other, KptrStorage) and other.kind.name == self.kind.name
+    def target(self, di: Debug) -> str:
+        """The debug node of what the field points to."""
+        raise NotImplementedError
+
+    def swap(self, c: Walker, v: Value, new: Value, node: ast.AST) -> Value:
+        """Put ``new`` (or None) there; what was there before, acquired, or None."""
+        raise NotImplementedError
 
     def describe(self, di: Debug) -> str:
-        of = "null"
-        if isinstance(self.kind, KStruct):
-            core: Any = self.unit
-            if core.core is None:
-                from skep.lang.core import Core
-
-                core.core = Core(self.unit)
-            of = core.core.struct(self.kind).node
+        to = self.target(di)
         tag = di.node("!{" + di.node('!{!"btf_type_tag", !"kptr"}') + "}")
         return di.node(
-            f"!DIDerivedType(tag: DW_TAG_pointer_type, baseType: {of}, size: 64, annotations: {tag})"
+            f"!DIDerivedType(tag: DW_TAG_pointer_type, baseType: {to}, size: 64, annotations: {tag})"
         )
 
     def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
         raise c.error(
-            node, f"{self.name} is not set, but exchanged", "old = value.field.swap(new), and give old back"
+            node,
+            f"{self.name} is not set, but exchanged",
+            f"old = value.field.swap(new), and {self.give_back}",
         )
 
     def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
@@ -70,29 +71,57 @@ class KptrStorage(Storage):
 
         return Value(BUILTIN, obj=swap)
 
+    def place(self, c: Walker, v: Value, spaces: tuple[str, ...], node: ast.AST) -> None:
+        """Refuse fields that lie where the kernel does not look for them, or lacks the helper."""
+        check(c, _XCHG, "kptr_xchg", node)
+        kind = v.type
+        if not isinstance(kind, PtrType) or kind.space not in spaces:
+            raise c.error(node, f"{self.name} works in the value of a map only", "look the value up first")
+
+    def exchange(self, c: Walker, v: Value, new: Value, operand: str, node: ast.AST, how_to_have: str) -> str:
+        """The call; ``new`` is given away by it. The address that was there before."""
+        got = c.em.op(f"call ptr inttoptr (i64 {_XCHG} to ptr)(ptr {v.ir}, ptr {operand})")
+        if new.type is not NONE:
+            references.release(c, new, node, "swap()", "put it into the map", how_to_have)
+        return got
+
+
+class KptrStorage(Exchanged):
+    """The field of an object of the kernel's."""
+
+    def __init__(self, unit: Unit, kind: KernelType) -> None:
+        super().__init__(unit, kind.name)
+        self.kind = kind
+
+    def same(self, other: Storage) -> bool:
+        return isinstance(other, KptrStorage) and other.kind.name == self.kind.name
+
+    def target(self, di: Debug) -> str:
+        if not isinstance(self.kind, KStruct):
+            return "null"
+        core: Any = self.unit
+        if core.core is None:
+            from skep.lang.core import Core
+
+            core.core = Core(self.unit)
+        node: str = core.core.struct(self.kind).node
+        return node
+
     def swap(self, c: Walker, v: Value, new: Value, node: ast.AST) -> Value:
-        """Put ``new`` (or None) there; what was there before, acquired, or None."""
         from skep.lang.kfuncs import acquired
 
-        check(c, _XCHG, "kptr_xchg", node)
-        place = v.type
-        if not isinstance(place, PtrType) or place.space not in ("map", "percpu"):
-            raise c.error(node, f"{self.name} works in the value of a map only", "look the value up first")
+        self.place(c, v, ("map", "percpu"), node)
         operand = "null"
         if new.type is not NONE:
             kind = new.type
             if not isinstance(kind, KernelRef) or kind.kind.name != self.kind.name:
                 raise c.error(node, f"{self.name} takes no {kind.name}", f"give a {self.kind.name}, or None")
             operand = kind.address(c, new, node)
-        got = c.em.op(f"call ptr inttoptr (i64 {_XCHG} to ptr)(ptr {v.ir}, ptr {operand})")
-        if new.type is not NONE:
-            hint = (
-                "acquire it: bpf.task_acquire(...)"
-                if "task_struct" in self.kind.name
-                else "acquire it before"
-            )
-            references.release(c, new, node, "swap()", "put it into the map", hint)
-        made = Value(KernelRef(self.kind, "btf", nullable=True), got)
+        task = "task_struct" in self.kind.name
+        hint = "acquire it: bpf.task_acquire(...)" if task else "acquire it before"
+        made = Value(
+            KernelRef(self.kind, "btf", nullable=True), self.exchange(c, v, new, operand, node, hint)
+        )
         return acquired(c, f"{c.text_of(field_of(node))}.swap", KPtr(self.kind), made, node)
 
 

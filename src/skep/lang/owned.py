@@ -15,13 +15,12 @@ from skep.lang import kfuncs, references
 from skep.lang.aggregates import ArrayStorage, StructStorage
 from skep.lang.arguments import positional
 from skep.lang.core_refs import core_of
-from skep.lang.helpers import check as check_helper
 from skep.lang.kernel_types import types_of
-from skep.lang.kptrs import KptrStorage, field_of
+from skep.lang.kptrs import Exchanged, field_of
 from skep.lang.layout import OpaqueStorage, Storage
 from skep.lang.maps import unfit
 from skep.lang.references import derived
-from skep.lang.values import BOOL, BUILTIN, NONE, OBJECT, NoneType, PtrType, Type, Value
+from skep.lang.values import BOOL, NONE, OBJECT, NoneType, PtrType, Type, Value
 from skep.uapi.enums import ProgType
 from skep.verifier.facts import kfuncs as kf
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 #: what was given to a list or tree can be seen until the lock is released
 SEEN: Final = h.Ref("%seen", False)
 _MOST: Final = 4096
-_XCHG: Final = 194
 
 
 class OwnRef(Type):
@@ -277,7 +275,7 @@ def new(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -
 
 def _pieces(of: Storage, at: int) -> Iterator[tuple[int, int]]:
     """(offset, size) of the stores that zero what is the program's own of a type: each within a field."""
-    if isinstance(of, (OpaqueStorage, KptrStorage, LocalKptrStorage)):
+    if isinstance(of, (OpaqueStorage, Exchanged)):
         return
     if isinstance(of, StructStorage):
         done = set()
@@ -327,56 +325,29 @@ def refcount_acquire(c: Walker, args: list[Value], kwargs: dict[str, Value], nod
 # --- kept in maps ----------------------------------------------------------------------------------------
 
 
-class LocalKptrStorage(Storage):
+class LocalKptrStorage(Exchanged):
     """``item: bpf.Kptr[Item]``: a field that owns what a program allocated. Linux 6.4."""
 
-    size = align = 8
+    give_back = "drop old"
 
     def __init__(self, unit: Unit, of: Storage) -> None:
-        self.unit = unit
+        super().__init__(unit, of.name)
         self.of = of
-        self.name = f"a field for a {of.name}"
 
     def same(self, other: Storage) -> bool:
         return isinstance(other, LocalKptrStorage) and other.of.same(self.of)
 
-    def describe(self, di: Debug) -> str:
+    def target(self, di: Debug) -> str:
         named(self.unit, self.of)
-        tag = di.node("!{" + di.node('!{!"btf_type_tag", !"kptr"}') + "}")
-        to = self.of.describe(di)
-        return di.node(
-            f"!DIDerivedType(tag: DW_TAG_pointer_type, baseType: {to}, size: 64, annotations: {tag})"
-        )
-
-    def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
-        raise c.error(
-            node, f"{self.name} is not set, but exchanged", "old = value.field.swap(new), and drop old"
-        )
-
-    def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
-        if name != "swap":
-            raise c.error(
-                node,
-                f"{self.name} has no {name!r}",
-                "take it out: x = value.field.swap(None); put it back after",
-            )
-
-        def swap(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
-            return self.swap(c, v, positional(c, "swap", args, kwargs, node, 1)[0], node)
-
-        return Value(BUILTIN, obj=swap)
+        return self.of.describe(di)
 
     def swap(self, c: Walker, v: Value, new: Value, node: ast.AST) -> Value:
-        """Put ``new`` (or None) there; what was there before, acquired, or None."""
-        check_helper(c, _XCHG, "kptr_xchg", node)
-        place = v.type
-        if not isinstance(place, PtrType) or place.space not in ("map", "percpu", "global", "own"):
-            raise c.error(node, f"{self.name} works in the value of a map only", "look the value up first")
-        operand = "null"
+        self.place(c, v, ("map", "percpu", "global", "own"), node)
         if types_of(c, node).by_name(self.of.name) is not None:
             raise c.error(
                 node, f"the kernel has a {self.of.name} too, and takes the field for one", "rename the struct"
             )
+        operand = "null"
         if new.type is not NONE:
             if isinstance(new.type, OwnRef) and not new.type.of.same(self.of):
                 raise c.error(
@@ -384,9 +355,7 @@ class LocalKptrStorage(Storage):
                 )
             held(c, new, node, "swap()")
             operand = new.ir
-        got = c.em.op(f"call ptr inttoptr (i64 {_XCHG} to ptr)(ptr {v.ir}, ptr {operand})")
-        if new.type is not NONE:
-            references.release(c, new, node, "swap()", "put it into the map", "x = bpf.new(T)")
+        got = self.exchange(c, v, new, operand, node, "x = bpf.new(T)")
         name = f"{c.text_of(field_of(node))}.swap"
         return acquired(c, OwnRef(self.of, nullable=True), got, node, name)
 
