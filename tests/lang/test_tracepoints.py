@@ -44,7 +44,7 @@ def asked(child: bpf.task_struct) -> int:
 @bpf.tracepoint("sched:sched_process_exit")
 def nothing() -> int:
     global exits
-    if bpf.pid() == only:
+    if bpf.tid() == only:  # the process, not its threads
         exits += 1
     return 0
 
