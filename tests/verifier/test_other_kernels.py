@@ -26,6 +26,15 @@ from tests.verifier.test_cases import FILES, wrong
 VERSIONS = ("5.10", "6.1", "6.12", "6.18", "7")
 ASKED = os.environ.get("SKEP_TEST_KERNELS", "")
 GENERATED = 250
+#: What stable releases changed: an early 6.18 knows no byte-swapped numbers, and lets kprobes write registers.
+#: These cases hold for the later ones (tests/verifier/test_cases.py asks the running kernel).
+STABLE = {
+    (6, 18): (
+        "scalars.txt: byte swap of a constant",
+        "scalars.txt: be16 bounds to 16 bits",
+        "context.txt: writing registers of a kprobe",
+    )
+}
 
 pytestmark = [
     pytest.mark.skipif(not ASKED, reason="make test-kernels runs these"),
@@ -69,7 +78,7 @@ def compared(found: dict[str, Answer | None], version: tuple[int, int], privileg
     tally = differ.Tally()
     for name, question in asked():
         theirs = found.get(name)
-        if theirs is None or theirs.processed > differ.MOST:
+        if theirs is None or theirs.processed > differ.MOST or name in STABLE.get(version, ()):
             continue
         try:
             ours = judge(question, kernel=version, privileged=privileged)
