@@ -26,7 +26,7 @@ from tests.verifier.test_cases import FILES, wrong
 VERSIONS = ("5.10", "6.1", "6.12", "6.18", "7")
 ASKED = os.environ.get("SKEP_TEST_KERNELS", "")
 GENERATED = 250
-#: What stable releases changed: an early 6.18 knows no byte-swapped numbers, and lets kprobes write registers.
+#: What stable releases changed: an early 6.18 knows no byte-swapped numbers, lets kprobes write registers.
 #: These cases hold for the later ones (tests/verifier/test_cases.py asks the running kernel).
 STABLE = {
     (6, 18): (
