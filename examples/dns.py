@@ -15,7 +15,7 @@ LONGEST = 64
 
 
 @bpf.struct
-class dnshdr:  # noqa: N801
+class Header:
     id: be16
     flags: be16
     questions: be16
@@ -47,7 +47,7 @@ def questions(ctx: bpf.Xdp) -> int:
     udp = pkt.take(udphdr)
     if udp is None or udp.dest != 53:
         return bpf.XDP_PASS
-    head = pkt.take(dnshdr)
+    head = pkt.take(Header)
     if head is None or head.flags & 0x8000 or head.questions != 1:
         return bpf.XDP_PASS
     question = bpf.zero(Question)

@@ -9,7 +9,7 @@ against the running kernel's all the same.
 
 from __future__ import annotations
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (what is written out stays whole)
 import argparse
 import keyword
 import re

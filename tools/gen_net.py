@@ -7,7 +7,7 @@ Needs clang (any) and <linux/*.h>. Only object-like macros and enumerators with 
 
 from __future__ import annotations
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (what is written out stays whole)
 import re
 import subprocess
 import sys

@@ -61,7 +61,7 @@ def protos() -> str:
             calls.append(rest)
     used = {name for line in calls for name in line.split()[2:]}
     out = [HEADER.format(doc="Prototypes of helpers, and which group of program types gets which.")]
-    out += ["# ruff: noqa: E501", "from typing import Final", ""]
+    out += ["# ruff: noqa: E501 (rows of a table stay whole)", "from typing import Final", ""]
     out += ['#: name, "gpl" or "any", flags, return, arguments', 'PROTOS: Final = """']
     out += [f"{short(name)} {body}" for name, (_, body) in sorted(rows.items()) if name in used]
     out += ['"""', "", "#: group of program types, helper, prototypes", 'CALLS: Final = """']
@@ -215,7 +215,7 @@ def availability() -> str:
             doc="Which program may call which helper, from which version on; found by asking kernels."
         )
     ]
-    out += ["# ruff: noqa: E501", "from typing import Final", ""]
+    out += ["# ruff: noqa: E501 (rows of a table stay whole)", "from typing import Final", ""]
     out += ["#: program type/attach type that share a row, then first version:numbers of helpers"]
     out.append('TABLE: Final = """')
     for text, contexts in rows.items():
@@ -310,7 +310,7 @@ def contexts() -> str:
             doc="What programs may read and write of their contexts and of sockets; found by asking kernels."
         )
     ]
-    out += ["# ruff: noqa: E501", "from typing import Final", ""]
+    out += ["# ruff: noqa: E501 (rows of a table stay whole)", "from typing import Final", ""]
     out += ["#: contexts that share rows; then what, size, first version and places in units of the size"]
     out.append('CONTEXTS: Final = """')
     out += [f"{' '.join(context)}{text}" for text, context in rows.items()]
@@ -380,7 +380,7 @@ def kfuncs() -> str:
             doc="Kernel functions: flags in Linux 6.18 and later, which programs may call them since when."
         )
     ]
-    out += ["# ruff: noqa: E501", "from typing import Final", ""]
+    out += ["# ruff: noqa: E501 (rows of a table stay whole)", "from typing import Final", ""]
     out += [
         "#: name, flags in 6.18, flags from 7.0 on, first version seen:program types",
         'KFUNCS: Final = """',

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (what is written out stays whole)
 DATA = Path(__file__).parent / "data"
 #: group of program types -> the functions that answer for it, first to last
 GROUPS = {

@@ -31,7 +31,7 @@ from skep.uapi.enums import AttachType as A
 from skep.uapi.enums import ProgType as P
 from skep.uapi.helpers import helpers
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (what is written out stays whole)
 HELPERS = 215
 CONTEXT_BYTES = 272
 _SLEEPABLE = 16

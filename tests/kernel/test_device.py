@@ -90,15 +90,15 @@ def test_what_is_asked_of_the_kernel() -> None:
         def map_create(self, *args: object, **attr: int) -> int:
             asked.append(("map", attr.get("map_ifindex", 0)))
             attr.pop("map_ifindex", None)
-            return kernel.map_create(*args, **attr)  # type: ignore[arg-type]
+            return kernel.map_create(*args, **attr)  # type: ignore[arg-type]  # handed on
 
         def prog_load(self, *args: object, **attr: int) -> object:
             asked.append(("prog", attr.pop("prog_ifindex", 0)))
-            return kernel.prog_load(*args, **attr)  # type: ignore[arg-type]
+            return kernel.prog_load(*args, **attr)  # type: ignore[arg-type]  # handed on
 
     for how, expected in (({"offload": 7}, 7), ({}, 0)):
         asked.clear()
-        with skep.load(build("device_map"), kernel=Watching(), **how):  # type: ignore[arg-type]
+        with skep.load(build("device_map"), kernel=Watching(), **how):  # type: ignore[arg-type]  # a stand-in
             assert [row for row in asked if row[0] == "prog"][-1] == ("prog", expected)
             assert ("map", expected) in asked
 

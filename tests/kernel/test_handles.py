@@ -162,7 +162,7 @@ def test_descriptors_from_strangers(obj: Object) -> None:
         sharing.send(ours, numbers=obj.numbers, first=obj.first)
         got = sharing.receive(theirs, obj.kernel)
         obj.numbers[3] = 9
-        assert got["numbers"][3] == 9  # type: ignore[index]
+        assert got["numbers"][3] == 9  # type: ignore[index]  # a map, by its name
         for handle in got.values():
             handle.close()
 
@@ -173,7 +173,7 @@ def test_descriptors_from_strangers(obj: Object) -> None:
             (b'["a", "a"]', [obj.numbers.fd] * 2, "no such list of names"),
             (b'["a"]', [obj.numbers.fd] * 2, "no such list of names"),
             (b"\xff", [obj.numbers.fd], "no such list of names"),
-            (b'["a"]', [sys.__stderr__.fileno()], "a descriptor of .* came: maps and"),  # type: ignore[union-attr]
+            (b'["a"]', [sys.__stderr__.fileno()], "a descriptor of .* came: maps and"),  # type: ignore[union-attr]  # is there
         ):
             message(names, *fds)
             with pytest.raises(KernelError, match=complaint) as caught:

@@ -3,7 +3,7 @@
 ``at`` is the source under the carets, ``says`` the message, in which lines count from the program's body.
 """
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (programs and messages stay whole)
 from __future__ import annotations
 
 from typing import NamedTuple

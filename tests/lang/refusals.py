@@ -5,7 +5,7 @@ own); the other definitions are `PRELUDE`. ``at`` is the source under the carets
 message, ``hint`` what to write instead, or how that begins.
 """
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (programs and messages stay whole)
 from __future__ import annotations
 
 from typing import NamedTuple

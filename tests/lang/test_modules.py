@@ -1,6 +1,6 @@
 """Mistakes outside of programs: decorators, maps, licenses, and what a module's names may be."""
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (programs and messages stay whole)
 from __future__ import annotations
 
 import re

@@ -1,6 +1,6 @@
 """Everything outside the language is refused at its span, with a reason and what to write instead."""
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (programs and messages stay whole)
 from __future__ import annotations
 
 import textwrap

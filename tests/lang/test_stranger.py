@@ -4,7 +4,7 @@ Each module of `tests.lang.stranger` holds programs; its ``VARIABLES`` are set b
 ``check(obj)`` compares what the programs computed with the truth.
 """
 
-# ruff: noqa: E501
+# ruff: noqa: E501 (programs and messages stay whole)
 from __future__ import annotations
 
 import errno

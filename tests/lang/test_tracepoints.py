@@ -118,4 +118,4 @@ def test_ways_are_named() -> None:
     with pytest.raises(SkepError, match="via is one of auto, record, tp_btf, raw_tp, not 'perf'"):
         language.tracepoint("sched:sched_switch", via="perf")
     with pytest.raises(SkepError, match="unknown option 'via'"):
-        language.tp_btf("sched_switch", via="record")  # type: ignore[call-overload]
+        language.tp_btf("sched_switch", via="record")  # type: ignore[call-overload]  # the mistake

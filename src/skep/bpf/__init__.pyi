@@ -167,7 +167,7 @@ def union(
     """Declare a union."""
 
 @overload
-def enum(of: type[_E], /) -> type[_E]: ...  # type: ignore[overload-overlap]
+def enum(of: type[_E], /) -> type[_E]: ...  # type: ignore[overload-overlap]  # an IntEnum is an int, too
 @overload
 def enum(of: type[int], /) -> Callable[[type[_E]], type[_E]]:
     """The storage of an `enum.IntEnum`: ``@bpf.enum(u8)``."""

@@ -280,7 +280,7 @@ class Parser:
                     qual = frame.qual
                     self._close(stack)
                 elif what == "start" and token == END:
-                    return value  # type: ignore[no-any-return]
+                    return value  # type: ignore[no-any-return]  # the stack holds values of each step
                 else:
                     raise self.unexpected("'and' or 'or'" if what == "start" else "'and', 'or' or ')'")
             elif kind == _NUMBER:

@@ -163,7 +163,7 @@ class Codecs:
         stop = end
         while index < len(members):
             member = members[index]
-            width = btf.bitfield_bits(member)  # type: ignore[arg-type]
+            width = btf.bitfield_bits(member)  # type: ignore[arg-type]  # a row of four, as a Member is
             if not width:
                 break
             name, member_type, offset, _ = member

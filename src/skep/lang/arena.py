@@ -17,7 +17,7 @@ from skep.lang.aggregates import ArrayStorage, StructStorage
 from skep.lang.arguments import named
 from skep.lang.layout import OpaqueStorage, ScalarStorage, Storage
 from skep.lang.maps import MapType, holding
-from skep.lang.values import BOOL, NONE, OBJECT, TEXT, U64, NoneType, PtrType, Type, Value
+from skep.lang.values import NONE, OBJECT, TEXT, U64, NoneType, PtrType, Reference, Type, Value
 
 if TYPE_CHECKING:
     from skep.lang.debug import Debug
@@ -31,10 +31,8 @@ _SPACES: Final = {"p0": "", "p1": " addrspace(1)"}
 _NO_NODE: Final = "-1"
 
 
-class ArenaRef(Type):
+class ArenaRef(Reference):
     """A reference to a ``of`` in the arena, or to the first of several."""
-
-    llvm = "ptr"
 
     def __init__(self, of: Storage, *, nullable: bool = False) -> None:
         self.of = of
@@ -46,18 +44,14 @@ class ArenaRef(Type):
 
     def join(self, other: Type) -> Type | None:
         if isinstance(other, NoneType):
-            return ArenaRef(self.of, nullable=True)
+            return self.optional(True)
         if not isinstance(other, ArenaRef) or not other.of.same(self.of):
             return None
-        return ArenaRef(self.of, nullable=self.nullable or other.nullable)
+        return self.optional(self.nullable or other.nullable)
 
-    def narrowed(self, v: Value) -> Value:
-        return Value(ArenaRef(self.of), v.ir, obj=v.obj, place=v.place)
-
-    def truth(self, c: Walker, v: Value, node: ast.AST) -> Value:
-        if not self.nullable:
-            return c.bool_const(True)
-        return Value(BOOL, c.em.op(f"icmp ne ptr {v.ir}, null"), 0, 1)
+    def optional(self, nullable: bool) -> ArenaRef:
+        """The same, nullable or not."""
+        return ArenaRef(self.of, nullable=nullable)
 
     def plain(self, c: Walker, v: Value, node: ast.AST) -> Value:
         """The same as a reference that loads and stores work with."""

@@ -24,7 +24,7 @@ from skep.lang.contexts_fields import (
     READ_ONLY_SOCK,
     WRITABLE,
 )
-from skep.lang.values import BUILTIN, INT, NoneType, PtrType, Type, Value
+from skep.lang.values import BUILTIN, INT, NoneType, PtrType, Reference, Type, Value
 from skep.obj.sections import Section, lookup
 from skep.uapi.contexts import CONTEXTS
 from skep.uapi.enums import ProgType
@@ -102,10 +102,8 @@ class ContextField(NamedTuple):
     order: str
 
 
-class ContextRef(Type):
+class ContextRef(Reference):
     """A context, or a socket or flow reached from it: fields are integers, read at once."""
-
-    llvm = "ptr"
 
     def __init__(
         self, struct: str, section: Section, *, nullable: bool = False, context: bool = True
@@ -131,14 +129,6 @@ class ContextRef(Type):
         if nullable == self.nullable:
             return self
         return ContextRef(self.struct, self.section, nullable=nullable, context=self.context)
-
-    def narrowed(self, v: Value) -> Value:
-        return Value(self.optional(False), v.ir, obj=v.obj, place=v.place)
-
-    def truth(self, c: Walker, v: Value, node: ast.AST) -> Value:
-        if not self.nullable:
-            return c.bool_const(True)
-        return c.boolean(c.em.op(f"icmp ne ptr {v.ir}, null"))
 
     # --- fields -----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from skep.lang.aggregates import TextStorage
 from skep.lang.kernel_types import KArray, KernelType, KField, KFunc, KInt, KPtr, KStruct
 from skep.lang.layout import Storage
 from skep.lang.references import derived
-from skep.lang.values import INT, U64, BytesType, NoneType, PtrType, Type, Value
+from skep.lang.values import INT, U64, BytesType, NoneType, PtrType, Reference, Type, Value
 from skep.uapi.enums import ProgType
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def core_of(c: Walker) -> co.Core:
 _COPY_FIRST = "it is read when it is stored: e.path = p, then len(e.path)"
 
 
-class KernelRef(Type):
+class KernelRef(Reference):
     """A reference to memory of type ``kind``; the operand points to where ``steps`` start.
 
     ``pointer``: the operand came from a pointer, so that elements before and after may follow.
@@ -96,9 +96,6 @@ class KernelRef(Type):
         if nullable == self.nullable:
             return self
         return KernelRef(self.kind, self.mode, self.steps, nullable=nullable, pointer=self.pointer)
-
-    def narrowed(self, v: Value) -> Value:
-        return Value(self.optional(False), v.ir, obj=v.obj, place=v.place)
 
     # --- where it is ------------------------------------------------------------------------------
 

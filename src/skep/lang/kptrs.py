@@ -38,11 +38,11 @@ class Exchanged(Storage):
 
     def target(self, di: Debug) -> str:
         """The debug node of what the field points to."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of object has its own
 
     def swap(self, c: Walker, v: Value, new: Value, node: ast.AST) -> Value:
         """Put ``new`` (or None) there; what was there before, acquired, or None."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of object has its own
 
     def describe(self, di: Debug) -> str:
         to = self.target(di)

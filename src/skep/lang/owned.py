@@ -20,7 +20,7 @@ from skep.lang.kptrs import Exchanged, field_of
 from skep.lang.layout import OpaqueStorage, Storage
 from skep.lang.maps import unfit
 from skep.lang.references import derived
-from skep.lang.values import BOOL, NONE, OBJECT, NoneType, PtrType, Type, Value
+from skep.lang.values import NONE, OBJECT, NoneType, PtrType, Reference, Type, Value
 from skep.uapi.enums import ProgType
 from skep.verifier.facts import kfuncs as kf
 
@@ -34,10 +34,8 @@ SEEN: Final = h.Ref("%seen", False)
 _MOST: Final = 4096
 
 
-class OwnRef(Type):
+class OwnRef(Reference):
     """A reference to an object that a program allocated, or to a part of one (``whole`` is False)."""
-
-    llvm = "ptr"
 
     def __init__(self, of: Storage, *, nullable: bool = False, whole: bool = True) -> None:
         self.of = of
@@ -58,14 +56,6 @@ class OwnRef(Type):
     def optional(self, nullable: bool) -> OwnRef:
         """The same, nullable or not."""
         return OwnRef(self.of, nullable=nullable, whole=self.whole)
-
-    def narrowed(self, v: Value) -> Value:
-        return Value(self.optional(False), v.ir, obj=v.obj, place=v.place)
-
-    def truth(self, c: Walker, v: Value, node: ast.AST) -> Value:
-        if not self.nullable:
-            return c.bool_const(True)
-        return Value(BOOL, c.em.op(f"icmp ne ptr {v.ir}, null"), 0, 1)
 
     def plain(self, c: Walker, v: Value, node: ast.AST) -> Value:
         """The same as a reference that loads and stores work with."""

@@ -330,14 +330,30 @@ class OptionalType(Type):
 _MAPPED = frozenset(("map", "global", "percpu"))
 
 
-class PtrType(Type):
+class Reference(Type):
+    """An address of something, or None where it is ``nullable``: it must be tested then before use."""
+
+    llvm = "ptr"
+
+    def optional(self, nullable: bool) -> Type:
+        """The same, nullable or not."""
+        raise NotImplementedError  # each kind of reference has its own
+
+    def narrowed(self, v: Value) -> Value:
+        return Value(self.optional(False), v.ir, obj=v.obj, place=v.place)
+
+    def truth(self, c: Walker, v: Value, node: ast.AST) -> Value:
+        if not self.nullable:
+            return c.bool_const(True)
+        return c.boolean(c.em.op(f"icmp ne ptr {v.ir}, null"))
+
+
+class PtrType(Reference):
     """A reference to memory laid out as ``of``, safe to read and write by plain loads and stores.
 
     ``space`` says where: "stack", "map", "packet", "global", "ring", "mem". ``writable`` is False for
     read-only data. A nullable one must be tested first; the walker narrows the local that was tested.
     """
-
-    llvm = "ptr"
 
     def __init__(self, of: Storage, space: str, *, nullable: bool = False, writable: bool = True) -> None:
         self.of = of
@@ -369,9 +385,6 @@ class PtrType(Type):
         if nullable == self.nullable:
             return self
         return PtrType(self.of, self.space, nullable=nullable, writable=self.writable)
-
-    def narrowed(self, v: Value) -> Value:
-        return Value(self.optional(False), v.ir, obj=v.obj, place=v.place)
 
     def _tested(self, c: Walker, v: Value, node: ast.AST) -> None:
         if self.nullable:
@@ -415,11 +428,6 @@ class PtrType(Type):
     def length(self, c: Walker, v: Value, node: ast.AST) -> Value:
         self._tested(c, v, node)
         return self.of.ref_length(c, v, node)
-
-    def truth(self, c: Walker, v: Value, node: ast.AST) -> Value:
-        if not self.nullable:
-            return c.bool_const(True)
-        return Value(BOOL, c.em.op(f"icmp ne ptr {v.ir}, null"), 0, 1)
 
     def compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         self._tested(c, a, node)

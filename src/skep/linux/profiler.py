@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from functools import partial
 
 from skep.errors import KernelError, SkepError
 from skep.kernel.perfevent import HARDWARE, SOFTWARE, online_cpus, open_event
@@ -98,7 +99,7 @@ class Profiler:
         )
         for number, metric in enumerate(self._metrics):
             for cpu in online:
-                event = self._keep(lambda metric=metric, cpu=cpu: _opened(kernel, metric, cpu))  # type: ignore[misc]
+                event = self._keep(partial(_opened, kernel, metric, cpu))
                 place = number * self._cpus + cpu
                 kernel.map_update_elem(events, struct.pack("=I", place), struct.pack("=i", event))
         size = _ENTRY + 3 * count * _READING
@@ -109,8 +110,8 @@ class Profiler:
             (AttachType.TRACE_FENTRY, at_entry(events, self._values, count, self._cpus)),
             (AttachType.TRACE_FEXIT, at_exit(events, self._values, count, self._cpus)),
         ):
-            fd = self._keep(lambda where=where, text=text: self._load(target, function, where, text))  # type: ignore[misc]
-            self._keep(lambda fd=fd: kernel.raw_tracepoint_open(fd))  # type: ignore[misc]
+            fd = self._keep(partial(self._load, target, function, where, text))
+            self._keep(partial(kernel.raw_tracepoint_open, fd))
 
     def _keep(self, make: Callable[[], int]) -> int:
         fd = make()

@@ -54,7 +54,7 @@ def cut(skb: bpf.SkBuff) -> int:
     return 2
 
 
-def check(obj) -> None:  # type: ignore[no-untyped-def]
+def check(obj) -> None:  # type: ignore[no-untyped-def]  # its maps are the program's
     reader = obj.reader("sent", "Line")
     assert obj.cut.run(bytes(range(65, 129))).retval == 2
     assert obj.bss.total == 5 + 100 * 13

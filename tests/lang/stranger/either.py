@@ -83,6 +83,6 @@ def addresses(ctx: bpf.SockAddr) -> int:
     return 1
 
 
-def check(obj) -> None:  # type: ignore[no-untyped-def]
+def check(obj) -> None:  # type: ignore[no-untyped-def]  # its maps are the program's
     assert obj.skb_fields.run(bytes(64)).retval == 7
     assert obj.bss.out == 1

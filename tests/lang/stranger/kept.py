@@ -92,6 +92,6 @@ def texts(skb: bpf.SkBuff) -> int:
     return 0
 
 
-def check(obj) -> None:  # type: ignore[no-untyped-def]
+def check(obj) -> None:  # type: ignore[no-untyped-def]  # its maps are the program's
     assert obj.texts.run(bytes(64)).retval == 0
     assert list(obj.bss.out)[:9] == [1, 1, 1, 0, 1, 1, 1, 64, 1], list(obj.bss.out)

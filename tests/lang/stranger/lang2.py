@@ -48,7 +48,7 @@ def main(ctx: bpf.SkBuff) -> int:
     out[2] = apply(dbl, 21)
     out[3] = glob(4, 2)
     t = 0
-    for (x, y), w in zip(TABLE, WEIGHTS):  # noqa: B905
+    for (x, y), w in zip(TABLE, WEIGHTS):  # noqa: B905 - the language has no strict=
         t += x * y * w
     out[4] = t
     r2 = recs.get(1)

@@ -14,7 +14,7 @@ from skep.uapi.enums import ProgType
 
 try:
     # what `signal` wraps into enums, which take 3 ms to come
-    from _signal import SIG_DFL, SIGINT, SIGTERM, set_wakeup_fd, signal  # type: ignore[import-not-found, unused-ignore]
+    from _signal import SIG_DFL, SIGINT, SIGTERM, set_wakeup_fd, signal  # type: ignore[import-not-found, unused-ignore]  # has no stubs
 except ImportError:  # pragma: no cover - other Pythons than CPython
     from signal import SIG_DFL, SIGINT, SIGTERM, set_wakeup_fd, signal
 
