@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from functools import partial
 
 from skep.errors import KernelError, SkepError
 from skep.kernel.perfevent import HARDWARE, SOFTWARE, online_cpus, open_event
@@ -20,7 +19,7 @@ from skep.uapi.enums import AttachType, MapType, ProgType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Any, Final, Self
 
@@ -95,26 +94,23 @@ class Profiler:
         kernel, count = self._kernel, len(self._metrics)
         function = _function(kernel, target, self.name)
         events = self._keep(
-            lambda: kernel.map_create(MapType.PERF_EVENT_ARRAY, 4, 4, self._cpus * count, name="events")
+            kernel.map_create(MapType.PERF_EVENT_ARRAY, 4, 4, self._cpus * count, name="events")
         )
         for number, metric in enumerate(self._metrics):
             for cpu in online:
-                event = self._keep(partial(_opened, kernel, metric, cpu))
+                event = self._keep(_opened(kernel, metric, cpu))
                 place = number * self._cpus + cpu
                 kernel.map_update_elem(events, struct.pack("=I", place), struct.pack("=i", event))
         size = _ENTRY + 3 * count * _READING
-        self._values = self._keep(
-            lambda: kernel.map_create(MapType.PERCPU_ARRAY, 4, size, 1, name="readings")
-        )
+        self._values = self._keep(kernel.map_create(MapType.PERCPU_ARRAY, 4, size, 1, name="readings"))
         for where, text in (
             (AttachType.TRACE_FENTRY, at_entry(events, self._values, count, self._cpus)),
             (AttachType.TRACE_FEXIT, at_exit(events, self._values, count, self._cpus)),
         ):
-            fd = self._keep(partial(self._load, target, function, where, text))
-            self._keep(partial(kernel.raw_tracepoint_open, fd))
+            fd = self._keep(self._load(target, function, where, text))
+            self._keep(kernel.raw_tracepoint_open(fd))
 
-    def _keep(self, make: Callable[[], int]) -> int:
-        fd = make()
+    def _keep(self, fd: int) -> int:
         self._fds.append(fd)
         return fd
 
