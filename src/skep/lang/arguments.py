@@ -47,9 +47,11 @@ def named(
 ) -> dict[str, Value]:
     """The arguments by parameter name; the first ``required`` must be there."""
     if len(args) > len(names):
+        most = f"at most {len(names)}" if len(names) > required else len(names) or "no"
         raise c.error(
             node,
-            f"{name}() takes at most {len(names)} arguments, {len(args)} are given",
+            f"{name}() takes {most} argument{'s' if len(names) != 1 else ''}, "
+            f"{len(args)} {'is' if len(args) == 1 else 'are'} given",
             f"{name}({', '.join(names)})",
         )
     found = dict(zip(names, args, strict=False))

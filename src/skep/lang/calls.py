@@ -96,8 +96,37 @@ def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value]
     raise c.error(
         node,
         f"{describe(obj)} cannot be called in a program",
-        "functions of your own modules can, and bpf.NAME",
+        _PYTHONS.get(getattr(obj, "__name__", ""), "functions of your own modules can, and bpf.NAME"),
     )
+
+
+#: functions of Python's library -> what programs have for it
+_PYTHONS = {
+    "getpid": "bpf.pid()",
+    "getppid": "bpf.get_current_task_btf().real_parent.tgid",
+    "gettid": "bpf.tid()",
+    "get_ident": "bpf.tid()",
+    "getuid": "bpf.uid()",
+    "getgid": "bpf.gid()",
+    "time": "bpf.ktime() is nanoseconds since the machine started",
+    "time_ns": "bpf.ktime() is nanoseconds since the machine started",
+    "monotonic": "bpf.ktime() is nanoseconds since the machine started",
+    "monotonic_ns": "bpf.ktime()",
+    "perf_counter": "bpf.ktime() is nanoseconds since the machine started",
+    "perf_counter_ns": "bpf.ktime()",
+    "random": "bpf.random() is a number of 32 bits",
+    "randint": "bpf.random() % n",
+    "randrange": "bpf.random() % n",
+    "getrandbits": "bpf.random() is a number of 32 bits",
+    "htons": "be16 fields are plain numbers in programs; bpf.bswap16(x) reverses",
+    "ntohs": "be16 fields are plain numbers in programs; bpf.bswap16(x) reverses",
+    "htonl": "be32 fields are plain numbers in programs; bpf.bswap32(x) reverses",
+    "ntohl": "be32 fields are plain numbers in programs; bpf.bswap32(x) reverses",
+    "pack": "a struct: @bpf.struct class T, T(field=x)",
+    "unpack": "int.from_bytes(data[0:4], 'big'), or a struct",
+    "inet_aton": "compute it at module level: ADDRESS = int(ipaddress.ip_address('10.0.0.1'))",
+    "ip_address": "compute it at module level: ADDRESS = int(ipaddress.ip_address('10.0.0.1'))",
+}
 
 
 def _declare(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def expr(c: Walker, node: ast.expr) -> Value:
     """The value of an expression; emits what computes it."""
     c.at(node)
-    return _TABLE.get(type(node), _refused)(c, node)
+    made = _TABLE.get(type(node), _refused)(c, node)
+    made.node = node
+    return made
 
 
 def number(c: Walker, node: ast.expr, why: str = "") -> Value:
@@ -69,7 +71,9 @@ def owner(c: Walker, node: ast.expr) -> Value:
     """The value whose attribute is taken or set."""
     if isinstance(node, ast.Name):
         c.at(node)
-        return name(c, node.id, node)
+        made = name(c, node.id, node)
+        made.node = node
+        return made
     return expr(c, node)
 
 
@@ -216,7 +220,7 @@ def operate(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> V
             return c.boolean(c.em.op(f"xor i1 {a.ir}, {b.ir}"))
     left_node = getattr(node, "left", node)
     right_node = getattr(node, "right", node)
-    if isinstance(a.type, PtrType) and not a.type.of.scalar:
+    if isinstance(a.type, PtrType) and not (a.type.of.scalar or a.type.of.is_text):
         raise c.error(left_node, f"{a.type.name} is no integer", "compute with its fields")
     left = c.as_int(a, left_node)
     return arith.binary(c, op, left, c.as_int(b, right_node), node)

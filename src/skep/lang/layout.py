@@ -53,7 +53,11 @@ class Storage:
     def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
         """Store ``value`` at ``address``, converted; refuses what does not fit the type."""
         if not value.type.write(c, value, address, self, node):
-            raise c.error(node, f"{value.type.name} cannot be stored as {self.name}", f"give a {self.name}")
+            raise c.error(
+                c.blamed(value, node),
+                f"{value.type.name} cannot be stored as {self.name}",
+                f"give a value of type {self.name}",
+            )
 
     # --- what references to it can do: see values.PtrType -----------------------------------------
 

@@ -13,6 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from skep.lang import bounds, tests
+from skep.lang.aggregates import StructStorage
 from skep.lang.arena import ArenaRef
 from skep.lang.bounds import MOST
 from skep.lang.scope import Env, Loop, equal, join, widen
@@ -182,7 +183,7 @@ def for_(c: Walker, node: ast.For) -> None:
         _unrolled(c, node, items)
         return
     kind = source.type
-    if isinstance(kind, (PtrType, ArenaRef)) and not kind.nullable:
+    if isinstance(kind, (PtrType, ArenaRef)) and not kind.nullable and not isinstance(kind.of, StructStorage):
         length = kind.length(c, source, node.iter)
         _counted(c, node, RangeValue(c.int_const(0), length, 1), source)
         return

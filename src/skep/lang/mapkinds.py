@@ -195,7 +195,7 @@ def _record(c: Walker, given: dict[str, Value], node: ast.AST) -> tuple[str, str
     value = given["value"]
     kind = value.type
     if not isinstance(kind, PtrType):
-        raise c.error(node, f"{kind.name} has no place in memory", "send a struct")
+        raise c.error(c.blamed(value, node), f"{kind.name} has no place in memory", "send a struct")
     if kind.nullable:
         c.refuse_none(value, node)
     return value.ir, c.sized(kind.of.size, given.get("size"), node)
@@ -262,7 +262,7 @@ class ProgType(MapType):
         self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     ) -> Value:
         """Jump to a program. What follows runs only when the slot is empty (or after 33 jumps)."""
-        given = named(c, "call", ("index",), 1, args, kwargs, node)
+        given = named(c, "tail_call", ("index",), 1, args, kwargs, node)
         if not c.ctx:
             raise c.error(node, "a tail call needs the program's context: call it in the program, or inline")
         if any(scope.withs for scope in c.scopes):

@@ -497,6 +497,8 @@ class Table(MapType):
             raise c.error(
                 node, f"a {of.name} cannot be added to", f"p = {self.symbol}.lookup(key); p.field += 1"
             )
+        if self.is_array:
+            index = c.index(index, self.map.max_entries, self.name, node.target)
         key = self.key_address(c, index, node)
         value = Value(PtrType(of, self.space), "")
         done = c.label("added")

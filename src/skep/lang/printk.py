@@ -58,8 +58,6 @@ def formatted(c: Walker, node: ast.expr) -> tuple[str, list[str]]:
 
 
 def _value(c: Walker, part: ast.FormattedValue) -> tuple[str, str]:
-    if part.conversion != -1:
-        raise c.error(part.value, "!r, !s and !a are not compiled", "leave it out")
     spec = ""
     if part.format_spec is not None:
         pieces = getattr(part.format_spec, "values", [])
@@ -68,6 +66,8 @@ def _value(c: Walker, part: ast.FormattedValue) -> tuple[str, str]:
         spec = "".join(str(p.value) for p in pieces)
     value = c.expr(part.value)
     kind = value.type
+    if part.conversion not in (-1, ord("s")) and not c.is_number(value):
+        raise c.error(part.value, "!r and !a are for numbers only: a text gets no quotes", "leave it out")
     if kind is TEXT:
         if spec:
             raise c.error(part.value, "a constant text takes no format", "write it as it is")

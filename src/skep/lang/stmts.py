@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 def block(c: Walker, body: list[ast.stmt]) -> None:
     """Walk statements in order, until none can follow."""
+    around = c.statement
     for node in body:
         if not c.live:
-            return
+            break
+        c.statement = node
         c.at(node, force=True)
         mark = c.em.temporaries()
         _TABLE.get(type(node), _refused)(c, node)
         c.em.release(mark)
+    c.statement = around
 
 
 def _pass(c: Walker, node: ast.stmt) -> None:
@@ -82,7 +85,8 @@ def assign(c: Walker, target: ast.expr, value: Value, node: ast.AST) -> None:
     elif isinstance(target, (ast.Tuple, ast.List)):
         items = value.type.items(c, value, node)
         if items is None:
-            raise c.error(node, f"{value.type.name} cannot be unpacked", "unpack a tuple")
+            where = c.blamed(value, node) if isinstance(node, ast.Assign) else target
+            raise c.error(where, f"{value.type.name} cannot be unpacked", "unpack a tuple")
         if len(items) != len(target.elts) or any(isinstance(e, ast.Starred) for e in target.elts):
             raise c.error(
                 target, f"{len(items)} values for {len(target.elts)} names", "give each a name, without *"

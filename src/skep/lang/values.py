@@ -27,10 +27,11 @@ class Value:
 
     ``lo`` and ``hi`` bound an integer, inclusive; ``obj`` is what is known when compiling: a constant's
     bytes, a tuple's items, a Python object. ``place`` is the stack slot of a local variable's binding,
-    ``ref`` what was acquired and has to be given back (`skep.lang.references`).
+    ``ref`` what was acquired and has to be given back (`skep.lang.references`), ``node`` the expression
+    that was walked last for it, for messages.
     """
 
-    __slots__ = ("hi", "ir", "lo", "obj", "place", "ref", "type")
+    __slots__ = ("hi", "ir", "lo", "node", "obj", "place", "ref", "type")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Value:
         self.obj = obj
         self.place = place
         self.ref = ref
+        self.node: ast.expr | None = None
 
     @property
     def const(self) -> int | None:

@@ -59,6 +59,19 @@ _LOCKLESS = (
 )
 
 
+def _hint_of_no_number(kind: Type) -> str:
+    """What to write where a number is wanted, and this is given."""
+    if kind is TEXT:
+        return "texts go in bpf.char fields"
+    if isinstance(kind, PtrType) and kind.of.is_text:
+        return "single bytes are numbers: text[0]"
+    if kind is TUPLE:
+        return "take one of its items: t[0]"
+    if kind is NONE:
+        return "give a number"
+    return "give a number, or one of its fields"
+
+
 class Walker:
     """Compiles one function (with all that is inlined into it)."""
 
@@ -84,10 +97,11 @@ class Walker:
         #: what was acquired and has to be given back
         self.books = references.Books()
         self._line = (-1, "")
-        #: the statement or expression that is compiled
+        #: the statement or expression that is compiled, and the statement that it is part of
         self.node: ast.AST = ast.Pass()
 
     @property
+        self.statement: ast.AST = self.node
     def section(self) -> Section | None:
         """What the program's section name means; None in a function that is no program."""
         if self.program is None:
@@ -108,6 +122,10 @@ class Walker:
 
     def at(self, node: ast.AST, force: bool = False) -> None:
         """What is emitted next comes from the line of ``node``."""
+    def blamed(self, v: Value, node: ast.AST) -> ast.AST:
+        """The expression that gave ``v`` where it stands in the statement being walked, else ``node``."""
+        return v.node if any(part is v.node for part in ast.walk(self.statement)) and v.node else node
+
         if self.unit.target == "host":
             return
         self.node = node
@@ -156,13 +174,14 @@ class Walker:
                     if optional
                     else f"give it a name, and test that: x = {self.text_of(arg)}; if x is None: return ...",
                 )
-        part = node.target if isinstance(node, (ast.AugAssign, ast.AnnAssign)) else node
-        while isinstance(part, (ast.Attribute, ast.Subscript, ast.Call)):
-            part = part.func if isinstance(part, ast.Call) else part.value
-            if isinstance(part, ast.Name):
-                break
+        part = self.blamed(v, node)
+        if isinstance(node, ast.stmt):
+            node = node.target if isinstance(node, (ast.AugAssign, ast.AnnAssign)) else part
         name = self.text_of(part)
-        raise self.error(node, f"{name} may be None here", f"test it first: if {name} is None: return ...")
+        hint = f"test it first: if {name} is None: return ..."
+        if not isinstance(part, ast.Name):
+            hint = f"give it a name, and test that: x = {name}; if x is None: return ..."
+        raise self.error(node, f"{name} may be None here", hint)
 
     # --- values -----------------------------------------------------------------------------------
 
@@ -211,9 +230,9 @@ class Walker:
         if found is not None:
             return found
         raise self.error(
-            node,
+            self.blamed(v, node),
             f"{kind.name} is no integer" + (f" ({why})" if why else ""),
-            "texts go in bpf.char fields" if kind is TEXT else "give a number, or one of its fields",
+            _hint_of_no_number(kind),
         )
 
     def is_number(self, v: Value) -> bool:
