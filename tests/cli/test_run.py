@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from skep.cli.noun.objects import ids
 from skep.cli.run.stream import parse
 from skep.linux.kernel import LinuxKernel
 from tests.cli.bpftool import compile_c
-from tests.support.lock import locked
+from tests.linux.links.rig import interface_is_up, wait
+from tests.support.lock import trace_pipe
 from tests.support.oracles import absent, bpf, netns, tool
 
 pytestmark = pytest.mark.live
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.live
 @pytest.fixture(autouse=True)
 def only_reader() -> Iterator[None]:
     """trace_pipe has one reader at a time, and `skep run` reads it for every program that prints."""
-    with locked(Path(tempfile.gettempdir()) / "skep-trace-pipe.lock"):
+    with trace_pipe():
         yield
 
 
@@ -40,7 +39,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def skep_run(*words: str, prefix: list[str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [*(prefix or []), sys.executable, "-m", "skep", "run", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def rows(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -77,7 +76,10 @@ def test_text(file: str) -> None:
     done = skep_run(*words)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    lines = done.stdout.splitlines()
+    # other lines are what other programs of the machine print
+    lines = [
+        line for line in done.stdout.splitlines() if line.startswith(("events: ", "samples: ", "counts: "))
+    ]
     assert lines[0].startswith("events: pid=")
     assert (
         lines[0].endswith('number=1 colour="GREEN" comm="python" raw=[1, 2, 3, 4]') or "number=1" in lines[0]
@@ -97,7 +99,7 @@ def test_the_commands_status_is_ours(file: str) -> None:
 
 def test_bpf_printk(file: str) -> None:
     """trace_pipe gives a line to one reader: others on the machine may take some, so try again."""
-    for _ in range(5):
+    for _ in range(50):
         done = skep_run(file, "printing", "-j", "--set", "wanted={pid}", "--", "/bin/true")
         assert done.returncode == 0, done.stderr
         if "tracing is off" in done.stderr:
@@ -126,18 +128,18 @@ def test_a_line_of_trace_pipe() -> None:
 def test_a_signal_ends_it_and_detaches(file: str, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "skep", "run", file, "enter"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line.startswith("enter: raw tracepoint")
-        owned = _links_of(process.pid)
-        assert len(owned) == 1
-        process.send_signal(number)
-        assert process.wait(20) == 0
-    for _ in range(50):
-        if not owned & set(ids(LinuxKernel(), "link")):
-            return
-        time.sleep(0.1)
-    pytest.fail("the link is still there")
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert line.startswith("enter: raw tracepoint")
+            owned = _links_of(process.pid)
+            assert len(owned) == 1
+            process.send_signal(number)
+            process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    wait(lambda: not owned & set(ids(LinuxKernel(), "link")))
 
 
 def _links_of(pid: int) -> set[int]:
@@ -168,10 +170,11 @@ def test_xdp_drop_stops_a_ping(file: str) -> None:
         for each, device, address in ((name, "v0", "10.77.0.1/24"), (other, "v1", "10.77.0.2/24")):
             subprocess.run([ip, "-n", each, "addr", "add", address, "dev", device], check=True)
             subprocess.run([ip, "-n", each, "link", "set", device, "up"], check=True)
+        wait(lambda: all(interface_is_up(*each) for each in ((name, "v0"), (other, "v1"))))
         inside = [ip, "netns", "exec", name]
-        send = ["-c", "1", "-W", "1", "10.77.0.2"]
+        send, once = ["-c", "1", "-W", "60", "10.77.0.2"], ["-c", "1", "-W", "1", "10.77.0.2"]
         assert subprocess.run([*inside, ping, *send], capture_output=True, check=False).returncode == 0
-        done = skep_run(file, "drop", "-i", "v0", "--xdp-mode", "generic", "--", ping, *send, prefix=inside)
+        done = skep_run(file, "drop", "-i", "v0", "--xdp-mode", "generic", "--", ping, *once, prefix=inside)
         assert done.returncode == 1, done.stderr
         assert "drop: " in done.stderr
         assert subprocess.run([*inside, ping, *send], capture_output=True, check=False).returncode == 0
@@ -196,13 +199,11 @@ def test_xdp_drop_stops_a_ping(file: str) -> None:
     ],
 )
 def test_what_fails_says_why(file: str, words: tuple[str, ...], complaint: str) -> None:
-    before = set(ids(LinuxKernel(), "link"))
     done = skep_run(file, *words)
     assert done.returncode == 1
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
-    del before
 
 
 @pytest.mark.parametrize("words", [(), ("x.o", "--"), ("x.o", "--nothing"), ("x.o", "--count", "x")])
@@ -226,7 +227,7 @@ def test_records_of_a_named_type(file: str) -> None:
     words = (file, "enter", "-j", "--set", "wanted={pid}", "--count", "1", "--type", "events=sample")
     done = skep_run(*words, "--", "/bin/true")
     assert done.returncode == 0, done.stderr
-    first = rows(done)[0]
+    first = next(row for row in rows(done) if "map" in row)
     if first["map"] == "events":
         assert set(first["data"]) == {"number", "low", "high"}
 

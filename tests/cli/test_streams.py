@@ -25,7 +25,7 @@ def skep(shell: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         encoding="utf-8",
         errors="replace",
-        timeout=60,
+        timeout=300,
     )
     assert "Traceback" not in done.stderr + done.stdout, shell
     return done
@@ -110,7 +110,7 @@ def test_whole_files(make: str, beginning: str, tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_text()), daemon=True)
     reader.start()
     assert skep(make.format("pipe"), cwd=tmp_path).returncode == 0
-    reader.join(30)
+    reader.join(120)
     assert (tmp_path / "pipe").is_fifo()
     assert received == [text]
 
@@ -125,7 +125,7 @@ def test_whole_files(make: str, beginning: str, tmp_path: Path) -> None:
 def test_ip_broadcast_as_tcpdump_compiles_it(tmp_path: Path) -> None:
     for options in ("-d", "-O -d", f"-d -r {CAPTURE}"):
         theirs = subprocess.run(
-            [tool("tcpdump"), *options.split(), "ip broadcast"], capture_output=True, text=True, timeout=60
+            [tool("tcpdump"), *options.split(), "ip broadcast"], capture_output=True, text=True, timeout=300
         )
         assert "0xffffffff" in theirs.stdout
         assert skep(f"$SKEP filter {options} 'ip broadcast'", cwd=tmp_path).stdout == theirs.stdout

@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.linux.links.rig import Rig
-from tests.support.lock import locked
+from tests.linux.links.rig import DEADLINE, Rig, wait
+from tests.support.lock import trace_pipe
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -78,7 +78,7 @@ class Child:
 
     def wait(self) -> int:
         self.go()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=DEADLINE)
         os.close(self._gate)
         return self.process.returncode
 
@@ -92,7 +92,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
-def events(reader: Any, enough: Callable[[list[Any]], bool], seconds: float = 10.0) -> list[Any]:
+def events(reader: Any, enough: Callable[[list[Any]], bool], seconds: float = DEADLINE) -> list[Any]:
     """What a reader gives until it is enough."""
     found: list[Any] = []
     end = time.monotonic() + seconds
@@ -103,7 +103,7 @@ def events(reader: Any, enough: Callable[[list[Any]], bool], seconds: float = 10
 
 
 @contextmanager
-def busy(seconds: float = 30.0) -> Iterator[int]:
+def busy(seconds: float = 600.0) -> Iterator[int]:
     """A process that computes and makes system calls; its id."""
     code = f"import os, time\nend = time.time() + {seconds}\nwhile time.time() < end: os.getppid()"
     with subprocess.Popen([sys.executable, "-S", "-c", code]) as process:
@@ -119,17 +119,19 @@ def hello(rig: Rig, load: Load) -> None:
     script = 'mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; exec "$@"'
     skep = [sys.executable, "-m", "skep", "run", load.file("hello")]
     child = ["/bin/sh", "-c", "echo I am $$; exec /bin/true"]
-    lock = Path("/tmp/skep-trace-pipe.lock")
-    with locked(lock) if os.access("/tmp", os.W_OK) else nullcontext():
-        done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", script, "sh", *skep, "--", *child],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert done.returncode == 0, done.stderr
-    pid = done.stdout.partition("I am ")[2].split()[0]
-    assert f"Hello BPF, from process {pid}" in done.stdout, done.stdout
+    with trace_pipe():
+        for _ in range(20):  # other readers of the machine may take the line
+            done = subprocess.run(
+                ["unshare", "-m", "sh", "-c", script, "sh", *skep, "--", *child],
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            assert done.returncode == 0, done.stderr
+            pid = done.stdout.partition("I am ")[2].split()[0]
+            if f"Hello BPF, from process {pid}" in done.stdout:
+                return
+    raise AssertionError(done.stdout)
 
 
 @play
@@ -141,7 +143,7 @@ def opensnoop(rig: Rig, load: Load) -> None:
         child.wait()
         found = events(reader, lambda rows: any(row.path == b"/nonexistent/skep" for row in rows))
     assert {row.pid for row in found} == {child.pid}
-    assert {row.comm for row in found} <= {b"cat", b"python3", b"python"}
+    assert {row.comm for row in found} <= {b"cat", os.path.basename(sys.executable).encode()[:15]}
     by_path = {row.path: row.result for row in found}
     assert by_path[b"/nonexistent/skep"] == -2
     assert by_path[b"/etc/hostname"] >= 3
@@ -173,9 +175,7 @@ def syscount(rig: Rig, load: Load) -> None:
     with busy() as pid, load("syscount", variables={"only_pid": pid}) as obj:
         obj.attach()
         getppid = 110  # x86-64
-        end = time.monotonic() + 20
-        while obj.calls.get(getppid, 0) < 1000 and time.monotonic() < end:
-            time.sleep(0.1)
+        wait(lambda: obj.calls.get(getppid, 0) >= 1000)
         took = [obj.took[slot] for slot in range(64)]
         calls = dict(obj.calls.items())
     assert calls[getppid] >= 1000
@@ -186,14 +186,12 @@ def syscount(rig: Rig, load: Load) -> None:
 def profile(rig: Rig, load: Load) -> None:
     with busy() as pid, load("profile", variables={"only_pid": pid}) as obj:
         link = obj.sample.attach("cpu-clock", frequency=999)
-        time.sleep(0.7)
+        wait(lambda: sum(obj.counts.values()) > 20)
+        wait(lambda: any(row.user >= 0 for row in obj.counts))
         link.close()
         rows = list(obj.counts.items())
-        assert rows
         assert {row.pid for row, _ in rows} == {pid}
-        assert sum(count for _, count in rows) > 20
         stacks = [obj.stacks[row.user] for row, _ in rows if row.user >= 0]
-        assert stacks
         assert any(address for stack in stacks for address in stack)
 
 
@@ -217,8 +215,16 @@ def firewall(rig: Rig, load: Load) -> None:
         assert sum(obj.packets[home]) == 1
         obj.blocked[8, int(ipaddress.IPv4Address("127.0.0.0"))] = 1
         before = sum(obj.packets[home])
-        assert rig.ping_self() == 0
-        assert sum(obj.packets[home]) == before + 1
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        ):
+            server.bind(("127.0.0.1", 0))
+            client.sendto(b"dropped", server.getsockname())
+            wait(lambda: sum(obj.packets[home]) == before + 1)
+            server.settimeout(0.1)
+            with suppress(TimeoutError):
+                raise AssertionError(server.recv(16))
         del obj.blocked[8, int(ipaddress.IPv4Address("127.0.0.0"))]
         assert rig.ping_self() == 1
 
@@ -250,7 +256,7 @@ def redirect(rig: Rig, load: Load) -> None:
     with rig.network(), rig.cgroup() as group, socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        server.settimeout(10)
+        server.settimeout(DEADLINE)
         port = server.getsockname()[1]
         with load("redirect") as obj, obj.redirect.attach(cgroup=group):
             wanted = {"address": int(ipaddress.IPv4Address("127.9.9.9")), "port": 80}
@@ -258,7 +264,7 @@ def redirect(rig: Rig, load: Load) -> None:
             obj.targets[wanted] = given
 
             def connect() -> None:
-                with socket.create_connection(("127.9.9.9", 80), timeout=5) as one:
+                with socket.create_connection(("127.9.9.9", 80), timeout=DEADLINE) as one:
                     assert one.recv(5) == b"hello"
 
             def serve() -> None:
@@ -325,9 +331,9 @@ def dispatch(rig: Rig, load: Load) -> None:
                 pass
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
             one.sendto(b"x", ("127.0.0.1", 9))
+        wait(lambda: obj.bss.others >= 1)
         assert obj.bss.echoes == 2
         assert obj.bss.opened == 1
-        assert obj.bss.others >= 1
 
 
 @play
@@ -338,6 +344,7 @@ def subprograms(rig: Rig, load: Load) -> None:
             head = rig.mac(second) + rig.mac(first) + b"\x08\x00"
             rig.inject(first, head + _ip_header(good=True) + bytes(26))
             rig.inject(first, head + _ip_header(good=False) + bytes(26))
+            wait(lambda: obj.bss.right + obj.bss.wrong >= 2)
             assert (obj.bss.right, obj.bss.wrong) == (1, 1)
 
 
@@ -378,7 +385,12 @@ def tcplife(rig: Rig, load: Load) -> None:
                 assert len(other.recv(1000, socket.MSG_WAITALL)) == 1000
                 client.shutdown(socket.SHUT_WR)
                 assert other.recv(1) == b""
-            found = events(reader, lambda rows: len(rows) >= 2)
+
+            def ours(rows: list[Any]) -> list[Any]:
+                # other namespaces may have connections of the same port
+                return [row for row in rows if {row.local_port, row.remote_port} == {port, mine}]
+
+            found = ours(events(reader, lambda rows: len(ours(rows)) >= 2))
     rows = {row.local_port: row for row in found}
     assert set(rows) == {port, mine}, found
     asking = rows[mine]
@@ -390,19 +402,17 @@ def tcplife(rig: Rig, load: Load) -> None:
 
 @play
 def runqlat(rig: Rig, load: Load) -> None:
-    code = "import time\nend = time.time() + 20\nwhile time.time() < end: time.sleep(0.001)"
+    code = "import time\nend = time.time() + 600\nwhile time.time() < end: time.sleep(0.001)"
     with subprocess.Popen([sys.executable, "-S", "-c", code]) as process:
         try:
             with load("runqlat", variables={"only_pid": process.pid}) as obj:
                 obj.attach()
-                end = time.monotonic() + 20
-                while sum(obj.bss.waited) < 50 and time.monotonic() < end:
-                    time.sleep(0.1)
+                wait(lambda: sum(obj.bss.waited) >= 50)
                 rows = list(obj.bss.waited)
                 assert set(obj.waiting) <= {process.pid}
         finally:
             process.kill()
-    assert sum(rows) >= 50 and sum(rows[:34]) == sum(rows), rows  # none waited for 17 seconds
+    assert sum(rows) >= 50 and not any(rows[44:]), rows  # none waited for hours
 
 
 def _datagram(source: str, target: str, port: int, payload: bytes, protocol: int = 17) -> bytes:

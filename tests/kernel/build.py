@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import gc
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,14 +21,20 @@ HERE = Path(__file__).resolve().parent
 def build(name: str, *flags: str) -> str:
     """Compile ``c/NAME.c``, once for each set of flags in a test run; the object's path."""
     clang = oracles.tool("clang-19", "clang")
-    folder = Path(tempfile.gettempdir()) / f"skep-kernel-tests-{os.getpid()}"
-    folder.mkdir(exist_ok=True)
-    out = folder / f"{name}{''.join(flags)}.o"
+    out = _folder() / f"{name}{''.join(flags)}.o"
     if not out.exists():
         include = f"/usr/include/{os.uname().machine}-linux-gnu"
         words = ["-target", "bpf", "-g", "-O2", "-mcpu=v3", "-Wno-ignored-attributes", f"-I{include}", *flags]
         subprocess.run([clang, *words, "-c", str(HERE / "c" / f"{name}.c"), "-o", str(out)], check=True)
     return str(out)
+
+
+@functools.cache
+def _folder() -> Path:
+    """This process's, which nobody has written to before."""
+    folder = Path(tempfile.mkdtemp(prefix=f"skep-kernel-tests-{os.getpid()}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def descriptors() -> dict[str, str]:

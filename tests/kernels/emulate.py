@@ -97,9 +97,8 @@ def _files(scratch: Path) -> Iterator[list[str]]:
     with open(scratch / "files.log", "wb") as log:
         process = subprocess.Popen([server, f"--socket-path={socket}", *ours], stdout=log, stderr=log)
     try:
-        for _ in range(200):
-            if socket.exists():
-                break
+        end = time.monotonic() + 60
+        while not socket.exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
         yield [
             "-chardev",

@@ -7,6 +7,7 @@ FOLDER holds what was built outside (probes.so, objects); words choose scenarios
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -34,6 +35,7 @@ def tell(kind: str, name: str, result: str, **more: Any) -> None:
 def play(one: Scenario, folder: str) -> None:
     """One scenario: "ok", "absent" (NotSupported on a kernel of before it), "skipped", or "failed"."""
     rig = Rig(folder)
+    gc.collect()  # what the scenarios before left to the collector
     before = len(os.listdir("/proc/self/fd"))
     start = time.monotonic()
     old = rig.kernel.version < one.since
@@ -57,6 +59,7 @@ def play(one: Scenario, folder: str) -> None:
         rig.close()
     except Exception as error:
         result, detail = "failed", f"closing: {_told(error)}"
+    gc.collect()
     leaked = len(os.listdir("/proc/self/fd")) - before
     if leaked and result != "failed":
         result, detail = "failed", f"{leaked} descriptors leaked"

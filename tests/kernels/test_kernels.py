@@ -6,11 +6,14 @@ kernel plays everything; what is missing to boot skips by name, and fails under 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +44,10 @@ pytestmark = [
 @functools.cache
 def built() -> Path:
     """Everything that runs inside, built here once: in the cache, where every guest sees it."""
-    folder = images.cache() / "built"
-    folder.mkdir(parents=True, exist_ok=True)
+    (images.cache() / "built").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=images.cache() / "built"))
+    folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     build_library(str(folder / "probes.so"))
     clang = tool("clang-19", "clang")
     for name in (*STEPS, *OTHERS):

@@ -7,6 +7,7 @@ A scenario is a function of a `Rig`, the same on the running kernel (test_hooks.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -14,22 +15,51 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from skep.errors import KernelError
 from skep.isa import Insn, encode
+from skep.kernel.link import Link
 from skep.kernel.program import Program
 from skep.linux import netlink as nl
 from skep.linux.kernel import LinuxKernel
 from skep.linux.links.tracefs import detached_mount
 from skep.obj.spec import ProgramSpec
+from skep.uapi.attr import INFO
 from skep.uapi.enums import AttachType, MapType, ProgType
 
 FUNC, TYPEDEF = 12, 8
 _EXIT = Insn(0x95)
 HERE = Path(__file__).resolve().parent
+#: seconds; only what never happens takes them, on machines however slow
+DEADLINE = 120.0
+
+
+def wait(done: Callable[[], object], deed: Callable[[], object] | None = None) -> None:
+    """Until ``done()`` is true. ``deed``, when given, is done again every second, for what may get lost.
+
+    Packets are delivered after the call that sent them returns, when another thread of the kernel does that.
+    """
+    end = time.monotonic() + DEADLINE
+    again = 0.0
+    while not done():
+        now = time.monotonic()
+        assert now < end, f"not within {DEADLINE:.0f} seconds"
+        if deed is not None and now >= again:
+            deed()
+            again = now + 1
+        else:
+            time.sleep(0.002)
+
+
+def interface_is_up(netns: str, name: str) -> bool:
+    """Whether a named namespace's interface sends: some time after its other end is up, too."""
+    words = ["ip", "-n", netns, "-o", "link", "show", "dev", name]
+    return " state UP " in subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 class Skipped(Exception):
@@ -57,12 +87,42 @@ def scenario(
     return lambda play: Scenario(play, since, refused, early)
 
 
+class Gone(Link):
+    """A link that is gone when it has been closed.
+
+    Others who list the machine's links or descriptors hold each for a moment, and until then it fires.
+    """
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        id = INFO["bpf_link_info"].unpack(self.kernel.obj_get_info_by_fd(self.fd, "link"))["id"]
+        super().close()
+        assert isinstance(id, int)
+        wait(lambda: not self._there(id))
+
+    def _there(self, id: int) -> bool:
+        try:
+            self.kernel.close(self.kernel.get_fd_by_id("link", id))
+        except KernelError:
+            return False
+        return True
+
+
 class Counter(Program):
     """A program that counts its runs in an array map. `hits` reads it, `seen` the cookie it found."""
 
     __slots__ = ("map_fd",)
 
     map_fd: int
+
+    def attach(self, *where: Any, **options: Any) -> Link:
+        link = super().attach(*where, **options)
+        if type(link) is Link:
+            link.__class__ = Gone
+        return link
 
     def _value(self) -> tuple[int, int]:
         value = bytearray(16)
@@ -217,14 +277,24 @@ class Rig:
                 link.request("address", 20, message, nl.NLM_F_CREATE)
         return "s0", "s1"
 
-    def ping_self(self, count: int = 1) -> int:
-        """Send ``count`` UDP packets to ourselves over lo; how many arrived."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+    def ping_self(self, count: int = 1, *, dropped: Counter | None = None) -> int:
+        """Send ``count`` UDP packets to ourselves over lo; how many arrived.
+
+        All of them are waited for; or, with ``dropped``, until that program, which drops them, has run for
+        each.
+        """
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        ):
             server.bind(("127.0.0.1", 0))
-            server.settimeout(0.5)
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-                for _ in range(count):
-                    client.sendto(b"skep", server.getsockname())
+            server.settimeout(DEADLINE)
+            before = dropped.hits if dropped is not None else 0
+            for _ in range(count):
+                client.sendto(b"skep", server.getsockname())
+            if dropped is not None:
+                wait(lambda: dropped.hits >= before + count)
+                server.settimeout(0.1)
             arrived = 0
             try:
                 for _ in range(count):
@@ -259,15 +329,14 @@ class Rig:
                 raise Skipped(f"cgroup2 ({error})") from None
             self.later(lambda: os.close(fd))
             root = f"/proc/self/fd/{fd}"
-        path = f"{root}/skep-{os.getpid()}"
         try:
-            os.mkdir(path)
+            path = tempfile.mkdtemp(prefix=f"skep-{os.getpid()}-", dir=root)
         except OSError as error:
             raise Skipped(f"the right to make cgroups ({error})") from None
         try:
             yield path
         finally:
-            os.rmdir(path)
+            wait(lambda: _removed(path))
 
     def child(self, act: Callable[[], None], cgroup: str | None = None) -> int:
         """Run ``act`` in a forked child, in ``cgroup``; its exit status: 0, or 1 when it raised."""
@@ -312,6 +381,17 @@ def build_library(path: str) -> None:
         ],
         check=True,
     )
+
+
+def _removed(path: str) -> bool:
+    """A cgroup is busy until the last process that ended in it has been switched away from."""
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def _s32(value: int) -> int:

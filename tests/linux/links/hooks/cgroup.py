@@ -11,7 +11,7 @@ from pathlib import Path
 from skep.errors import KernelError
 from skep.linux.links.cgroup import opened
 from skep.uapi.enums import SINCE, AttachType, ProgType
-from tests.linux.links.rig import Rig, Scenario, scenario
+from tests.linux.links.rig import DEADLINE, Rig, Scenario, scenario
 
 A, P = AttachType, ProgType
 
@@ -23,7 +23,7 @@ def _udp(family: int = socket.AF_INET, connect: bool = True) -> None:
         socket.socket(family, socket.SOCK_DGRAM) as client,
     ):
         server.bind((host, 0))
-        server.settimeout(1)
+        server.settimeout(DEADLINE)
         client.sendto(b"skep", server.getsockname())
         server.recvfrom(8)
         if connect:
@@ -46,7 +46,7 @@ def _tcp() -> None:
 def _unix() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(b"\0skep-%d" % os.getpid())
-        server.settimeout(1)
+        server.settimeout(DEADLINE)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
             client.sendto(b"skep", server.getsockname())
             client.bind(b"\0skep-c%d" % os.getpid())

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from skep.uapi.enums import ProgType
-from tests.linux.links.rig import Rig, scenario
+from tests.linux.links.rig import Rig, scenario, wait
 
 
 @scenario()
@@ -55,8 +55,7 @@ def into(rig: Rig) -> None:
             total = (total & 0xFFFF) + (total >> 16)
             header = header[:10] + struct.pack(">H", ~total & 0xFFFF) + header[12:]
             frame = rig.mac(first) + rig.mac(second) + b"\x08\x00" + header + struct.pack(">HHHH", 5, 9, 8, 0)
-            rig.inject(second, frame)
-            assert program.hits >= 1
+            wait(lambda: program.hits, lambda: rig.inject(second, frame))
 
 
 @scenario()
@@ -77,5 +76,4 @@ def seg6local(rig: Rig) -> None:
                 socket.AF_INET6, "fc00:9::9"
             )
             frame = rig.mac(first) + rig.mac(second) + b"\x86\xdd" + header + here + routing
-            rig.inject(second, frame)
-            assert program.hits >= 1
+            wait(lambda: program.hits, lambda: rig.inject(second, frame))

@@ -17,7 +17,7 @@ def hooks(rig: Rig) -> None:
             with program.attach(hook, priority=-7) as link:
                 assert link.kind == "bpf_link"
                 try:
-                    arrived = rig.ping_self()
+                    arrived = rig.ping_self(dropped=program)
                 except PermissionError:
                     arrived = 0  # a packet dropped on its way out is an error to the sender
                 assert arrived == 0 and program.hits == 1

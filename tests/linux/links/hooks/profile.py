@@ -11,7 +11,8 @@ import signal
 import struct
 import threading
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, cast
 
 from skep.cli import main
@@ -22,7 +23,7 @@ from skep.kernel.probes import raw_btf
 from skep.linux.profiler import Profiler
 from skep.uapi.attr import INFO
 from skep.uapi.enums import AttachType, ProgType
-from tests.linux.links.rig import Rig, scenario
+from tests.linux.links.rig import DEADLINE, Rig, scenario
 
 _INT = (1, 1 << 24, 4, 1 << 24 | 32)
 _STRINGS = b"\0int\0ctx\0target\0"
@@ -119,6 +120,37 @@ def faults(rig: Rig) -> None:
         del place
 
 
+@contextmanager
+def interrupted_when_counted() -> Iterator[None]:
+    """Ctrl-C for the command's sleep, once it has counted a run."""
+    sleep, made, enter = time.sleep, [], Profiler.__enter__
+
+    def entered(self: Profiler) -> Profiler:
+        made.append(self)
+        return enter(self)
+
+    def interrupted(seconds: float) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return sleep(seconds)
+        assert seconds > 1e9
+        end = time.monotonic() + DEADLINE
+        while not made[0].read()[0]:
+            assert time.monotonic() < end
+            sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("Ctrl-C had no effect")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    swapped: Any = Profiler
+    clock: Any = time
+    clock.sleep, swapped.__enter__ = interrupted, entered
+    try:
+        yield
+    finally:
+        clock.sleep, swapped.__enter__ = sleep, enter
+        signal.signal(signal.SIGINT, before)
+
+
 @scenario("5.5", "fentry programs")
 def by_command(rig: Rig) -> None:
     """JSON and text of the command while the program runs; Ctrl-C prints what was counted so far."""
@@ -135,19 +167,17 @@ def by_command(rig: Rig) -> None:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        status, out, err = command("id", id, "duration", "1", "page", "task_clock", "-j")
-        assert status == 0, err
-        rows = json.loads(out)
+        for _ in range(100):  # until a run fell into the second
+            status, out, err = command("id", id, "duration", "1", "page", "task_clock", "-j")
+            assert status == 0, err
+            rows = json.loads(out)
+            if rows[0]["run_cnt"]:
+                break
         assert [list(row) for row in rows] == [["metric", "run_cnt", "value", "enabled", "running"]] * 2
         assert [row["metric"] for row in rows] == ["task_clock", "page_faults"]
         assert rows[0]["run_cnt"] == rows[1]["run_cnt"] > 0 and rows[0]["value"] > 0
-        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 3)
+        with interrupted_when_counted():
             status, out, err = command("id", id, "task_clock")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
         assert status == 0, err
         lines = out.splitlines()
         assert lines[0] == "" and lines[1].split()[1] == "run_cnt" and int(lines[1].split()[0]) > 0, out

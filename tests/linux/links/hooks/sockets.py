@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from skep.uapi.enums import ProgType
-from tests.linux.links.rig import Rig, scenario
+from tests.linux.links.rig import DEADLINE, Rig, scenario, wait
 
 
 @scenario()
@@ -41,14 +41,14 @@ def reuseport(rig: Rig) -> None:
     with rig.network(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         server.bind(("127.0.0.1", 0))
-        server.settimeout(0.2)
+        server.settimeout(DEADLINE)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             with program.attach(server) as link:
                 assert link.kind == "socket"
                 client.sendto(b"skep", server.getsockname())
-                assert program.hits == 1
+                wait(lambda: program.hits == 1)
             client.sendto(b"again", server.getsockname())
-            assert program.hits == 1 and server.recv(8) == b"again"
+            assert server.recv(8) == b"again" and program.hits == 1
 
 
 @scenario()
@@ -65,4 +65,4 @@ def reuseport_by_filter(rig: Rig) -> None:
                 socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
             ):
                 client.sendto(b"skep", server.getsockname())
-                assert program.hits == 1
+                wait(lambda: program.hits == 1)

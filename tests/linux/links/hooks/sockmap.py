@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from skep.uapi.enums import AttachType, MapType, ProgType
-from tests.linux.links.rig import Rig, scenario
+from tests.linux.links.rig import DEADLINE, Rig, scenario, wait
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def sk_msg(rig: Rig) -> None:
             assert link.kind == ("bpf_link" if linked else "prog_attach")
             rig.kernel.map_update_elem(socks, b"\0\0\0\0", struct.pack("=I", client.fileno()))
             client.send(b"skep")
-            peer.settimeout(1)
+            peer.settimeout(DEADLINE)
             assert peer.recv(8) == b"skep" and passing.hits == 1
             link.update(dropping)
             # for sockets put in from now on
@@ -63,7 +62,7 @@ def sk_skb(rig: Rig) -> None:
         with rig.network(), _connection() as (client, peer), program.attach(socks):
             rig.kernel.map_update_elem(socks, b"\0\0\0\0", struct.pack("=I", peer.fileno()))
             client.send(b"skep")
-            _wait(lambda counter=program: counter.hits)
+            wait(lambda counter=program: counter.hits)  # type: ignore[misc]  # bound now
             rig.kernel.map_delete_elem(socks, b"\0\0\0\0")
 
 
@@ -76,14 +75,5 @@ def parser(rig: Rig) -> None:
     with rig.network(), _connection() as (client, peer), parser.attach(socks), verdict.attach(socks):
         rig.kernel.map_update_elem(socks, b"\0\0\0\0", struct.pack("=I", peer.fileno()))
         client.send(b"skep")
-        _wait(lambda: parser.hits and verdict.hits)
+        wait(lambda: parser.hits and verdict.hits)
         rig.kernel.map_delete_elem(socks, b"\0\0\0\0")
-
-
-def _wait(done: object) -> None:
-    assert callable(done)
-    for _ in range(200):
-        if done():
-            return
-        time.sleep(0.01)
-    raise AssertionError("did not fire within two seconds")

@@ -7,7 +7,7 @@ import errno
 from skep.errors import KernelError
 from skep.uapi.enums import AttachType, ProgType
 from skep.uapi.flags import XDP_DROP, XDP_PASS
-from tests.linux.links.rig import Counter, Rig, scenario
+from tests.linux.links.rig import Counter, Rig, scenario, wait
 
 
 def _xdp(rig: Rig, ret: int = XDP_PASS) -> Counter:
@@ -23,7 +23,7 @@ def generic(rig: Rig) -> None:
             assert link.kind == ("bpf_link" if rig.at_least("5.9") else "netlink")
             assert rig.ping_self() == 1 and passing.hits == 1
             link.update(dropping)
-            assert rig.ping_self() == 0 and dropping.hits == 1 and passing.hits == 1
+            assert rig.ping_self(dropped=dropping) == 0 and dropping.hits == 1 and passing.hits == 1
         assert rig.ping_self() == 1 and dropping.hits == 1
 
 
@@ -33,8 +33,7 @@ def native(rig: Rig) -> None:
     with rig.network():
         first, second = rig.pair()
         with program.attach(first, mode="native"):
-            rig.inject(second, b"\xff" * 12 + b"\x08\x00" + bytes(46))
-            assert program.hits >= 1
+            wait(lambda: program.hits, lambda: rig.inject(second, b"\xff" * 12 + b"\x08\x00" + bytes(46)))
 
 
 @scenario()
@@ -51,7 +50,7 @@ def by_netlink(rig: Rig) -> None:
         else:
             raise AssertionError("a second program took the place of the first")
         link.update(two)
-        assert rig.ping_self() == 0 and two.hits == 1
+        assert rig.ping_self(dropped=two) == 0 and two.hits == 1
         link.close()
         assert rig.ping_self() == 1 and two.hits == 1
 
