@@ -63,8 +63,8 @@ class Operand:
 class Annotation:
     """An instruction: its operands by register number, and where control goes from it.
 
-    A memory access has its pointer as an operand, ALU and jumps their registers, a call its arguments;
-    ``following`` are the slots that come next on some path.
+    A memory access has its pointer as an operand, ALU and jumps the registers they read, a call its
+    arguments; ``following`` are the slots that come next on some path.
     """
 
     __slots__ = ("following", "operands")
@@ -99,6 +99,8 @@ class Recorder:
         if row is None:
             row = self.slots[insn.pc] = Annotation()
         for register in _registers(insn):
+            if not insn.live_mask >> register & 1:
+                continue  # not read: paths that differ in it count as one, so it was not seen on all
             operand = row.operands.get(register)
             if operand is None:
                 operand = row.operands[register] = Operand()

@@ -6,6 +6,9 @@ helpers check the memory they are given, references are given back, and r0 is in
 
 An address is ``region << 32 | offset``, the offset from the region's start, so regions are no neighbours.
 
+With ``annotations`` (the verifier's) every instruction must be one that some path reaches, its pointers of a
+kind and at an offset that were said, and what follows among what may.
+
 With ``strict`` (the verifier's strict mode) stack may only be read where it was written, and no address may
 reach the context, a packet, a map or the caller.
 """
@@ -13,11 +16,13 @@ reach the context, a packet, a map or the caller.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from skep.isa import Insn
 from skep.isa import opcodes as op
 from skep.uapi.enums import MapType
+from skep.verifier import kinds as k
+from skep.verifier.annotate import Annotation, Operand
 from tests.verifier.generate_facts import SETTINGS
 from tests.verifier.harness.question import Question
 
@@ -25,6 +30,14 @@ M32, M64 = (1 << 32) - 1, (1 << 64) - 1
 BUDGET = 300_000
 _MAP = 0x7000_0000  # region numbers of maps themselves, which no program may touch
 _FIRST = 0x10_0000
+
+
+_BASES = {
+    "ctx": (k.PTR_TO_CTX,),
+    "packet": (k.PTR_TO_PACKET, k.PTR_TO_PACKET_END),
+    "record": (k.PTR_TO_MEM,),
+    "stack": (k.PTR_TO_STACK,),
+}
 
 
 class Violation(Exception):
@@ -50,8 +63,15 @@ class Region:
 class Run:
     """One run of a question on random inputs."""
 
-    def __init__(self, question: Question, seed: int, strict: bool = False) -> None:
+    def __init__(
+        self,
+        question: Question,
+        seed: int,
+        strict: bool = False,
+        annotations: Sequence[Annotation | None] = (),
+    ) -> None:
         self.strict = strict
+        self.annotations = annotations
         self.random = random.Random(seed)
         self.question = question
         self.setting = next(
@@ -61,6 +81,8 @@ class Run:
         self.next = _FIRST
         self.records: set[int] = set()
         self.values: dict[int, list[int]] = {}
+        #: stack bytes that nothing wrote are drawn apart, so that engines with stacks of their own agree
+        self.noise = random.Random(seed)
         size = self.random.choice((0, 1, 4, 7, 8, 13, 14, 20, 34, 60, 64, 100))
         self.packet = self.region("packet", self._bytes(size), self.setting.packet_write)
         self.packet_size = size
@@ -68,9 +90,13 @@ class Run:
         self.registers: list[int | None] = [None] * 11
         self.registers[1] = self.ctx
         self.frames: list[tuple[int, list[int | None], int]] = []
-        self.stack = self.region("stack", self._bytes(512))
+        self.stack = self.region("stack", bytearray(self.noise.randbytes(512)))
         self.registers[10] = self.stack + 512
         self.left = BUDGET
+        self.last = -1
+        for insn in question.insns:  # addresses in the code are there before it runs
+            if insn.opcode == op.LD_IMM64 and insn.src == op.BPF_PSEUDO_MAP_VALUE:
+                self.value_at(insn.imm)
 
     # --- memory ---------------------------------------------------------------------------------
 
@@ -88,6 +114,10 @@ class Run:
         if self.strict and name == "stack":
             made.unset = bytearray(b"\1") * len(data)
         return number << 32
+
+    def drop(self, address: int) -> None:
+        """The region that starts at ``address`` is no more."""
+        del self.regions[address >> 32]
 
     def at(self, address: int, size: int, write: bool, what: str) -> tuple[Region, int]:
         number, offset = address >> 32, address & M32
@@ -140,6 +170,8 @@ class Run:
             insn = insns[pc]
             kind = insn.opcode & op.CLASS_MASK
             try:
+                if self.annotations:
+                    self._noted(pc)
                 if kind in (op.BPF_ALU, op.BPF_ALU64):
                     self._alu(insn, kind)
                 elif kind in (op.BPF_JMP, op.BPF_JMP32):
@@ -159,6 +191,43 @@ class Run:
             except Violation as error:
                 raise Violation(f"insn {pc}: {error}") from None
             pc += 1
+
+    def _noted(self, pc: int) -> None:
+        """The annotation of the slot says what is true, and the one before that it follows."""
+        note = self.annotations[pc]
+        if note is None:
+            raise Violation("annotated as never reached")
+        before = self.annotations[self.last] if self.last >= 0 else None
+        if before is not None and pc not in before.following:
+            raise Violation(f"follows {self.last}, whose annotation has {sorted(before.following)}")
+        self.last = pc
+        for register, operand in note.operands.items():
+            value = self.registers[register]
+            if value is not None:
+                self._operand(register, value, operand)
+
+    def _operand(self, register: int, value: int, operand: Operand) -> None:
+        bases = {kind & k.BASE_MASK for kind in operand.kinds}
+        region = self.regions.get(value + (1 << 31) >> 32)  # pointers may lie before what they point to
+        offset = signed(value & M32, 32)
+        if region is None or bases & {k.NOT_INIT}:
+            pointers = bases - {k.SCALAR_VALUE, k.NOT_INIT, k.CONST_PTR_TO_MAP}
+            number = bases & {k.SCALAR_VALUE, k.NOT_INIT}
+            null = any(kind & k.PTR_MAYBE_NULL for kind in operand.kinds)
+            if pointers and not number and not null and value < _FIRST << 32:
+                raise Violation(f"r{register} is {value:#x}, annotated as {operand}")
+            return
+        if region.name == "stack":
+            offset -= 512
+        said = _BASES.get(region.name.partition("[")[0], (k.PTR_TO_MAP_VALUE,))
+        if not bases & set(said):
+            if bases == {k.SCALAR_VALUE} and value >> 32 not in (self.ctx >> 32, self.stack >> 32):
+                return  # a number that happens to look like an address
+            raise Violation(f"r{register} is {region.name}+{offset}, annotated as {operand}")
+        if k.PTR_TO_PACKET_END in bases or len(bases) > 1 or operand.low is None or operand.high is None:
+            return
+        if not operand.low <= offset <= operand.high:
+            raise Violation(f"r{register} is {region.name}+{offset}, annotated as {operand}")
 
     def _end(self) -> int:
         result = self.read(0)
@@ -217,7 +286,7 @@ class Run:
                 if len(self.frames) >= 7:
                     raise Violation("calls are nested too deep")
                 self.frames.append((pc + 1, self.registers[6:11], self.stack))
-                self.stack = self.region("stack", self._bytes(512))
+                self.stack = self.region("stack", bytearray(self.noise.randbytes(512)))
                 self.registers[6:10] = [None] * 4
                 self.registers[0] = None
                 self.registers[10] = self.stack + 512
@@ -304,6 +373,10 @@ class Run:
             data = bytearray(spec.data) if spec.data is not None else self._bytes(spec.value_size)
             found.append(self.region(f"{spec.name}[{len(found)}]", data, spec.data is None))
         return found[key]
+
+    def value_at(self, index: int) -> int:
+        """The address of a map's first value."""
+        return self._value(index, 0)
 
     def _map(self, register: int) -> int:
         index = (self.read(register) >> 32) - _MAP
@@ -397,7 +470,7 @@ class Run:
         if record not in self.records:
             raise Violation("what is given back was not reserved")
         self.records.remove(record)
-        del self.regions[record >> 32]
+        self.drop(record)
 
 
 _HELPERS: dict[int, Callable[[Run], int | None]] = {
