@@ -10,9 +10,11 @@ matters (comparison, division, right shift).
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from skep.lang.values import INT, S64_MAX, S64_MIN, U64, Value
+
+_POWER: Final = 8
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -82,10 +84,31 @@ def binary(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> Va
         case ast.Pow():
             if a.const == 2:
                 return _shift(c, True, constant(1), b, node)
-            raise c.error(node, "powers are computed for constants, and for 2 ** n", "multiply in a loop")
+            if b.const is not None and 0 <= b.const <= _POWER:
+                return _power(c, a, b.const, node)
+            raise c.error(
+                node,
+                f"powers are computed for constants, for 2 ** n, and for x ** 0 to x ** {_POWER}",
+                "multiply in a loop",
+            )
         case ast.Div():
             raise c.error(node, "programs have no floating-point numbers", "// divides integers")
     raise c.error(node, "this operator does not work on integers", "+ - * // % & | ^ << >> do")
+
+
+def _power(c: Walker, a: Value, times: int, node: ast.AST) -> Value:
+    made = constant(1)
+    for _ in range(times):
+        made = binary(c, ast.Mult(), made, a, node)
+    if (
+        times
+        and times % 2 == 0
+        and made.lo < 0
+        and made.hi <= S64_MAX
+        and max(-a.lo, a.hi) ** times <= S64_MAX
+    ):
+        made = Value(INT, made.ir, max(0, made.lo), made.hi)
+    return made
 
 
 def _fold(c: Walker, op: ast.operator, a: int, b: int, node: ast.AST) -> Value | None:

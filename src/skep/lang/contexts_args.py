@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skep.bpf import types as b
 from skep.bpf.programs import Hook
+from skep.lang import given
 from skep.lang.contexts import Param
 from skep.lang.contexts_fields import NAMES
 from skep.lang.core import EXISTS, TYPE_EXISTS
@@ -717,7 +718,7 @@ def _memory(c: Walker, params: list[Param]) -> list[Value]:
                 f"{name}: the context of a syscall program is a struct of yours",
                 "@bpf.struct class Args",
             )
-        made.append(Value(PtrType(c.unit.storage(annotation, c, node), "mem"), c.ctx))
+        made.append(given.bind(c, c.unit.storage(annotation, c, node), node))
     return made
 
 

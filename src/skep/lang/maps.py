@@ -162,6 +162,8 @@ class Maps:
             raise SkepError(f"map {symbol}: initial has indices from 0 on")
         slots = ["ptr null"] * (max(given, default=-1) + 1)
         for at, obj in given.items():
+            if obj is None:
+                continue
             if isinstance(obj, Map):
                 if map.inner is not None and self._shape(obj) != self._shape(map.inner):
                     raise SkepError(

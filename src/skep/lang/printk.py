@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
 from skep.lang.aggregates import TextStorage
-from skep.lang.values import OPTIONAL, TEXT, BoolType, PtrType, Type, Value
+from skep.lang.values import OPTIONAL, S64_MAX, TEXT, BoolType, PtrType, Type, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -45,19 +46,41 @@ def formatted(c: Walker, node: ast.expr) -> tuple[str, list[str]]:
         value = c.expr(node)
         if value.type is not TEXT:
             raise c.error(node, f"{value.type.name} is no text", 'bpf.printk(f"{x}")')
-        return value.obj.decode("utf-8", "replace").replace("%", "%%"), []
+        return _printable(c, value.obj.decode("utf-8", "replace"), node).replace("%", "%%"), []
     text, operands = "", []
+    ends_in_text = False
     for part in node.values:
-        if isinstance(part, ast.Constant):
-            text += str(part.value).replace("%", "%%")
-        elif isinstance(part, ast.FormattedValue):
-            conversion, operand = _value(c, part)
-            text += conversion
-            operands += [operand] if operand else []
+        if isinstance(part, ast.FormattedValue):
+            piece, operand = _value(c, part)
+        else:
+            assert isinstance(part, ast.Constant)
+            piece, operand = _printable(c, str(part.value), part).replace("%", "%%"), ""
+        if ends_in_text and not operand and piece[:1].isalnum():
+            # The kernel takes %s before a blank or a punctuation mark only, and %c before anything.
+            operands.append(f"i64 {ord(piece[0])}")
+            piece = f"%c{piece[1:]}"
+        text += piece
+        if operand:
+            operands.append(operand)
+        ends_in_text = bool(operand) and piece.endswith("s")
     return text, operands
 
 
+def _printable(c: Walker, text: str, node: ast.expr) -> str:
+    """``text``, when the kernel prints it (bpf_bprintf_prepare in kernel/bpf/helpers.c)."""
+    bad = next(
+        (char for char in text if not char.isascii() or not (char.isprintable() or char.isspace())), None
+    )
+    if bad is not None:
+        raise c.error(
+            node, f"the kernel prints no line with {bad!r}: its formats are plain ASCII", "leave it out"
+        )
+    return text
+
+
 def _value(c: Walker, part: ast.FormattedValue) -> tuple[str, str]:
+    if part.conversion not in (-1, ord("s")) and not _repeats(part):
+        raise c.error(part.value, "!r and !a are not compiled", "leave it out")
     spec = ""
     if part.format_spec is not None:
         pieces = getattr(part.format_spec, "values", [])
@@ -66,48 +89,63 @@ def _value(c: Walker, part: ast.FormattedValue) -> tuple[str, str]:
         spec = "".join(str(p.value) for p in pieces)
     value = c.expr(part.value)
     kind = value.type
-    if part.conversion not in (-1, ord("s")) and not c.is_number(value):
-        raise c.error(part.value, "!r and !a are for numbers only: a text gets no quotes", "leave it out")
     if kind is TEXT:
-        if spec:
-            raise c.error(part.value, "a constant text takes no format", "write it as it is")
-        return value.obj.decode("utf-8", "replace").replace("%", "%%"), ""
+        made = format(value.obj.decode("utf-8", "replace"), _of_text(c, part, spec, constant=True))
+        return _printable(c, made, part.value).replace("%", "%%"), ""
     if kind.nullable or kind is OPTIONAL:
         c.refuse_none(value, part.value)
     if isinstance(kind, PtrType) and isinstance(kind.of, TextStorage):
-        if spec not in ("", "s"):
-            raise c.error(part.value, f"format {spec!r} does not print a text", "leave the format out")
+        if part.conversion == ord("r"):
+            raise c.error(part.value, "!r and !a are not compiled, and {x=} is {x!r}", "write {x} or {x!s}")
+        width = _of_text(c, part, spec)
         if kind.space == "arena":
             value = kind.materialise(c, value, part.value)
-        return "%s", f"ptr {value.ir}"
+        return f"%{width}s", f"ptr {value.ir}"
     own = kind.format(c, value, part.value)
     if own is not None:
         return own
     number = c.as_int(value, part.value, "printk prints integers and texts")
     if isinstance(kind, BoolType):
         return "%d", f"i64 {number.ir}"
-    signed = number.lo < 0
-    return _conversion(c, part, spec, signed), f"i64 {number.ir}"
+    return _conversion(c, part, spec, number), f"i64 {number.ir}"
 
 
-def _conversion(c: Walker, part: ast.FormattedValue, spec: str, signed: bool) -> str:
-    """A Python format of integers as printf's."""
-    plain, prefix = spec, ""
-    flags = ""
-    if plain.startswith("#"):
-        plain, flags = plain[1:], "#"
-    if plain.startswith("0") and len(plain) > 1:
-        plain, flags = plain[1:], flags + "0"
-    kind = plain[-1] if plain and plain[-1].isalpha() else "d"
-    width = plain[:-1] if plain and plain[-1].isalpha() else plain
-    if kind not in "dxXo" or (width and not width.isdigit()):
-        raise c.error(part.value, f"format {spec!r} is not compiled", "d, x, X, o, a width and leading 0 are")
-    if "#" in flags:
-        prefix, flags = {"x": "0x", "X": "0X", "o": "0o"}.get(kind, ""), flags.replace("#", "")
-        if prefix and width:
-            width = str(max(0, int(width) - 2)) if "0" in flags else width
-    letter = kind if kind != "d" else ("d" if signed else "u")
-    return f"{prefix}%{flags}{width}ll{letter}"
+def _repeats(part: ast.FormattedValue) -> bool:
+    """Whether this is ``{x=}``, which Python reads as the text of x and then ``{x!r}``."""
+    return part.conversion == ord("r") and part.format_spec is None
+
+
+def _of_text(c: Walker, part: ast.FormattedValue, spec: str, *, constant: bool = False) -> str:
+    """A Python format of texts as printf's flags and width, or, of a ``constant``, as Python's."""
+    found = re.fullmatch(r"([<>]?)(\d*)s?", spec)
+    if found is None:
+        raise c.error(
+            part.value, f"format {spec!r} does not print a text", "a width does, on the left or right: :>16"
+        )
+    side, width = found.groups()
+    if constant:
+        return f"{side}{width}"
+    return ("" if side == ">" else "-") + width if width else ""
+
+
+def _conversion(c: Walker, part: ast.FormattedValue, spec: str, number: Value) -> str:
+    """A Python format of integers as one of the kernel's, which has no # and no o."""
+    found = re.fullmatch(r"([<>]?)([+ ]?)(#?)(0?)(\d*)([dxXc]?)", spec)
+    if found is None:
+        raise c.error(
+            part.value, f"format {spec!r} is not compiled", "d, x, X, c, a width, <, +, # and leading 0 are"
+        )
+    side, plus, prefix, zero, width, kind = found.groups()
+    if kind == "c":
+        return "%c"
+    before = f"0{kind}" if prefix and kind in ("x", "X") else ""
+    if side == "<" and width:
+        zero = "-"
+    if before and zero and width:
+        width = str(max(0, int(width) - 2))
+    if kind in ("", "d"):
+        kind = "d" if number.lo < 0 or (plus and number.hi <= S64_MAX) else "u"
+    return f"{before}%{plus if kind == 'd' else ''}{zero}{width}ll{kind}"
 
 
 __all__ = ["Printk", "formatted"]

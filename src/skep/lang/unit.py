@@ -10,6 +10,7 @@ from skep.bpf import types as t
 from skep.bpf.maps import Map
 from skep.bpf.programs import Program, Subprog
 from skep.errors import CompileError, SkepError
+from skep.lang import given, subprogs
 from skep.lang import namespace as ns
 from skep.lang import subprogs
 from skep.lang.arena import ArenaPointerStorage
@@ -338,6 +339,7 @@ class Unit:
         section = self.section(program.section)
         self.functions.append(
             f'define i32 @{name}(ptr %ctx) #0 section "{section}" !dbg {debug} {{\n{c.em.text()}\n}}'
+        given.finish(c)
         )
 
     def _effective(

@@ -93,6 +93,8 @@ class Walker:
         #: an address whose memory is known to be zero still
         self.zeroed = ""
         #: inside a `with lock:` block
+        #: of a syscall program: the struct it is given, and where that is declared
+        self.given: tuple[Storage, ast.AST] | None = None
         self.locked = False
         #: what was acquired and has to be given back
         self.books = references.Books()
