@@ -26,8 +26,10 @@ class Args:
 FORMATS = [
     "{n}", "{n:d}|{port:x}|{port:#x}", "{port:6}|{port:<6}|{port:06}", "{n:<5}|{n:5}|{n:06}", "{port:08X}",
     "{port:#06x}", "{port:#010x}|", "{port:<#8x}|", "{n:+} {port:+} {port:+6}|", "{n: d} {port: }",
-    "{65:c}{66:c}",     "{name}", "{name:10}|", "{name:<10}|", "{name:>10}|", "{name:s} {name!s}", "{name}abc", "{name}9",
-    "{name}%",     "{name}{'const'}", "{'const':>8}|{'x':<3}|", "{name}s{n}s{name}s", "{n=} {port=:x}", "100% {{}} {big}",
+    "{65:c}{66:c}", "{name}", "{name:10}|", "{name:<10}|", "{name:>10}|", "{name:s} {name!s}",
+    "{name}abc", "{name}9",
+    "{name}%", "{name}{'const'}", "{'const':>8}|{'x':<3}|", "{name}s{n}s{name}s", "{n=} {port=:x}",
+    "100% {{}} {big}",
     "{n + 1} {-n} {n == -5:d} {big:#x}", "{name:3}|",
 ]  # fmt: skip
 
