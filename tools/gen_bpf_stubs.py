@@ -496,7 +496,7 @@ def helper_result(found: protos.Proto, result: str, outputs: list[str]) -> str:
     return f"tuple[{', '.join([made, *outputs])}]" if outputs else made
 
 
-SKIP = {"loop", "seq_printf", "snprintf", "tail_call", "trace_printk"}
+SKIP = {"loop", "per_cpu_ptr", "seq_printf", "snprintf", "tail_call", "this_cpu_ptr", "trace_printk"}
 
 
 def gen_helpers(names: Names) -> str:

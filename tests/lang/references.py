@@ -259,7 +259,7 @@ BAD = [
     Case(TASK, "it = bpf.iter_task()", "it = bpf.iter_task()", "an iterator is used in 'for' only"),
     Case(TASK, "bpf.iter_task_new(1)", "bpf.iter_task_new(1)", "bpf.iter_task_new() is what a loop calls"),
     Case(TASK, "x = bpf.obj_new_impl(1)", "bpf.obj_new_impl(1)", "bpf.new() takes a struct of the program's own"),
-    Case(TASK, "x = bpf.percpu_obj_new(1)", "bpf.percpu_obj_new(1)", "bpf.percpu_obj_new_impl() takes per-CPU objects that the program itself allocates, which are not compiled"),
+    Case(TASK, "x = bpf.percpu_obj_new(1)", "bpf.percpu_obj_new(1)", "bpf.new_percpu() takes a struct of the program's own"),
     Case(SLEEPY, "for t in bpf.iter_task():\n    pass", "bpf.iter_task()", "bpf.iter_task_new() needs an RCU section in programs that may sleep"),
     Case(SLEEPY, "b = bpf.char(8)\nwith bpf.rcu_read_lock():\n    bpf.copy_from_user(b, 7)", "bpf.copy_from_user(b, 7)", "bpf.copy_from_user() may sleep, and programs may not since bpf.rcu_read_lock()"),
 ]  # fmt: skip

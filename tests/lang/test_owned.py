@@ -271,7 +271,7 @@ _REFUSED = [
     Refused("x.node = 1", "x.node", "cannot be copied or set"),
     Refused("with guard.lock:\n    with q.lock:\n        pass", "q.lock", "a lock is held already"),
     Refused("with guard.lock:\n    t = bpf.ktime()", "bpf.ktime()", "while they hold a lock"),
-    Refused("bpf.res_spin_lock(guard.lock)", "bpf.res_spin_lock(guard.lock)", "has no block of its own"),
+    Refused("bpf.res_spin_lock(guard.lock)", "bpf.res_spin_lock(guard.lock)", "is not looked at"),
     Refused("bpf.list_push_front(tree.nodes, x)", "bpf.list_push_front(tree.nodes, x)", "takes a list"),
 ]  # fmt: skip
 

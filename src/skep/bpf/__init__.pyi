@@ -55,10 +55,28 @@ class ResSpinLock:
     def __enter__(self) -> None: ...
     def __exit__(self, *args: object) -> bool: ...
 
+class _Taken(int):
+    """0, or a negative error; for ``with``, which skips the block where the lock was not taken."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *args: object) -> bool: ...
+
 class Kptr(Generic[_T]):
     """A field of a map's value that owns an object of the kernel's (Linux 5.19)."""
 
     def swap(self, new: _T | None, /) -> _T | None:
+        """Put an object there, which is given away; what was there is acquired."""
+
+class PerCpu(Generic[_T]):
+    """An object of which every processor has its own copy, for `this_cpu_ptr` and `per_cpu_ptr`."""
+
+class PerCpuKptr(Generic[_T]):
+    """A field of a map's value that owns an object of `new_percpu` (Linux 6.6)."""
+
+    def get(self) -> PerCpu[_T] | None:
+        """What is there, which stays the map's."""
+
+    def swap(self, new: PerCpu[_T] | None, /) -> PerCpu[_T] | None:
         """Put an object there, which is given away; what was there is acquired."""
 
 #: a pointer into the arena, as a field, global variable or parameter: ``next: bpf.ArenaPtr["Node"]``
@@ -237,6 +255,23 @@ def new(of: type[_T], /, **fields: Any) -> _T | None:
 def drop(item: Any, /) -> None:
     """Give back what `new` allocated."""
 
+def new_percpu(of: type[_T], /) -> PerCpu[_T] | None:
+    """An object for every processor, or None; to be kept in a `PerCpuKptr` or dropped (Linux 6.6)."""
+
+@overload
+def this_cpu_ptr(of: PerCpu[_T], /) -> _T: ...
+@overload
+def this_cpu_ptr(of: Any, /) -> Any:
+    """This processor's copy."""
+
+@overload
+def per_cpu_ptr(of: PerCpu[_T], cpu: int, /) -> _T | None: ...
+@overload
+def per_cpu_ptr(of: Any, cpu: int, /) -> Any:
+    """The copy of a processor, None when there is no such processor."""
+
+def percpu_obj_new(of: type[_T], /) -> PerCpu[_T] | None: ...
+def percpu_obj_drop(item: PerCpu[_T], /) -> None: ...
 def obj_new(of: type[_T], /) -> _T | None: ...
 def obj_drop(item: Any, /) -> None: ...
 def list_push_front(head: ListHead[_T], item: _T, /) -> bool: ...
@@ -310,6 +345,14 @@ def read_kernel(of: Any, address: Any, /) -> Any:
 def releasing(of: _T | None, /) -> _Held[_T]:
     """``with bpf.releasing(bpf.sk_lookup_tcp(...)) as sk:``: given back at the end; skipped for None."""
 
+def res_spin_lock(lock: ResSpinLock, /) -> _Taken:
+    """Take a lock, for ``with``, or until `res_spin_unlock` where this gives 0."""
+
+def res_spin_unlock(lock: ResSpinLock, /) -> None: ...
+def res_spin_lock_irqsave(lock: ResSpinLock, /) -> _Taken:
+    """The same without interrupts on this processor, until `res_spin_unlock_irqrestore`."""
+
+def res_spin_unlock_irqrestore(lock: ResSpinLock, /) -> None: ...
 def rcu_read_lock() -> _Section:
     """An RCU section, for ``with``, or until `rcu_read_unlock`."""
 

@@ -458,12 +458,6 @@ def skb_cgroup_classid() -> int:
 def redirect_neigh(ifindex: int, params: Any = None, flags: int = 0, *, size: int = ...) -> int:
     """bpf_redirect_neigh, Linux 5.10: long bpf_redirect_neigh(u32 ifindex, struct bpf_redir_neigh *params, int plen, u64 flags)"""
 
-def per_cpu_ptr(percpu_ptr: Any, cpu: int) -> Any:
-    """bpf_per_cpu_ptr, Linux 5.10: void *bpf_per_cpu_ptr(const void *percpu_ptr, u32 cpu)"""
-
-def this_cpu_ptr(percpu_ptr: Any) -> Any:
-    """bpf_this_cpu_ptr, Linux 5.10: void *bpf_this_cpu_ptr(const void *percpu_ptr)"""
-
 def redirect_peer(ifindex: int, flags: int = 0) -> int:
     """bpf_redirect_peer, Linux 5.10: long bpf_redirect_peer(u32 ifindex, u64 flags)"""
 

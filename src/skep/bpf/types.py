@@ -166,6 +166,15 @@ class Kptr(BpfType):
         return f"Kptr[{self.of!r}]"
 
 
+class PerCpuKptr(Kptr):
+    """A field of a map's value that owns a per-CPU object: ``counts: bpf.PerCpuKptr[Counts]``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"PerCpuKptr[{getattr(self.of, '__name__', self.of)}]"
+
+
 class ArenaPtr(BpfType):
     """A pointer into the arena, or None: ``next: bpf.ArenaPtr["Node"]``. ``of`` is a type or its name."""
 

@@ -348,6 +348,13 @@ def _of_owned(name: str) -> Builtin:
     return do
 
 
+def _new_percpu(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """``bpf.new_percpu(T)``."""
+    from skep.lang import percpu
+
+    return percpu.new(c, args, kwargs, node)
+
+
 def _log2(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """The position of the highest bit that is set; 0 for 0."""
     v = c.as_int(positional(c, "bpf.log2", args, kwargs, node, 1)[0], node)
@@ -435,6 +442,7 @@ _LANGUAGE: dict[str, Builtin] = {
     "zero": _zero,
     "releasing": references.releasing,
     "new": _of_owned("new"),
+    "new_percpu": _new_percpu,
     "drop": _of_owned("drop"),
     "refcount_acquire": _of_owned("refcount_acquire"),
     "log2": _log2,

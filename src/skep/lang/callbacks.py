@@ -106,7 +106,7 @@ def _compile(caller: Walker, fn: Any, kinds: tuple[str, ...], node: ast.AST, giv
     scope.verdicts = (0, 0) if kinds == KINDS["timer_set_callback"] else (0, 1)
     c.scopes.append(scope)
     if "node" in kinds:
-        c.hold()
+        c.under_lock, c.em.guard = True, c.refuse_under_lock
     c.at(tree, force=True)
     for i, (param, kind) in enumerate(zip(params, kinds, strict=False)):
         is_ = given[i] if i < len(given) else "any"

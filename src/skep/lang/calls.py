@@ -236,7 +236,7 @@ def inline(c: Walker, fn: Any, args: list[Value], kwargs: dict[str, Value], node
     scope.on_return = c.label("ret")
     c.scopes.append(scope)
     _parameters(c, scope, given, node)
-    locked, live, bools = c.locked, c.live, c.only_bools
+    live, bools = c.live, c.only_bools
     c.only_bools = False
     block(c, tree.body)
     if c.live:
@@ -246,7 +246,7 @@ def inline(c: Walker, fn: Any, args: list[Value], kwargs: dict[str, Value], node
     if not scope.returns:
         raise c.error(tree, f"{fn.__name__}() never returns", "give its loop an end")
     c.em.place(scope.on_return)
-    c.env, c.live, c.locked = join(scope.returns, c.lost), live, locked
+    c.env, c.live = join(scope.returns, c.lost), live
     c.only_bools = bools
     bound = c.env.pop(scope.prefix + "$ret", None)
     if bound is None:

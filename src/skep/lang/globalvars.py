@@ -105,7 +105,9 @@ class GlobalVars:
                 return storage.load(c, f"@{symbol}", node)
             # const volatile: set before loading, so the compiler must not know it
             return _volatile(c, storage, f"@{symbol}")
-        return Value(PtrType(storage, space, writable=not obj.readonly), f"@{symbol}")
+        return Value(
+            PtrType(storage, space, writable=not obj.readonly), f"@{symbol}", origin=("global", symbol)
+        )
 
     def _defined(self, c: Walker, obj: Global, name: str, node: ast.AST) -> tuple[str, Storage]:
         try:
@@ -182,7 +184,7 @@ def quote_bytes(data: bytes) -> str:
 
 def encode(storage: Storage, value: Any, what: str) -> bytes:
     """The bytes of a first value. Raises SkepError when it does not fit."""
-    if value is None or (value == 0 and isinstance(storage, ArenaPointerStorage)):
+    if value is None or (value == 0 and isinstance(storage, (ArenaPointerStorage, OpaqueStorage))):
         return bytes(storage.size)
     if isinstance(storage, IntStorage):
         if not isinstance(value, int):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skep.errors import SkepError
 from skep.lang import held as h
-from skep.lang import owned, references
+from skep.lang import locks, owned, references
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import positional
 from skep.lang.layout import OpaqueStorage, Storage
@@ -105,10 +105,7 @@ class HeadStorage(OpaqueStorage):
     ) -> Value:
         """Call ``method`` of the head ``v``."""
         given = positional(c, name, args, kwargs, node, bool(method.takes) + method.less)
-        if not c.locked:
-            raise c.error(
-                node, f"{name}() works while the lock beside the {self.word} is held", "with value.lock: ..."
-            )
+        locks.guards(c, v, name, self.word, node)
         operands = [f"ptr {v.ir}"]
         if method.takes:
             operands.append(f"ptr {self._node(c, given[0], method, name, node)}")

@@ -101,6 +101,8 @@ def join_refs(a: Value, b: Value) -> tuple[bool, Ref | None]:
     """(whether they can be one variable, what it refers to then)."""
     if a.ref == b.ref:
         return True, a.ref
+    if not any(v.ref is not None and (v.ref.own or not v.ref.key.startswith("lock ")) for v in (a, b)):
+        return True, None
     if a.type is NONE:
         return True, b.ref
     if b.type is NONE:

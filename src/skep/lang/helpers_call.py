@@ -72,6 +72,10 @@ def caller(number: int, name: str) -> Callable[..., Value]:
             raise c.error(node, f"bpf.{name}() is written otherwise here", instead)
         check(c, number, name, node)
         c.node = node
+        if number in (153, 154) and args and args[0].type.name.startswith("a per-CPU "):
+            from skep.lang import percpu
+
+            return percpu.pointer(c, number, args, kwargs, node)
         return _Call(c, number, name, args, kwargs, node).emit()
 
     return call

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from skep.bpf import types as records
 from skep.bpf.types import u64
 from skep.btf import types as t
-from skep.lang import callbacks, references
+from skep.lang import callbacks, locks, references
 from skep.lang.aggregates import TextStorage
 from skep.lang.contexts import ContextRef, section_of
 from skep.lang.contexts_args import RawContext
@@ -42,23 +42,6 @@ _RETURN_NULL: Final = frozenset(
 )
 
 
-_PERCPU: Final = (
-    "takes per-CPU objects that the program itself allocates, which are not compiled",
-    "keep them in a bpf.PerCpuHash",
-)
-_LOCK: Final = (
-    "has no block of its own here",
-    "with value.lock: ..., for a field bpf.ResSpinLock",
-)
-#: kfuncs that work on what the language has no types for
-_NOT_COMPILED: Final = {
-    "bpf_percpu_obj_new_impl": _PERCPU,
-    "bpf_percpu_obj_drop_impl": _PERCPU,
-    "bpf_res_spin_lock": _LOCK,
-    "bpf_res_spin_unlock": _LOCK,
-    "bpf_res_spin_lock_irqsave": _LOCK,
-    "bpf_res_spin_unlock_irqrestore": _LOCK,
-}
 #: the kernel's structs that lie in those of programs
 _IN_OBJECTS: Final = {
     one.name: one for one in (records.SpinLock, records.ResSpinLock, records.ListNode, records.RbNode)
@@ -162,14 +145,17 @@ def _call(
     *,
     looping: bool = False,
 ) -> Value:
+    if name in locks.PAIRS or name in locks.ENDS:
+        return locks.by_name(c, name, args, kwargs, node)
+    if name.startswith("bpf_percpu_obj_"):
+        from skep.lang import percpu
+
+        return percpu.by_name(c, name, args, kwargs, node)
     if name.startswith(_ALLOCATED):
         from skep.lang import graphs
 
         return graphs.by_name(c, name, args, kwargs, node)
     check(c, name, node)
-    reason = _NOT_COMPILED.get(name)
-    if reason is not None:
-        raise c.error(node, f"{references.shown(name)}() {reason[0]}", reason[1])
     if kf.flags(name) & kf.ITER and not looping:
         short = name.removeprefix("bpf_").rpartition("_")[0]
         raise c.error(node, f"{references.shown(name)}() is what a loop calls", f"for x in bpf.{short}(...):")
@@ -427,8 +413,8 @@ def _param_ir(kind: KernelType) -> str:
     return "ptr" if isinstance(kind, KPtr) else f"i{8 * kind.size}"
 
 
-def check(c: Walker, name: str, node: ast.AST) -> None:
-    """Refuse a kernel function that programs of this type may not call."""
+def check(c: Walker, name: str, node: ast.AST, *, locked: bool = False) -> None:
+    """Refuse a kernel function that programs of this type may not call; ``locked``: it may under a lock."""
     if c.program is None or not kf.known(name):
         return
     section = section_of(c, node)
@@ -440,12 +426,8 @@ def check(c: Walker, name: str, node: ast.AST) -> None:
             if (since := kf.first(name, int(one))) is not None
         ]
         raise c.error(node, f"{kind} programs cannot call {name}", f"{', '.join(others)} programs can")
-    if c.locked:
-        raise c.error(
-            node,
-            "this calls the kernel, which programs cannot while they hold a lock",
-            "do it before the block, or after it",
-        )
+    if c.locked and not locked:
+        raise locks.refuse(c, node)
     if kf.sleeps(name):
         references.awake(c, references.shown(name), node)
     if kf.flags(name) & kf.RCU_PROTECTED and section.sleepable:

@@ -31,6 +31,8 @@ class Exchanged(Storage):
     size = align = 8
     #: what becomes of the object that was there before
     give_back = "give old back"
+    #: the kernel's word for such fields
+    tag = "kptr"
 
     def __init__(self, unit: Unit, of: str) -> None:
         self.unit = unit
@@ -46,7 +48,7 @@ class Exchanged(Storage):
 
     def describe(self, di: Debug) -> str:
         to = self.target(di)
-        tag = di.node("!{" + di.node('!{!"btf_type_tag", !"kptr"}') + "}")
+        tag = di.node("!{" + di.node('!{!"btf_type_tag", !"' + self.tag + '"}') + "}")
         return di.node(
             f"!DIDerivedType(tag: DW_TAG_pointer_type, baseType: {to}, size: 64, annotations: {tag})"
         )

@@ -97,6 +97,9 @@ class Storage:
     def ref_exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
         return
 
+    def ref_skipped(self, c: Walker, v: Value, node: ast.AST) -> None:
+        return
+
 
 class ScalarStorage(Storage):
     """A type that loads as a number; a reference to one has the attribute ``value``."""
@@ -308,19 +311,18 @@ class OpaqueStorage(Storage):
         raise c.error(node, f"a {self.name} cannot be copied or set", "it is zero when the value is made")
 
     def ref_enter(self, c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value | None]:
-        if self.name == "bpf_res_spin_lock":
-            from skep.lang import reslocks
-
-            return reslocks.enter(c, v, node)
-        if self.name != "bpf_spin_lock":
+        if self.name not in ("bpf_spin_lock", "bpf_res_spin_lock"):
             return super().ref_enter(c, v, node)
-        c.lock(v, node)
-        return v, None
+        from skep.lang import locks
+
+        return locks.enter(c, v, node)
 
     def ref_exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
-        if self.name == "bpf_res_spin_lock":
-            from skep.lang import reslocks
+        from skep.lang import locks
 
-            reslocks.leave(c, v, node)
-        else:
-            c.unlock(v, node)
+        locks.leave(c, v, node)
+
+    def ref_skipped(self, c: Walker, v: Value, node: ast.AST) -> None:
+        from skep.lang import locks
+
+        locks.skipped(c, node)

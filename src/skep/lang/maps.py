@@ -381,11 +381,17 @@ class Table(MapType):
     def reference(self, c: Walker, address: str, *, nullable: bool) -> Value:
         return Value(PtrType(c.unit.maps.value(self.map), self.space, nullable=nullable), address)
 
+    def found(self, c: Walker, v: Value, address: str, node: ast.AST, *, nullable: bool) -> Value:
+        """What a lookup gave. The verifier takes each lookup's for another value."""
+        made = self.reference(c, address, nullable=nullable)
+        made.origin = (c.scope.prefix, id(node))
+        return made
+
     def do_lookup(
         self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     ) -> Value:
         given = named(c, "lookup", ("key",), 1, args, kwargs, node)
-        return self.reference(c, self.find(c, v, given["key"], node), nullable=True)
+        return self.found(c, v, self.find(c, v, given["key"], node), node, nullable=True)
 
     def do_get(
         self, c: Walker, v: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST
@@ -396,7 +402,7 @@ class Table(MapType):
         if not of.scalar:
             if "default" in given:
                 raise c.error(node, f"a {of.name} has no default", "test what get() gives for None")
-            return self.reference(c, found, nullable=True)
+            return self.found(c, v, found, node, nullable=True)
         there = c.em.op(f"icmp ne ptr {found}, null")
         default = given.get("default")
         number = c.as_int(default, node) if default is not None else c.int_const(0)
@@ -441,7 +447,7 @@ class Table(MapType):
             value = self._value_or(c, of, found, there, c.int_const(0), node)
             return of.of_number(c, value) or value
         c.abort_unless(there)
-        return self.reference(c, found, nullable=False)
+        return self.found(c, v, found, node, nullable=False)
 
     def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
         of = c.unit.maps.value(self.map)

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from skep.bpf.types import PerCpuKptr
 from skep.lang import held as h
 from skep.lang import kfuncs, references
 from skep.lang.aggregates import ArrayStorage, StructStorage
@@ -61,7 +62,8 @@ class OwnRef(Reference):
         """The same as a reference that loads and stores work with."""
         if self.nullable:
             c.refuse_none(v, node)
-        return Value(PtrType(self.of, "own"), v.ir)
+        origin = v.ref.key if v.ref is not None and v.ref.own else None
+        return Value(PtrType(self.of, "own"), v.ir, origin=origin)
 
     def _part(self, v: Value, found: Value) -> Value:
         kind = found.type
@@ -170,11 +172,7 @@ def apart(c: Walker) -> None:
 
 def call(c: Walker, name: str, operands: list[str], node: ast.AST, *, locked: bool = False) -> str:
     """Call kfunc ``name``; ``operands`` without those that the verifier puts in. ``locked``: also then."""
-    was, c.locked = c.locked, c.locked and not locked
-    try:
-        kfuncs.check(c, name, node)
-    finally:
-        c.locked = was
+    kfuncs.check(c, name, node, locked=locked)
     found = types_of(c, node).function(name)
     if found is None:
         firsts = min((f for p in ProgType if (f := kf.first(name, int(p))) is not None), default=(6, 2))
@@ -288,6 +286,10 @@ def _pieces(of: Storage, at: int) -> Iterator[tuple[int, int]]:
 def drop(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """``bpf.drop(x)``."""
     value = positional(c, "bpf.drop", args, kwargs, node, 1)[0]
+    if value.type.name.startswith("a per-CPU "):
+        from skep.lang import percpu
+
+        return percpu.drop(c, value, node)
     held(c, value, node, "bpf.drop()")
     call(c, "bpf_obj_drop_impl", [f"ptr {value.ir}"], node)
     references.release(c, value, node, "bpf.drop()")
@@ -361,4 +363,8 @@ def storage(unit: Any, record: Any) -> Storage | None:
     if not isinstance(of, type) or "__bpf__" not in of.__dict__ or of.__dict__["__bpf__"].kernel:
         return None
     made: Storage = unit.namespace.storage(of)
+    if isinstance(record, PerCpuKptr):
+        from skep.lang.percpu import PerCpuKptrStorage
+
+        return PerCpuKptrStorage(unit, made)
     return LocalKptrStorage(unit, made)

@@ -15,6 +15,7 @@ from skep.lang import held as h
 from skep.lang.values import PtrType, Type, Value
 
 if TYPE_CHECKING:
+    from skep.lang.locks import Lock
     from skep.lang.source import SourceFile
     from skep.lang.walk import Walker
 
@@ -28,6 +29,8 @@ SECTIONS: Final = {
     "bpf_local_irq_save": ("bpf_local_irq_restore", True),
 }
 ENDS: Final = {end: begin for begin, (end, _) in SECTIONS.items()}
+#: what is safe to look at until the RCU section ends
+RCU: Final = h.Ref("%rcu", False)
 #: helpers whose result is the pointer they are given, seen as another type
 _CASTS: Final = frozenset((95, 96, 136, 137, 138, 139, 140, 196))
 
@@ -60,6 +63,8 @@ class Books:
         self.managed: set[str] = set()
         #: the names of the variables, for messages
         self.names: dict[str, str] = {}
+        #: more of those that are locks
+        self.locks: dict[str, Lock] = {}
 
     def of(self, key: str) -> Held:
         return self.known[key.split("|")[0]]
@@ -148,8 +153,15 @@ def end(c: Walker, name: str, node: ast.AST) -> None:
     key = keys[-1]
     if key in c.books.managed:
         raise c.error(node, f"the 'with' block ends {shown(first)}() by itself", "leave this call out")
-    _split(c, key, node)
+    same_on_all_paths(c, key, node)
     c.env[h.slot(key)] = h.entry(h.RELEASED, getattr(node, "lineno", 0))
+    _unsafe(c, key)
+
+
+def _unsafe(c: Walker, key: str) -> None:
+    """An RCU section ended: what it kept safe is out of reach."""
+    if key.split("#")[0] == "bpf_rcu_read_lock":
+        h.unseen(c.env, c.lost, RCU.key, "only safe in the RCU section")
 
 
 # --- giving back ----------------------------------------------------------------------------------------
@@ -180,7 +192,7 @@ def release(
         )
     if ref.key in c.books.managed:
         raise c.error(node, f"the 'with' block gives {name} back by itself", "leave this call out")
-    _split(c, ref.key, node)
+    same_on_all_paths(c, ref.key, node)
     drop(c, ref.key, f"{call} on line {getattr(node, 'lineno', 0)} {verb}", getattr(node, "lineno", 0))
 
 
@@ -199,7 +211,7 @@ def given(c: Walker, value: Value, node: ast.AST, call: str) -> None:
             f"{call} gives away what was acquired, and nothing on this path acquired it",
             "x = bpf.new(T)",
         )
-    _split(c, value.ref.key, node)
+    same_on_all_paths(c, value.ref.key, node)
 
 
 def drop(c: Walker, key: str, why: str, line: int) -> None:
@@ -220,7 +232,8 @@ def _argument(node: ast.AST) -> ast.AST:
     return node
 
 
-def _split(c: Walker, key: str, node: ast.AST) -> None:
+def same_on_all_paths(c: Walker, key: str, node: ast.AST) -> None:
+    """Refuse to go on with what is held on some paths to here only."""
     if h.state(c.env, key) == h.SPLIT:
         raise _on_some_paths(c, key, node)
 
@@ -458,6 +471,7 @@ class SectionType(Type):
         assert known.give_back is not None
         known.give_back(c, "")
         c.env[h.slot(v.obj)] = h.entry(h.RELEASED, getattr(node, "lineno", 0))
+        _unsafe(c, v.obj)
 
 
 # --- helpers --------------------------------------------------------------------------------------------

@@ -130,8 +130,10 @@ def join_values(a: Value, b: Value) -> Value | None:
         return a
     good, ref = held.join_refs(a, b)
     made = _join_values(a, b) if good else None
-    if made is not None and made.ref != ref:
+    origin = a.origin if a.origin == b.origin else None
+    if made is not None and (made.ref != ref or made.origin != origin):
         made = Value(made.type, made.ir, made.lo, made.hi, obj=made.obj, place=made.place, ref=ref)
+        made.origin = origin
     return made
 
 
@@ -236,7 +238,7 @@ def _equal(a: Value, b: Value) -> bool:
         return True
     if a.lo != b.lo or a.hi != b.hi or not a.type.same(b.type) or a.type.nullable != b.type.nullable:
         return False
-    if a.ref != b.ref:
+    if a.ref != b.ref or a.origin != b.origin:
         return False
     if isinstance(a.type, TupleType):
         return len(a.obj) == len(b.obj) and all(_equal(x, y) for x, y in zip(a.obj, b.obj, strict=True))

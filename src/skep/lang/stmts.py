@@ -238,10 +238,8 @@ def give_back(c: Walker, value: Value, node: ast.AST) -> None:
 
 def leave(c: Walker, depth: int, node: ast.AST) -> None:
     """Run the exits of open ``with`` blocks down to ``depth``, innermost first; they stay open."""
-    locked = c.locked
     for close in reversed(c.scope.withs[depth:]):
         close()
-    c.locked = locked
 
 
 def _break(c: Walker, node: ast.Break) -> None:
@@ -272,7 +270,6 @@ def _with_items(c: Walker, node: ast.With, at: int) -> None:
     manager = expr(c, item.context_expr)
     c.at(item.context_expr)
     references.refuse_with(c, manager, item.context_expr)
-    locked = c.locked
     entered, test = manager.type.enter(c, manager, item.context_expr)
     after = c.label("after")
     skipped = None
@@ -281,7 +278,7 @@ def _with_items(c: Walker, node: ast.With, at: int) -> None:
         c.em.cond(test.ir, inside, outside)
         c.em.place(outside)
         before = dict(c.env)
-        manager.type.skipped(c, manager, node)
+        manager.type.skipped(c, manager, item.context_expr)
         c.em.br(after)
         skipped, c.env = c.env, before
         c.em.place(inside)
@@ -296,7 +293,6 @@ def _with_items(c: Walker, node: ast.With, at: int) -> None:
     close = c.scope.withs.pop()
     if c.live:
         close()
-    c.locked = locked
     if c.live:
         c.em.br(after)
     ends = [env for env in (c.env if c.live else None, skipped) if env is not None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from skep.lang import arith, references
+from skep.lang import arith, locks, references
 from skep.lang.scope import Env, join
-from skep.lang.values import INT, NONE, OPTIONAL, TEXT, TUPLE, BoolType, PtrType, Value
+from skep.lang.values import INT, NONE, OPTIONAL, TEXT, TUPLE, BoolType, IntType, PtrType, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -124,9 +124,11 @@ def _plain(c: Walker, node: ast.expr) -> tuple[Value, Facts]:
         test = value.type.truth(c, value, node)
         return test, _optional_facts(c, key)
     test = c.truth(value, node)
+    more = locks.facts(c, ast.NotEq(), value, arith.constant(0))
     if key is not None and value.type is INT:
-        return test, _interval_facts(c, key, ast.NotEq(), value, arith.constant(0))
-    return test, ([], [])
+        sides = _interval_facts(c, key, ast.NotEq(), value, arith.constant(0))
+        return test, (_both(sides[0], more[0]), _both(sides[1], more[1]))
+    return test, more
 
 
 def _optional_facts(c: Walker, key: str | None) -> Facts:
@@ -138,6 +140,7 @@ def _optional_facts(c: Walker, key: str | None) -> Facts:
     narrowed = bound.type.narrowed(bound)
     if bound.ref is not None:
         narrowed.ref = bound.ref
+    narrowed.origin = bound.origin
     return [(key, narrowed), *there], [(key, Value(NONE, place=bound.place)), *not_there]
 
 
@@ -188,6 +191,9 @@ def _compare(
         return value, ([], [])
     facts: Facts = ([], [])
     for mine, other, part, direct in ((a, b, left, True), (b, a, right, False)):
+        if type(op) in arith.MIRROR and isinstance(other.type, IntType):
+            taken = locks.facts(c, op if direct else arith.MIRROR[type(op)](), mine, other)
+            facts = (_both(facts[0], taken[0]), _both(facts[1], taken[1]))
         key = _variable(c, part)
         if key is None or mine.type is not INT or not c.is_number(other) or other.type is not INT:
             continue

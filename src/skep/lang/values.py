@@ -28,10 +28,11 @@ class Value:
     ``lo`` and ``hi`` bound an integer, inclusive; ``obj`` is what is known when compiling: a constant's
     bytes, a tuple's items, a Python object. ``place`` is the stack slot of a local variable's binding,
     ``ref`` what was acquired and has to be given back (`skep.lang.references`), ``node`` the expression
-    that was walked last for it, for messages.
+    that was walked last for it, for messages, ``origin`` the value of a map or the object that a reference
+    points into, as the verifier tells them apart; None: not known.
     """
 
-    __slots__ = ("hi", "ir", "lo", "node", "obj", "place", "ref", "type")
+    __slots__ = ("hi", "ir", "lo", "node", "obj", "origin", "place", "ref", "type")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Value:
         obj: Any = None,
         place: str = "",
         ref: Ref | None = None,
+        origin: object = None,
     ) -> None:
         self.type = type
         self.ir = ir
@@ -51,6 +53,7 @@ class Value:
         self.obj = obj
         self.place = place
         self.ref = ref
+        self.origin = origin
         self.node: ast.expr | None = None
 
     @property
@@ -392,9 +395,16 @@ class PtrType(Reference):
         if self.nullable:
             c.refuse_none(v, node)
 
+    @staticmethod
+    def _within(v: Value, part: Value) -> Value:
+        """``part``, which lies in what ``v`` refers to."""
+        if isinstance(part.type, PtrType):
+            part.origin = v.origin
+        return part
+
     def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
         self._tested(c, v, node)
-        return self.of.ref_attr(c, v, name, node)
+        return self._within(v, self.of.ref_attr(c, v, name, node))
 
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         self._tested(c, v, node)
@@ -419,7 +429,7 @@ class PtrType(Reference):
 
     def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
         self._tested(c, v, node)
-        return self.of.ref_item(c, v, index, node)
+        return self._within(v, self.of.ref_item(c, v, index, node))
 
     def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
         self._tested(c, v, node)
@@ -441,6 +451,9 @@ class PtrType(Reference):
 
     def exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
         self.of.ref_exit(c, v, entered, node)
+
+    def skipped(self, c: Walker, v: Value, node: ast.AST) -> None:
+        self.of.ref_skipped(c, v, node)
 
     def materialise(self, c: Walker, v: Value, node: ast.AST) -> Value:
         # Texts are values: a name given to a field of bytes keeps what it held then. Structs are objects.

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from skep.errors import CompileError
-from skep.lang import arith, held, references
+from skep.lang import arith, held, locks, references
 from skep.lang.emit import Emit
 from skep.lang.layout import Storage
 from skep.lang.scope import Env, Scope
@@ -47,16 +47,6 @@ _READERS = frozenset(
 
 #: helpers behind the methods of maps that only some types of programs have: tail calls are all's
 _OF_SOME = frozenset((22, 25, 27, 37, 51, 52, 53, 60, 70, 71, 72, 82, 209))
-
-#: whose programs the kernel refuses maps with a bpf_spin_lock
-_LOCKLESS = (
-    ProgType.SOCKET_FILTER,
-    ProgType.KPROBE,
-    ProgType.TRACEPOINT,
-    ProgType.PERF_EVENT,
-    ProgType.RAW_TRACEPOINT,
-    ProgType.RAW_TRACEPOINT_WRITABLE,
-)
 
 
 def _hint_of_no_number(kind: Type) -> str:
@@ -92,10 +82,10 @@ class Walker:
         self._inlined = 0
         #: an address whose memory is known to be zero still
         self.zeroed = ""
-        #: inside a `with lock:` block
         #: of a syscall program: the struct it is given, and where that is declared
         self.given: tuple[Storage, ast.AST] | None = None
-        self.locked = False
+        #: a function that the kernel calls while it holds a lock
+        self.under_lock = False
         #: what was acquired and has to be given back
         self.books = references.Books()
         self._line = (-1, "")
@@ -313,6 +303,7 @@ class Walker:
             if made is value:
                 made = Value(value.type, value.ir, value.lo, value.hi, obj=value.obj, place=value.place)
             made.ref = value.ref
+        made.origin = value.origin
         return made
 
     def _kept(self, key: str, value: Value, node: ast.AST) -> Value:
@@ -355,7 +346,9 @@ class Walker:
         if bound.const is not None:
             return self.int_const(bound.const) if kind is INT else self.bool_const(bool(bound.const))
         got = self.em.op(f"load {kind.llvm}, ptr {bound.place}")
-        return Value(kind, got, bound.lo, bound.hi, obj=bound.obj, place=bound.place, ref=bound.ref)
+        made = Value(kind, got, bound.lo, bound.hi, obj=bound.obj, place=bound.place, ref=bound.ref)
+        made.origin = bound.origin
+        return made
 
     def drop_scope(self, prefix: str) -> None:
         """Forget the variables of an inlined function that has returned."""
@@ -596,47 +589,18 @@ class Walker:
             check(self, number, helpers()[number].name, self.node)
         return self.em.op(f"call {ret} inttoptr (i64 {number} to ptr)({', '.join(args)})")
 
-    def may_lock(self, node: ast.AST) -> None:
-        """Refuse a lock in programs that cannot have one, and a second."""
-        if self.locked:
-            raise self.error(
-                node, "a lock is held already: a program holds one at a time", "end the first block before"
-            )
-        if self.section is not None and self.section.type in _LOCKLESS:
-            raise self.error(
-                node,
-                f"{self.section.type.name.lower()} programs cannot hold locks",
-                "atomic additions, or a per-CPU map; tp_btf, fentry, tc and xdp programs can",
-            )
+    @property
+    def locked(self) -> bool:
+        """Whether a lock is held here, or may be."""
+        return self.under_lock or any(
+            name.startswith("%held lock ") and value.lo in (held.HELD, held.MAYBE, held.SPLIT)
+            for name, value in self.env.items()
+        )
 
-    def lock(self, v: Value, node: ast.AST) -> None:
-        self.may_lock(node)
-        self.helper("spin_lock", [f"ptr {v.ir}"])
-        self.hold()
-
-    def hold(self) -> None:
-        """A lock is held from here on."""
-        self.locked = True
-        self.em.guard = self._under_lock
-
-    def _under_lock(self, text: str) -> None:
+    def refuse_under_lock(self, text: str) -> None:
         """Refuse what calls a helper while a lock is held."""
-        if self.locked and "inttoptr (i64 94 " not in text:
-            raise self.error(
-                self.node,
-                "this calls the kernel, which programs cannot while they hold a lock",
-                "do it before the block, or after it",
-            )
-
-    def unlock(self, v: Value, node: ast.AST) -> None:
-        self.helper("spin_unlock", [f"ptr {v.ir}"])
-        self.released()
-
-    def released(self) -> None:
-        """A lock is no longer held: what lists and trees own is out of sight."""
-        self.locked = False
-        why = "only to be seen under the lock: a list or tree owns it"
-        held.unseen(self.env, self.lost, "%seen", why)
+        if "inttoptr (i64 94 " not in text and self.locked:
+            raise locks.refuse(self, self.node)
 
     def object_attr(self, v: Value, name: str, node: ast.AST) -> Value:
         from skep.lang import objects
@@ -653,13 +617,13 @@ class Walker:
         good, bad = self.label("ok"), self.label("no")
         self.em.cond(test, good, bad)
         self.em.place(bad)
-        env, lost, locked = self.env, dict(self.lost), self.locked
+        env, lost = self.env, dict(self.lost)
         self.env = dict(env)
         for scope in reversed(self.scopes):
             for close in reversed(scope.withs):
                 close()
         references.give_all_back(self)
-        self.env, self.lost, self.locked = env, lost, locked
+        self.env, self.lost = env, lost
         result = self.scopes[0].result
         self.em.ret("void" if result == "void" else "ptr null" if result == "ptr" else f"{result} 0")
         self.em.place(good)
