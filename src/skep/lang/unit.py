@@ -12,7 +12,6 @@ from skep.bpf.programs import Program, Subprog
 from skep.errors import CompileError, SkepError
 from skep.lang import given, subprogs
 from skep.lang import namespace as ns
-from skep.lang import subprogs
 from skep.lang.arena import ArenaPointerStorage
 from skep.lang.debug import Debug
 from skep.lang.globalvars import GlobalVars, quote_bytes
@@ -336,10 +335,10 @@ class Unit:
         for (key, _, node), value in zip(params, contexts.arguments(c, program, params), strict=True):
             c.bind(key, value, node)
         self.body(c, tree)
+        given.finish(c)
         section = self.section(program.section)
         self.functions.append(
             f'define i32 @{name}(ptr %ctx) #0 section "{section}" !dbg {debug} {{\n{c.em.text()}\n}}'
-        given.finish(c)
         )
 
     def _effective(

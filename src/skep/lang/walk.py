@@ -76,14 +76,14 @@ class Walker:
         self.program = program
         #: the operand of the context
         self.ctx = ""
+        #: of a syscall program: the struct it is given, and where that is declared
+        self.given: tuple[Storage, ast.AST] | None = None
         self.scopes: list[Scope] = []
         #: inside an `and`/`or` whose value is used
         self.only_bools = False
         self._inlined = 0
         #: an address whose memory is known to be zero still
         self.zeroed = ""
-        #: of a syscall program: the struct it is given, and where that is declared
-        self.given: tuple[Storage, ast.AST] | None = None
         #: a function that the kernel calls while it holds a lock
         self.under_lock = False
         #: what was acquired and has to be given back
@@ -91,9 +91,9 @@ class Walker:
         self._line = (-1, "")
         #: the statement or expression that is compiled, and the statement that it is part of
         self.node: ast.AST = ast.Pass()
+        self.statement: ast.AST = self.node
 
     @property
-        self.statement: ast.AST = self.node
     def section(self) -> Section | None:
         """What the program's section name means; None in a function that is no program."""
         if self.program is None:
@@ -112,12 +112,12 @@ class Walker:
         """A CompileError at ``node`` of the function being walked; raise it."""
         return self.scope.file.error(node, reason, hint)
 
-    def at(self, node: ast.AST, force: bool = False) -> None:
-        """What is emitted next comes from the line of ``node``."""
     def blamed(self, v: Value, node: ast.AST) -> ast.AST:
         """The expression that gave ``v`` where it stands in the statement being walked, else ``node``."""
         return v.node if any(part is v.node for part in ast.walk(self.statement)) and v.node else node
 
+    def at(self, node: ast.AST, force: bool = False) -> None:
+        """What is emitted next comes from the line of ``node``."""
         if self.unit.target == "host":
             return
         self.node = node
