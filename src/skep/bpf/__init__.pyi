@@ -235,7 +235,7 @@ def sizeof(of: Any, /) -> int:
     """Bytes of a type; of the kernel's types those of the running kernel."""
 
 def offsetof(field: Any, /) -> int:
-    """Byte offset of a field of the kernel's: ``bpf.offsetof(task.pid)``."""
+    """Byte offset of a field: ``bpf.offsetof(task.pid)``, ``bpf.offsetof(Event.comm)``."""
 
 def exists(what: Any, /) -> bool:
     """Whether the running kernel has a field or type: ``bpf.exists(task.pid)``."""

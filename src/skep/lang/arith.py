@@ -2,9 +2,9 @@
 
 Every operation works on i64. Its interval is computed without limit; what leaves 64 bits wraps: as u64 when
 the result cannot be negative, as s64 when it cannot exceed s64, and as s64 when the operands are s64 or
-smaller. What remains, a value that may be negative and may exceed s64 (the difference of two u64), has no
-sign (``lo < 0`` and ``hi > S64_MAX``): it can be stored, added and masked, and is refused where its sign
-matters (comparison, division, right shift).
+smaller. The difference of two u64 is s64. What remains, a value that may be negative and may exceed s64 (a
+u64 less 1), has no sign (``lo < 0`` and ``hi > S64_MAX``): it can be stored, added and masked, and is refused
+where its sign matters (comparison, division, right shift).
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ def binary(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> Va
         case ast.Add():
             return _wrapped(c, "add", a, b, a.lo + b.lo, a.hi + b.hi)
         case ast.Sub():
+            if a.const is None and b.const is None and min(a.hi, b.hi) > S64_MAX:
+                # Two times, two counts: what lies between them is s64, unless they are 2**63 apart.
+                return Value(INT, c.em.op(f"sub i64 {a.ir}, {b.ir}"), S64_MIN, S64_MAX)
             return _wrapped(c, "sub", a, b, a.lo - b.hi, a.hi - b.lo)
         case ast.Mult():
             ends = (a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi)
@@ -198,6 +201,15 @@ def _divide(c: Walker, mod: bool, a: Value, b: Value, node: ast.AST) -> Value:
     if not signed:
         return _divide_unsigned(c, mod, a, b)
     em = c.em
+    if b.lo > 0:
+        # Towards minus infinity, by unsigned division: ~(~a // b) where a is negative.
+        side = em.op(f"ashr i64 {a.ir}, 63")
+        quotient = em.op(f"udiv i64 {em.op(f'xor i64 {a.ir}, {side}')}, {b.ir}")
+        floor = em.op(f"xor i64 {quotient}, {side}")
+        if not mod:
+            ends = (a.lo // b.lo, a.lo // b.hi, a.hi // b.lo, a.hi // b.hi)
+            return Value(INT, floor, min(ends), max(ends))
+        return Value(INT, em.op(f"sub i64 {a.ir}, {em.op(f'mul i64 {floor}, {b.ir}')}"), 0, b.hi - 1)
     # |a| / |b| by unsigned division (there is no signed one before -mcpu=v4), then towards minus infinity.
     size_a, size_b = _magnitude(c, a), _magnitude(c, b)
     zero = em.op(f"icmp eq i64 {size_b}, 0")
@@ -214,8 +226,6 @@ def _divide(c: Walker, mod: bool, a: Value, b: Value, node: ast.AST) -> Value:
         most = max(abs(a.lo), abs(a.hi))
         return Value(INT, floor, *clamp(-most if signed else 0, most))
     got = em.op(f"sub i64 {a.ir}, {em.op(f'mul i64 {floor}, {b.ir}')}")
-    if b.lo > 0:
-        return Value(INT, got, 0, b.hi - 1)
     limit = max(abs(b.lo), abs(b.hi), abs(a.lo) if b.lo <= 0 <= b.hi else 0, a.hi)
     return Value(INT, got, *clamp(-limit, limit))
 

@@ -132,7 +132,15 @@ def annotated(c: Walker, annotation: Any, node: ast.AST) -> KernelType | None:
     if isinstance(annotation, b.Named):
         found = types_of(c, node).by_name(annotation.name)
         if found is None:
-            raise c.error(node, f"the kernel has no type {annotation.name!r}")
+            event = c.program.section.rpartition("/")[2] if c.program is not None else ""
+            record = c.program is not None and c.program.section.startswith(("tracepoint/", "tp/"))
+            raise c.error(
+                node,
+                f"the kernel has no type {annotation.name!r}",
+                f"the record of this tracepoint is bpf.{_camel(event)}"
+                if record
+                else "skep btf dump file /sys/kernel/btf/vmlinux lists them",
+            )
         return KPtr(found) if isinstance(found, KStruct) else found
     info = getattr(annotation, "__bpf__", None)
     if info is not None:

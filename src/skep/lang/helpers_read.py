@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from skep.lang import core as co
-from skep.lang.aggregates import TextStorage
+from skep.lang.aggregates import Field, StructStorage, TextStorage
 from skep.lang.arguments import positional
 from skep.lang.core_refs import KernelRef, copy_memory, core_of
 from skep.lang.helpers_types import KernelName, cast, kind_argument
 from skep.lang.kernel_types import KernelType, KInt, KStruct
+from skep.lang.layout import Storage
 from skep.lang.values import INT, OBJECT, PtrType, Type, Value
 
 if TYPE_CHECKING:
@@ -102,6 +103,16 @@ def _cast(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST)
 # --- questions about types ----------------------------------------------------------------------------
 
 
+def _own_field(c: Walker, base: Value, node: ast.Attribute) -> Field | None:
+    """The field that ``T.field`` or ``x.field`` names, of a struct that the module declares."""
+    kind: Storage | None = None
+    if isinstance(base.type, PtrType):
+        kind = base.type.of
+    elif base.type is OBJECT and isinstance(base.obj, type) and hasattr(base.obj, "__bpf__"):
+        kind = c.unit.storage(base.obj, c, node)
+    return kind.field(c, node.attr, node) if isinstance(kind, StructStorage) else None
+
+
 class _Question(Type):
     """A function whose argument is looked at, not evaluated: ``bpf.exists(task.field)``."""
 
@@ -111,7 +122,7 @@ class _Question(Type):
 
     def raw_call(self, c: Walker, v: Value, node: ast.Call) -> Value:
         if len(node.args) != 1 or node.keywords:
-            raise c.error(node, f"{self.name} takes one argument")
+            raise c.error(node, f"{self.name} takes one argument", f"{self.name.removesuffix('()')}(task.pid)")
         arg = node.args[0]
         if isinstance(arg, ast.Attribute):
             base = c.expr(arg.value)
@@ -120,13 +131,18 @@ class _Question(Type):
             if isinstance(base.type, KernelName) and isinstance(base.type.kind, KStruct):
                 ref = Value(KernelRef(base.type.kind, "btf"), "null")
                 return self._field(c, ref, arg)
+            own = _own_field(c, base, arg)
+            if own is not None and self.what != "exists":
+                return c.int_const(own.of.size if self.what == "sizeof" else own.offset)
         value = c.expr(arg)
         kind = kind_argument(c, value, arg)
         if isinstance(value.type, KernelRef):
             kind = value.type.kind
         if self.what == "sizeof":
             if kind is None:
-                raise c.error(arg, "bpf.sizeof() takes a type")
+                raise c.error(
+                    arg, "bpf.sizeof() takes a type", "bpf.sizeof(T) of a struct, an integer type, an array"
+                )
             return self._size(c, kind)
         if self.what == "exists" and isinstance(kind, KStruct):
             return _flag(c, core_of(c).type_info(kind, co.TYPE_EXISTS))
@@ -136,7 +152,7 @@ class _Question(Type):
         value = positional(c, self.name[:-2], args, kwargs, node, 1)[0]
         kind = value.type.kind if isinstance(value.type, KernelRef) else kind_argument(c, value, node)
         if kind is None or self.what != "sizeof":
-            raise c.error(node, f"{self.name} takes a type of the kernel's")
+            raise c.error(node, f"{self.name} takes a type of the kernel's", f"{self.name.removesuffix('()')}(bpf.task_struct)")
         return self._size(c, kind)
 
     def _size(self, c: Walker, kind: KernelType) -> Value:
@@ -149,7 +165,7 @@ class _Question(Type):
         ref = base.type
         assert isinstance(ref, KernelRef)
         if not isinstance(ref.kind, KStruct):
-            raise c.error(node, f"{ref.kind.name} has no members")
+            raise c.error(node, f"{ref.kind.name} has no members", "name a member of a struct")
         field = ref.kind.field(node.attr)
         if field is None:
             if self.what != "exists":
