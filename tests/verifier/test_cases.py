@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,20 @@ def test_without_privileges() -> None:
     ]
     assert not failures, told(failures)
     assert len(cases) > 10
+
+
+def test_later_kernels_and_strict() -> None:
+    """``post[7.2]`` and ``post[strict]``; what Linux 7.2 says of them is asked by test_other_kernels."""
+    asked = 0
+    failures = []
+    for case in (case for file in FILES for case in read_file(file)):
+        for which in case.verdicts.keys() - {"", "unprivileged"}:
+            asked += 1
+            options: dict[str, Any] = {"strict": True} if which == "strict" else {"kernel": which}
+            text = wrong(case, judge(case.question, **options), which)
+            failures += [f"{which}: {text}"] if text else []
+    assert not failures, told(failures)
+    assert asked > 8
 
 
 def test_there_are_many_cases_of_both_verdicts() -> None:

@@ -89,7 +89,7 @@ def decode(env: Env) -> list[Insn]:
         else:
             out.append(_one(env, pc, insn, memos))
         last = out[-1]
-        if isinstance(last, Bad) and env.kernel >= (7, 0) and last.reason != _READ_ONLY:
+        if isinstance(last, Bad) and env.kernel >= (7, 0) and last.reason != _READ_ONLY and not last.reads:
             env.reject(last.reason)  # whether a path reaches it or not
         pc += 1
     return out

@@ -14,7 +14,7 @@ from skep.verifier.ptr import Ptr, Ptrs
 from skep.verifier.rights import ALL, Rights
 from skep.verifier.scalar import Scalar, Scalars
 from skep.verifier.state import REF_PTR, Frame, Ref, Slot, State
-from skep.verifier.subject import Subject
+from skep.verifier.subject import MapFacts, Subject
 from skep.verifier.value import NotInit, Value
 from skep.verifier.version import STABLE
 
@@ -106,6 +106,7 @@ class Env:
         "strict_alignment",
         "subject",
         "subprogs",
+        "tail_maps",
         "too_new",
         "total_states",
         "uninit_ok",
@@ -202,6 +203,8 @@ class Env:
         self.plain_memo: dict[tuple[bytes, bytes], bool] = {}
         self.range_memo: dict[tuple[int, int], Scalar] = {}
         self.narrow_memo: dict[tuple[Scalar, int, bool], Scalar] = {}
+        #: tail calls, by slot, of a program loaded without CAP_PERFMON, and the map that each takes
+        self.tail_maps: dict[int, MapFacts] = {}
         self.global_args: dict[int, list[ArgFacts]] = {}
         self.arg_tags: dict[int, dict[int, list[str]]] | None = None
         self.percpu: frozenset[int] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skep.btf import types as t
-from skep.errors import BtfError
+from skep.errors import BtfError, VerifierError
 from skep.uapi.enums import ProgType as P
 from skep.verifier import kinds as k
 from skep.verifier.facts import args as a
@@ -228,6 +228,9 @@ def check_global_call(env: Env, st: State, number: int) -> None:
             _check_argument(env, st, i, arg)
     except _Mismatch as mismatch:
         env.reject(mismatch.reason, more=f"Caller passes invalid args into func#{number} ('{sub.name}')")
+    except VerifierError:
+        env.more += f"{env.more and chr(10)}Caller passes invalid args into func#{number} ('{sub.name}')"
+        raise
     sub.called = True
     if sub.changes_packet:
         env.clear_packets()
@@ -251,6 +254,8 @@ def _check_argument(env: Env, st: State, i: int, arg: ArgFacts) -> None:
         if not isinstance(value, Scalar):
             raise _Mismatch(f"R{reg} is not a scalar")
         return
+    if arg.kind & k.PTR_UNTRUSTED:
+        return  # only read, and reading it cannot fault
     if base == a.ARG_PTR_TO_ARENA:
         if value.type not in (k.PTR_TO_ARENA, k.SCALAR_VALUE):
             raise _Mismatch(f"R{reg} is not a pointer to arena or scalar.")
@@ -264,8 +269,6 @@ def _check_argument(env: Env, st: State, i: int, arg: ArgFacts) -> None:
         check_fixed_pointer(env, reg, value, False)
         return
     if base == a.ARG_PTR_TO_MEM:
-        if arg.kind & k.PTR_UNTRUSTED:
-            return
         if is_null(value):
             if not arg.kind & k.PTR_MAYBE_NULL and env.kernel >= (7, 0):
                 raise _Mismatch(f"arg#{i} is expected to be non-NULL")
@@ -274,6 +277,9 @@ def _check_argument(env: Env, st: State, i: int, arg: ArgFacts) -> None:
         if null:
             assert isinstance(value, Ptr)
             st.regs[reg] = checked(env, value)
+        kernels = value.type & k.BASE_MASK == k.PTR_TO_BTF_ID and not value.type & k.MEM_ALLOC
+        if kernels and env.kernel >= (7, 0):
+            env.reject("only read is supported")
         check_mem_region(env, reg, arg.size, False, True)
         check_mem_region(env, reg, arg.size, True, True)
         st.regs[reg] = value

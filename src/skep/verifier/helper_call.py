@@ -15,6 +15,7 @@ from skep.verifier.facts import args as a
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import is_struct, skip_modifiers
 from skep.verifier.facts.protos import Proto, named, proto
+from skep.verifier.facts.returns import of_lsm_hook
 from skep.verifier.helper_args import (
     Call,
     check_argument,
@@ -192,6 +193,8 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
     if number == _TAIL_CALL and row is not None:
         if row.type != MapType.PROG_ARRAY:
             env.reject("expected prog array map for tail call")
+        if not env.rights.perfmon and env.tail_maps.setdefault(insn.pc, row) is not row:
+            env.reject("tail_call abusing map_ptr")  # speculation could mix the two
         index_value = st.regs[3]
         if isinstance(index_value, Scalar) and index_value.const and index_value.tv < row.max_entries:
             mark_precise(env, 3)
@@ -329,13 +332,30 @@ def _check_special(env: Env, call: Call, insn: Insn) -> bool:
 
 
 def _check_set_retval(env: Env) -> None:
+    """The number becomes what the hook returns; Linux holds it to an errno from 7.0 on."""
     subject = env.subject
+    target = None
     if subject.prog_type == ProgType.LSM and subject.attach_type == AttachType.LSM_CGROUP:
         from skep.verifier.facts.btf_context import attach_target
 
         target = attach_target(subject)
         if target is not None and not target.ret:
             env.reject("BPF_LSM_CGROUP that attach to void LSM hooks can't modify return value!")
+    if env.kernel < (7, 0) or (
+        subject.prog_type == ProgType.CGROUP_SOCKOPT and subject.attach_type == AttachType.CGROUP_GETSOCKOPT
+    ):
+        return
+    value = env.state.regs[1]
+    if not isinstance(value, Scalar):
+        env.reject("R1 is not a scalar")
+    low, high = -_MAX_ERRNO, 0
+    if subject.prog_type == ProgType.LSM and target is not None:
+        low, high = of_lsm_hook(target.name)
+    mark_precise(env, 1)
+    if not (low <= value.s32min and value.s32max <= high):
+        from skep.verifier.calls import refuse_range
+
+        refuse_range(env, value, low, high, "At bpf_set_retval", "R1")
 
 
 def _check_snprintf(env: Env) -> None:

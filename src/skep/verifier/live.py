@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from skep.isa import opcodes as op
+
 if TYPE_CHECKING:
     from skep.verifier.env import Env
     from skep.verifier.state import State
     from skep.verifier.subprogs import Subprog
 
 _ALL: Final = (1 << 64) - 1
+_TAIL_CALL: Final = 12
+#: before, a function's writes to its caller's stack counted although a tail call in it leaves it before them;
+#: what runs without a kernel must not believe that
+TAIL_CALLS_LEAVE: Final = (6, 19)
 
 
 class Marks:
@@ -193,6 +199,7 @@ class Liveness:
         """What is written from each instruction on, of a caller's frame: the call needs to know."""
         edges, before_edges = sub.edges, sub.before
         must, written = marks.must_write, marks.written
+        leaving = self.env.kernel >= TAIL_CALLS_LEAVE or self.env.strict is not None
         work = sorted(instance.dirty)
         if instance.dropped:
             # What led to fewer writes counts as none, until it is found again.
@@ -212,7 +219,7 @@ class Liveness:
         while work:
             at = work.pop()
             waiting[at] = 0
-            acc = _ALL if edges[at] else 0
+            acc = _ALL if edges[at] and not (leaving and self._leaves(instance.start + at)) else 0
             for s in edges[at]:
                 acc &= written[s]
             acc |= must[at]
@@ -222,6 +229,11 @@ class Liveness:
                     if not waiting[p]:
                         waiting[p] = 1
                         work.append(p)
+
+    def _leaves(self, pc: int) -> bool:
+        """A tail call here: when it succeeds, nothing of what follows in the function is done."""
+        insn = self.env.code[pc]
+        return insn.opcode == op.CALL and not insn.src and insn.imm == _TAIL_CALL
 
     def _outward(self, inner: Instance, outer: Instance, callsite: int) -> None:
         """What a function does to its callers' frames, the call does."""

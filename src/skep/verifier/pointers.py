@@ -89,11 +89,22 @@ def add_scalar(env: Env, dst: int, operation: int, wide: bool, p: Ptr, s: Scalar
     env.set_reg(dst, new)
 
 
+def _kept_range(env: Env, p: Ptr) -> int:
+    """``aux`` of a pointer that a constant moves.
+
+    That a packet's pointer lies at or beyond the packet's end says nothing of the one that is moved. Linux
+    believed it before 7.0; what runs without a kernel must not.
+    """
+    if p.aux < 0 and is_packet_or_meta(p.type) and (env.kernel >= (7, 0) or env.strict is not None):
+        return 0
+    return p.aux
+
+
 def _add(env: Env, p: Ptr, s: Scalar) -> Ptr:
     if s.const:
         off = p.off + s.smin
         if -(1 << 31) <= off < 1 << 31:
-            return env.ptrs.moved(p, off, p.var, p.id, p.aux)
+            return env.ptrs.moved(p, off, p.var, p.id, _kept_range(env, p))
     v = p.var
     b = Bounds(v)
     b.unbound32()
@@ -113,7 +124,7 @@ def _sub(env: Env, p: Ptr, s: Scalar) -> Ptr:
     if s.const:
         off = p.off - s.smin
         if -(1 << 31) <= off < 1 << 31:
-            return env.ptrs.moved(p, off, p.var, p.id, p.aux)
+            return env.ptrs.moved(p, off, p.var, p.id, _kept_range(env, p))
     v = p.var
     b = Bounds(v)
     b.unbound32()
@@ -126,8 +137,7 @@ def _sub(env: Env, p: Ptr, s: Scalar) -> Ptr:
     id, aux = p.id, p.aux
     if is_packet_or_meta(p.type):
         id = env.new_id()
-        if s.smin < 0:
-            aux = 0
+        aux = 0 if s.smin < 0 else _kept_range(env, p)
     return env.ptrs.moved(p, p.off, b.intern(env.scalars), id, aux)
 
 

@@ -21,7 +21,8 @@ Fields (all but the first, ``code`` and ``post`` may be left out):
   ``r1 = struct NAME`` (its BTF id), ``call kfunc NAME``, ``fn PROTOTYPE:`` before the first instruction of a
   function that has types, ``repeat N: LINE``.
 - ``post: accept`` or ``post: reject TEXT``, TEXT a part of the kernel's words; ``post[unprivileged]`` is
-  the verdict where the process has no capability at all.
+  the verdict where the process has no capability at all, ``post[strict]`` that of ``check(strict=True)``,
+  ``post[7.2]`` that of another kernel.
 """
 
 from __future__ import annotations
