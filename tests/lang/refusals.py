@@ -735,7 +735,7 @@ CASES = [
     Case(
         "global LIST\nLIST = 5",
         "LIST = 5",
-        "LIST is no global of the program",
+        "LIST is no global variable of the program",
         "declare it: LIST: u64 = bpf.var(0)",
     ),
     Case("a, b = 1, 2, 3", "a, b", "3 values for 2 names", "give each a name, without *"),
@@ -853,7 +853,7 @@ CASES = [
         "x = limit.value",
         "limit.value",
         "an integer has no field 'value'",
-        "structs and contexts have fields",
+        "enumerators are their numbers",
     ),
     Case("x = limit()", "limit()", "an integer cannot be called", "functions, types and helpers can"),
     Case(
@@ -864,13 +864,13 @@ CASES = [
         "bpf.printk(f'{limit:.3f}')",
         "limit",
         "format '.3f' is not compiled",
-        "d, x, X, o, a width and leading 0 are",
+        "d, x, X, c, a width",
     ),
     Case(
         "e = Entry()\nbpf.printk(f'{e.name!r}')",
         "e.name",
-        "!r and !a are for numbers only: a text gets no quotes",
-        "leave it out",
+        "!r and !a are not compiled, and {x=} is {x!r}",
+        "write {x} or {x!s}",
     ),
     Case(
         "bpf.printk(f'{table}')",

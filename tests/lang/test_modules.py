@@ -24,7 +24,7 @@ WRONG = [
     ("m = bpf.Hash(u32)" + END, "TypeError while it was imported", 3),
     ("m = bpf.Hash(u32, 'u64')" + END, "map m: its value: 'u64' is no type that has a size in memory", 3),
     ("x: u32 = bpf.var(1 << 40)" + END, "x: 1099511627776 does not fit u32", 3),
-    ("license = 5" + END, "license is 5, no text", 1),
+    ("license = 5" + END, "license is 5, no text", 3),
     ('license = "MIT"' + TRACE.replace("BODY", 'bpf.printk("x")'),
      "bpf_trace_printk is for programs under a GPL-compatible license, and this one's is 'MIT'", 6),
     ('license = "Apache-2.0"' + TRACE.replace("BODY", "bpf.current_task()"),

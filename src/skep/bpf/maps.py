@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _NO_PREALLOC = 1
 
 
+def _is_name(name: object) -> bool:
+    """Whether kernels take it as the name of a map."""
+    return isinstance(name, str) and name.isascii() and name.replace("_", "a").isalnum()
+
+
 class Map:
     """Base of the declarations.
 
@@ -42,6 +47,12 @@ class Map:
     ) -> None:
         if not isinstance(max_entries, int) or not 0 <= max_entries < 1 << 32:
             raise SkepError(f"{type(self).__name__}: max_entries={max_entries!r} is no count of elements")
+        if not isinstance(flags, int):
+            raise SkepError(f"{type(self).__name__}: flags={flags!r} is no number: bpf.BPF_F_NAME is one")
+        if inner is not None and not isinstance(inner, Map):
+            raise SkepError(f"{type(self).__name__}: {inner!r} is no map: bpf.Array(u64, 4) would be one")
+        if name is not None and not _is_name(name):
+            raise SkepError(f"{type(self).__name__}: name={name!r} is not of ASCII letters, digits and _")
         self.key = key
         self.value = value
         self.max_entries = max_entries

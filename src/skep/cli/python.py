@@ -40,41 +40,30 @@ def imported(path: str) -> ModuleType:
     try:
         found.loader.exec_module(module)
     except SyntaxError as error:
-        raise CompileError(
-            error.msg,
-            file=error.filename or path,
-            source=_source(error.filename or path),
-            line=error.lineno or 1,
-            column=(error.offset or 1) - 1,
-        ) from None
+        raise _not_python(error, path) from None
     except CompileError:
         raise
     except SkepError as error:  # a declaration that means nothing
-        line, where = _raised(error, full)
-        text = (_source(where) or "").splitlines()[line - 1 : line]
-        raise CompileError(
-            str(error),
-            file=where,
-            source=_source(where),
-            line=line,
-            column=0,
-            end_column=len(text[0]) if text else 1,
-            hint="the declaration that Python was running is wrong",
-        ) from None
+        from skep.lang.source import advised
+
+        reason, hint = advised(str(error), "mend the declaration")
+        raise CompileError(reason, hint=hint, **_raised(error, full)) from None
     except SystemExit as error:
         raise CompileError(
             f"the file ends Python while it is imported (exit status {error.code})",
             file=path,
             hint='put what is to be run under `if __name__ == "__main__":`',
         ) from None
-    except Exception as error:  # the user's own module, which may raise anything
-        line, where = _raised(error, full)
+    except RecursionError:
         raise CompileError(
-            f"{type(error).__name__} while it was imported: {error}",
-            file=where,
-            source=_source(where),
-            line=line,
-            column=0,
+            "Python runs out of stack while it reads the file", file=path, hint="nest less deeply"
+        ) from None
+    except Exception as error:  # the user's own module, which may raise anything
+        place = _raised(error, full)
+        raise CompileError(
+            f"{type(error).__name__} while it was imported: {_in_words(error, place)}",
+            hint="the module is run by Python before its programs are compiled: mend it here",
+            **place,
         ) from None
     finally:
         if before is not None:
@@ -90,15 +79,60 @@ def _source(path: str) -> str | None:
         return None
 
 
-def _raised(error: BaseException, path: str) -> tuple[int, str]:
-    """The last line of ``path`` on the way to an exception."""
-    line = 1
+def _not_python(error: SyntaxError, path: str) -> CompileError:
+    """What Python itself cannot read, at the place that it tells."""
+    file = error.filename or path
+    line, start = error.lineno or 1, max(1, error.offset or 1)
+    end = error.end_offset if error.end_lineno == error.lineno else None
+    return CompileError(
+        error.msg,
+        file=file,
+        source=_source(file),
+        line=line,
+        column=start - 1,
+        end_column=end - 1 if end is not None and end > start else None,
+        hint="Python itself cannot read this",
+    )
+
+
+def _raised(error: BaseException, path: str) -> dict[str, Any]:
+    """Where an exception came up: the last place of ``path`` on the way to it, as CompileError takes it."""
+    source = _source(path)
+    line, column, end = 1, 0, 1
     trace = error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == path:
-            line = trace.tb_lineno
+        code = trace.tb_frame.f_code
+        if code.co_filename == path:
+            places = list(code.co_positions())
+            at = places[trace.tb_lasti // 2] if trace.tb_lasti // 2 < len(places) else (None,) * 4
+            line, last = at[0] or trace.tb_lineno, at[1]
+            text = (source or "").split("\n")[line - 1 : line]
+            whole = text[0] if text else ""
+            column = _characters(whole, at[2]) if at[2] is not None else len(whole) - len(whole.lstrip())
+            end = _characters(whole, at[3]) if at[3] is not None and last == line else len(whole.rstrip())
         trace = trace.tb_next
-    return line, path
+    return {
+        "file": path,
+        "source": source,
+        "line": line,
+        "column": column,
+        "end_column": max(end, column + 1),
+    }
+
+
+def _characters(line: str, offset: int) -> int:
+    """Characters in so many bytes of UTF-8."""
+    return len(line.encode()[:offset].decode("utf-8", "ignore"))
+
+
+def _in_words(error: Exception, place: dict[str, Any]) -> str:
+    """An exception's own words; a constructor is called as the file calls it."""
+    text = str(error)
+    name, init, rest = text.partition(".__init__()")
+    if init and isinstance(error, TypeError) and name.isidentifier() and place["source"]:
+        called = place["source"].split("\n")[place["line"] - 1][place["column"] :].partition("(")[0].strip()
+        text = f"{called or name}(){rest}"
+    return text
 
 
 def programs(path: str, wanted: Sequence[str] = ()) -> list[Program]:

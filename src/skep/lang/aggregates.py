@@ -100,7 +100,7 @@ class TextStorage(Storage):
                 raise c.error(
                     node,
                     f"a text of {len(b.obj)} bytes never equals {self.name}",
-                    "compare with a shorter one",
+                    "compare with a shorter one" if self.text else f'with {self.size} bytes: b"\\x02\\0"',
                 )
             same = c.equal_bytes(a.ir, data)
         elif (
@@ -124,7 +124,9 @@ class TextStorage(Storage):
             same = c.bool_and(same, c.bool_or(ended, c.boolean(c.em.op(f"icmp eq i8 {after}, 0"))))
         else:
             raise c.error(
-                node, f"{self.name} cannot be compared with {b.type.name}", "compare texts with texts"
+                node,
+                f"{self.name} cannot be compared with {b.type.name}",
+                "compare texts with texts" if self.text else 'compare it with bytes: b"\\x02\\0"',
             )
         return c.bool_not(same) if isinstance(op, ast.NotEq) else same
 

@@ -93,11 +93,10 @@ def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value]
         return _declare(c, obj, args, kwargs, node)
     if hasattr(obj, "__code__"):
         return inline(c, obj, args, kwargs, node)
-    raise c.error(
-        node,
-        f"{describe(obj)} cannot be called in a program",
-        _PYTHONS.get(getattr(obj, "__name__", ""), "functions of your own modules can, and bpf.NAME"),
-    )
+    hint = _PYTHONS.get(getattr(obj, "__name__", ""), "functions of your own modules can, and bpf.NAME")
+    if isinstance(obj, type) and getattr(obj, "__annotations__", None):
+        hint = f"make it a struct: @bpf.struct above class {obj.__name__}"
+    raise c.error(node, f"{describe(obj)} cannot be called in a program", hint)
 
 
 #: functions of Python's library -> what programs have for it
@@ -139,7 +138,7 @@ def _declare(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value], n
     try:
         return Value(OBJECT, obj=obj(*plain))
     except (SkepError, TypeError) as error:
-        raise c.error(node, str(error)) from None
+        raise c.error(node, str(error), "bpf.array(T, n), bpf.char(n), bpf.raw(n)") from None
 
 
 class Zeros(PtrType):
@@ -147,6 +146,12 @@ class Zeros(PtrType):
 
     def optional(self, nullable: bool) -> PtrType:
         return self
+
+    def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        made = super().attr(c, v, name, node)
+        if isinstance(made.type, PtrType) and not made.type.of.scalar:
+            c.fits(self.of.size, v.node or node)  # to be written through the reference
+        return made
 
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         c.fits(self.of.size, node)
@@ -171,6 +176,13 @@ def construct(c: Walker, cls: Any, args: list[Value], kwargs: dict[str, Value], 
 # --- functions ----------------------------------------------------------------------------------------
 
 
+def _shown(fn: Any) -> list[str]:
+    """Parameters as a call gives them."""
+    code = fn.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return [*names[: code.co_argcount], *(f"{name}=..." for name in names[code.co_argcount :])]
+
+
 def bind_arguments(
     c: Walker, fn: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST
 ) -> list[tuple[str, Value]]:
@@ -188,10 +200,12 @@ def bind_arguments(
             node,
             f"{fn.__name__}() takes {code.co_argcount} argument{'s' if code.co_argcount != 1 else ''}, "
             f"{len(args)} are given",
-            f"{fn.__name__}({', '.join(names)})",
+            f"{fn.__name__}({', '.join(_shown(fn))})",
         )
     given = dict(zip(names, args, strict=False))
     for name, value in kwargs.items():
+        if name in names[: code.co_posonlyargcount]:
+            raise c.error(node, f"{fn.__name__}() takes {name!r} by position only", f"{fn.__name__}({name})")
         if name not in names:
             raise c.error(node, f"{fn.__name__}() has no parameter {name!r}", c.nearest(name, names))
         if name in given:

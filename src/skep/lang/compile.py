@@ -96,7 +96,11 @@ def _license(space: dict[str, Any], path: str) -> str:
         given = space.get(name)
         if given is not None and not isinstance(given, type(len)):
             if not isinstance(given, str):
-                raise CompileError(f"{name} is {given!r}, no text", file=path, hint=f'{name} = "GPL"')
+                source = SourceFile.read(path)
+                where = source.declaration(name)
+                if where is None:
+                    raise CompileError(f"{name} is {given!r}, no text", file=path, hint=f'{name} = "GPL"')
+                raise source.error(where, f"{name} is {given!r}, no text", f'{name} = "GPL"')
             return given
     return "GPL"
 
@@ -138,12 +142,19 @@ def compile_with(
     btf: str | None = None,
 ) -> bytes:
     """`compile_programs` with a compiler process that is started already."""
-    ir = to_ir(programs, cpu=cpu, license=license, btf=btf)
+    unit = _unit(programs, cpu, license, btf)
+    ir = unit.text()
     try:
         made = compiler.compile(ir, cpu=cpu, kind=kind)
     except CompileError as error:
         raise located(error, programs) from None
-    return unmark(made) if kind == "obj" and 'section "~' in ir else made
+    if kind == "obj" and 'section "~' in ir:
+        made = unmark(made)
+    if kind == "obj" and unit.has_subprogs:
+        from skep.lang.frames import check
+
+        check(made, unit.sources.values())
+    return made
 
 
 def located(error: CompileError, programs: Sequence[Program]) -> CompileError:

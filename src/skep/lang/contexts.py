@@ -41,7 +41,11 @@ def section_of(c: Walker, node: ast.AST) -> Section:
     """Program type and attach type of the program that is compiled."""
     found = lookup(c.program.section) if c.program is not None else None
     if found is None:
-        raise c.error(node, "this works in programs only, not in a function that is compiled on its own")
+        raise c.error(
+            node,
+            "this works in programs only, not in a function that is compiled on its own",
+            "call it in the program, or in a function that is inlined there",
+        )
     return found
 
 
@@ -52,7 +56,11 @@ def arguments(c: Walker, program: Program, params: list[Param]) -> list[Value]:
     """
     section = lookup(program.section)
     if section is None:
-        raise c.error(params[0][2] if params else ast.Pass(), f"no hook is called {program.section!r}")
+        raise c.error(
+            params[0][2] if params else ast.Pass(),
+            f"no hook is called {program.section!r}",
+            "docs/language-hooks.md lists the hooks",
+        )
     struct = OF_TYPE.get(section.type)
     if struct is None or (section.type == ProgType.KPROBE and not _is_context(params)):
         from skep.lang import contexts_args
@@ -62,7 +70,9 @@ def arguments(c: Walker, program: Program, params: list[Param]) -> list[Value]:
         return []
     if len(params) > 1:
         raise c.error(
-            params[1][2], f"a program of this hook has one parameter, its context (bpf.{_called(struct)})"
+            params[1][2],
+            f"a program of this hook has one parameter, its context (bpf.{_called(struct)})",
+            f"def {program.__name__}(ctx: bpf.{_called(struct)}) -> int:",
         )
     name, annotation, node = params[0]
     _check(c, name, annotation, struct, node)
@@ -89,6 +99,8 @@ def _check(c: Walker, name: str, annotation: Any, struct: str, node: ast.AST) ->
     if isinstance(annotation, Named) and NAMES.get(annotation.name, annotation.name) == struct:
         return
     shown = f"bpf.{annotation.name}" if isinstance(annotation, Named) else repr(annotation)
+    if isinstance(annotation, type):
+        shown = annotation.__name__
     raise c.error(node, f"{name} is no {shown} here", f"write: {name}: bpf.{_called(struct)}")
 
 
@@ -222,7 +234,7 @@ class ContextRef(Reference):
             self._set_bytes(c, v, field, new, node)
             return
         if field.elements:
-            raise c.error(node, f"{self.name}.{name} is set element by element")
+            raise c.error(node, f"{self.name}.{name} is set element by element", f"x.{name}[0] = value")
         store(c, v.ir, field, new, node)
 
     def _set_bytes(self, c: Walker, v: Value, field: ContextField, new: Value, node: ast.AST) -> None:
@@ -300,7 +312,9 @@ class ContextArray(Type):
     def _index(self, c: Walker, index: Value, node: ast.AST) -> int:
         at = index.const
         if at is None or not 0 <= at < self.of.elements:
-            raise c.error(node, f"the index must be a constant from 0 to {self.of.elements - 1}")
+            raise c.error(
+                node, f"the index must be a constant from 0 to {self.of.elements - 1}", "write it as a number"
+            )
         return at
 
     def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
@@ -308,7 +322,7 @@ class ContextArray(Type):
 
     def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
         if not self.writable:
-            raise c.error(node, f"{self.name} cannot be set here")
+            raise c.error(node, f"{self.name} cannot be set here", "it can be read")
         store(c, v.ir, self.of, new, node, self._index(c, index, node))
 
     def length(self, c: Walker, v: Value, node: ast.AST) -> Value:
@@ -347,7 +361,9 @@ class ContextBytes(Type):
     def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
         at = index.const
         if at is None or not 0 <= at < self.size:
-            raise c.error(node, f"the index must be a constant from 0 to {self.size - 1}")
+            raise c.error(
+                node, f"the index must be a constant from 0 to {self.size - 1}", "write it as a number"
+            )
         got = c.em.op(f"load i32, ptr {c.offset(v.ir, at & ~3)}, align 4")
         got = c.em.op(f"lshr i32 {got}, {8 * (at & 3)}") if at & 3 else got
         got = c.em.op(f"and i32 {got}, 255")
@@ -367,7 +383,11 @@ def _packet(kind: ContextRef, c: Walker, v: Value, node: ast.AST) -> Any:
     if not kind.has_packet:
         if kind.struct == "bpf_sockopt":
             raise c.error(node, f"{kind.name} has no packet", "take the option from ctx.value()")
-        raise c.error(node, f"{kind.name} has no packet that programs of this type may look into")
+        raise c.error(
+            node,
+            f"{kind.name} has no packet that programs of this type may look into",
+            "its fields tell what there is: lengths, addresses, ports",
+        )
     from skep.lang import contexts_packet
 
     return contexts_packet.opener(kind, v)
@@ -375,7 +395,11 @@ def _packet(kind: ContextRef, c: Walker, v: Value, node: ast.AST) -> Any:
 
 def _value(kind: ContextRef, c: Walker, v: Value, node: ast.AST) -> Any:
     if kind.struct != "bpf_sockopt":
-        raise c.error(node, f"{kind.name} has no field 'value'")
+        raise c.error(
+            node,
+            f"{kind.name} has no field 'value'",
+            "contexts of cgroup_getsockopt and cgroup_setsockopt have",
+        )
     from skep.lang import contexts_packet
 
     return contexts_packet.opener(kind, v)

@@ -145,7 +145,11 @@ def annotated(c: Walker, annotation: Any, node: ast.AST) -> KernelType | None:
     info = getattr(annotation, "__bpf__", None)
     if info is not None:
         return KPtr(DeclaredStruct(info, c.unit.types))
-    raise c.error(node, f"{annotation!r} is no type of an argument")
+    raise c.error(
+        node,
+        f"{annotation!r} is no type of an argument",
+        "numbers (u32), bytes for texts, structs of the kernel's (bpf.task_struct)",
+    )
 
 
 def _checked(c: Walker, param: Param, known: KernelType | None) -> KernelType:
@@ -163,9 +167,15 @@ def _checked(c: Walker, param: Param, known: KernelType | None) -> KernelType:
         if isinstance(mine, KStruct) and isinstance(theirs, KStruct):
             same = mine.local.split("___")[0] == theirs.local.split("___")[0]
             if not same:
-                raise c.error(node, f"{name} is a {theirs.name} *, not a {mine.name} *")
+                raise c.error(
+                    node,
+                    f"{name} is a {theirs.name} *, not a {mine.name} *",
+                    "annotate it so, or leave the annotation out",
+                )
     elif both == (True, False) and isinstance(known, KInt) and known.size < 8:
-        raise c.error(node, f"{name} is a {known.name}, not a pointer")
+        raise c.error(
+            node, f"{name} is a {known.name}, not a pointer", "annotate it so, or leave the annotation out"
+        )
     elif both == (False, True) and isinstance(said, KInt) and said.size < 8:
         raise c.error(node, f"{name} is a {known.name}, not a {said.name}", f"write: {name}: u64")
     return said
@@ -223,7 +233,11 @@ def _function(c: Walker, section: Section, program: Program, params: list[Param]
             kinds.append(result if result.size or isinstance(result, KPtr) else None)
         if len(params) > len(kinds):
             what = f"{section.rest} has {len(known[0])} arguments"
-            raise c.error(params[len(kinds)][2], f"{what}, {len(params)} are taken")
+            raise c.error(
+                params[len(kinds)][2],
+                f"{what}, {len(params)} are taken",
+                "fewer may be taken, from the first on",
+            )
     for i, param in enumerate(params):
         kind = kinds[i] if i < len(kinds) else None
         value = of_type(c, _checked(c, param, kind), _slot(c, at), mode)
@@ -267,18 +281,30 @@ def _prototype(
         name = target.rpartition(":")[2]
         found = types.typedef_proto(f"btf_trace_{name}")
         if found is None:
-            raise c.error(node, f"the kernel has no tracepoint {name!r}")
+            raise c.error(
+                node,
+                f"the kernel has no tracepoint {name!r}",
+                "skep btf dump file /sys/kernel/btf/vmlinux has a btf_trace_NAME for each",
+            )
         return found[0][1:], found[1]  # the first is the tracepoint's own
     if section.type == ProgType.LSM:
         found = types.function(f"bpf_lsm_{target}")
         if found is None:
-            raise c.error(node, f"the kernel has no LSM hook {target!r}")
+            raise c.error(
+                node,
+                f"the kernel has no LSM hook {target!r}",
+                "skep btf dump file /sys/kernel/btf/vmlinux has a bpf_lsm_NAME for each",
+            )
         return found
     if section.type == ProgType.STRUCT_OPS:
         return _operation(c, target, node)
     found = types.function(target.partition("+")[0])
     if found is None and section.type == ProgType.TRACING:
-        raise c.error(node, f"the kernel has no function {target!r} that programs can attach to")
+        raise c.error(
+            node,
+            f"the kernel has no function {target!r} that programs can attach to",
+            "/proc/kallsyms lists them; those that are inlined or notrace are not attached to",
+        )
     return found
 
 
@@ -292,7 +318,11 @@ def _operation(
     types = types_of(c, node)
     kind = types.by_name(struct)
     if not isinstance(kind, KStruct):
-        raise c.error(node, f"the kernel has no struct {struct!r}")
+        raise c.error(
+            node,
+            f"the kernel has no struct {struct!r}",
+            "skep btf dump file /sys/kernel/btf/vmlinux lists them",
+        )
     btf = types.btf
     from skep.errors import BtfError
 
@@ -314,7 +344,11 @@ def _record(c: Walker, struct: str, params: list[Param]) -> list[Value]:
     for _, _, node in params:
         kind = types_of(c, node).by_name(struct)
         if not isinstance(kind, KStruct):
-            raise c.error(node, f"the kernel has no {struct}")
+            raise c.error(
+                node,
+                f"the kernel has no {struct}",
+                "compile with the types of a kernel that has it: skep build --btf FILE",
+            )
         made.append(Value(ContextRecord(kind, nullable_members=False), c.ctx))
     return made
 
@@ -330,7 +364,11 @@ def _iterator(c: Walker, section: Section, params: list[Param]) -> list[Value]:
             )
         kind = types_of(c, node).by_name(name)
         if not isinstance(kind, KStruct):
-            raise c.error(node, f"the kernel has no iterator {section.rest!r} (no struct {name})")
+            raise c.error(
+                node,
+                f"the kernel has no iterator {section.rest!r} (no struct {name})",
+                "task, task_file, task_vma, bpf_map, bpf_prog, tcp, udp, unix, cgroup and others are",
+            )
         made.append(Value(ContextRecord(kind, nullable_members=True), c.ctx))
     return made
 
@@ -572,7 +610,11 @@ def record(c: Walker, system: str, event: str, node: ast.AST) -> Any:
     if kinds:
         made.aliases = tuple(kind.local for kind in kinds)
         return made
-    raise c.error(node, f"the kernel has no tracepoint {system}:{event}")
+    raise c.error(
+        node,
+        f"the kernel has no tracepoint {system}:{event}",
+        "/sys/kernel/tracing/available_events lists them",
+    )
 
 
 # --- probes -------------------------------------------------------------------------------------------
@@ -605,7 +647,9 @@ def register_offset(c: Walker, name: str, node: ast.AST) -> int:
         if name in ("sp", "pc", "pstate"):
             return 8 * (31 + ("sp", "pc", "pstate").index(name))
     raise c.error(
-        node, f"{machine()} has no register {name!r}" if machine() in _REGISTERS else _other_machine()
+        node,
+        f"{machine()} has no register {name!r}" if machine() in _REGISTERS else _other_machine(),
+        "arguments by name: def f(a: u64, b: u64)",
     )
 
 
@@ -630,7 +674,7 @@ class Registers(Type):
     def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
         known = _REGISTERS.get(machine())
         if known is None:
-            raise c.error(node, _other_machine())
+            raise c.error(node, _other_machine(), "take ctx: bpf.PtRegs, or compile where the program runs")
         if name == "ret":
             name = known[1]
         elif name.startswith("arg") and name[3:].isdigit() and int(name[3:]) < len(known[0]):
@@ -649,7 +693,7 @@ def _probe(c: Walker, section: Section, params: list[Param]) -> list[Value]:
 
         return usdt(c, section, params)
     if machine() not in _REGISTERS:
-        raise c.error(node, _other_machine())
+        raise c.error(node, _other_machine(), "take ctx: bpf.PtRegs, or compile where the program runs")
     if len(params) == 1 and isinstance(params[0][1], b.Named) and params[0][1].name == "PtRegs":
         return [registers(c)]
     user = head.startswith("u")
@@ -672,10 +716,18 @@ def _probe(c: Walker, section: Section, params: list[Param]) -> list[Value]:
     made = []
     for i, param in enumerate(params):
         if i >= len(places):
-            raise c.error(param[2], f"only {len(places)} arguments come in registers")
+            raise c.error(
+                param[2],
+                f"only {len(places)} arguments come in registers",
+                "take fewer, and ctx: bpf.PtRegs for the stack",
+            )
         kind = known[0][i][1] if known and i < len(known[0]) else None
         if known and i >= len(known[0]):
-            raise c.error(param[2], f"{target} has {len(known[0])} arguments, {len(params)} are taken")
+            raise c.error(
+                param[2],
+                f"{target} has {len(known[0])} arguments, {len(params)} are taken",
+                "fewer may be taken, from the first on",
+            )
         made.append(of_type(c, _checked(c, param, kind), _register(c, c.ctx, places[i], param[2]), mode))
     return made
 
@@ -697,7 +749,7 @@ def _syscall(c: Walker, target: str, params: list[Param]) -> list[Value]:
         name, _, node = param
         at, kind = by_name.get(name, (i, ""))
         if at >= 6:
-            raise c.error(node, "a system call has at most 6 arguments")
+            raise c.error(node, "a system call has at most 6 arguments", "take fewer")
         offset = register_offset(c, _SYSCALL_REGISTERS[machine()][at], node)
         place = c.em.op(f"inttoptr i64 {c.em.op(f'add i64 {outer}, {offset}')} to ptr")
         word = c.em.op(f"load i64, ptr {probed(c, place, 'kernel', 8)}, align 8")

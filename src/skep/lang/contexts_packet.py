@@ -35,7 +35,7 @@ def opener(kind: ContextRef, v: Value, bounds: tuple[str, str] | None = None) ->
 
     def packet(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         if args or kwargs:
-            raise c.error(node, "this takes no arguments")
+            raise c.error(node, "this takes no arguments", "pkt = ctx.packet()")
         key = f"%cursor{c.fresh()}"
         c.bind(key, c.int_const(0), node)
         if kind.section.type == ProgType.SOCKET_FILTER:
@@ -124,7 +124,11 @@ class _CursorType(Type):
 
         def call(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
             if len(args) != 1 or kwargs:
-                raise c.error(node, f"{name}() takes one argument")
+                raise c.error(
+                    node,
+                    f"{name}() takes one argument",
+                    f"pkt.{name}(iphdr)" if name != "skip" else "pkt.skip(4)",
+                )
             return method(c, v, args[0], node)
 
         return Value(BUILTIN, obj=call)
@@ -141,7 +145,7 @@ class _CursorType(Type):
     def skip(self, c: Walker, v: Value, by: Value, node: ast.AST) -> Value:
         number = c.as_int(by, node, "how many bytes to skip")
         if number.const is not None and number.const < 0:
-            raise c.error(node, "a packet is not taken from backwards")
+            raise c.error(node, "a packet is not taken from backwards", "offsets count from the beginning")
         if number.lo < 0 or number.hi > MAX_OFFSET:
             # What would go back, or beyond any packet, goes beyond the end: the next take() gives None.
             number = Value(INT, c.em.op(f"and i64 {number.ir}, {MAX_OFFSET}"), 0, MAX_OFFSET)

@@ -31,7 +31,7 @@ _CONST, _REG, _, _SIB = range(4)
 def arguments(c: Walker, section: Section, params: list[Param]) -> list[Value]:
     """The values of a USDT program's parameters, the probe's arguments in order."""
     if len(params) > _MAX:
-        raise c.error(params[_MAX][2], f"a USDT probe has at most {_MAX} arguments")
+        raise c.error(params[_MAX][2], f"a USDT probe has at most {_MAX} arguments", "take fewer")
     node = params[0][2]
     spec = _spec(c, node)
     made = []

@@ -114,7 +114,9 @@ class KernelRef(Reference):
             if isinstance(kind, KStruct):
                 assert isinstance(step, KField)
                 if not kind.local and not kind.anonymous:
-                    raise c.error(node, f"{kind.name} has no name to relocate by")
+                    raise c.error(
+                        node, f"{kind.name} has no name to relocate by", "name the struct around it"
+                    )
                 at = c.em.op(core.member_access(at, kind, step))
             else:
                 assert isinstance(kind, KArray) and isinstance(step, int)
@@ -149,7 +151,11 @@ class KernelRef(Reference):
     def field(self, c: Walker, name: str, node: ast.AST) -> KField:
         """The member ``name``; refuses where there is none."""
         if not isinstance(self.kind, KStruct):
-            raise c.error(node, f"{self.kind.name} has no members, so no {name!r}")
+            raise c.error(
+                node,
+                f"{self.kind.name} has no members, so no {name!r}",
+                "bpf.cast(bpf.task_struct, p) says what it points to",
+            )
         field = self.kind.field(name)
         if field is None:
             raise c.error(
@@ -164,17 +170,25 @@ class KernelRef(Reference):
             element, count = self.kind.of, self.kind.count
             if index.const is not None:
                 if index.const < 0 or (count and index.const >= count):
-                    raise c.error(node, f"{self.kind.name} has no element {index.const}")
+                    raise c.error(
+                        node,
+                        f"{self.kind.name} has no element {index.const}",
+                        "indices begin at 0, and end before the array does",
+                    )
                 return self._part(c, v, element, (self.kind, index.const), 0, node)
         elif self.pointer and not self.steps:
             element = self.kind
         else:
-            raise c.error(node, f"{self.name} has no elements")
+            raise c.error(node, f"{self.name} has no elements", "name a member")
         number = c.as_int(index, node, "an index")
         at = self.address(c, v, node)
         size = element.size
         if not size:
-            raise c.error(node, f"{element.name} has no size, so there are no elements of it")
+            raise c.error(
+                node,
+                f"{element.name} has no size, so there are no elements of it",
+                "bpf.cast(bpf.task_struct, p) says what it points to",
+            )
         by = c.em.op(f"mul i64 {number.ir}, {size}") if size > 1 else number.ir
         at = c.em.op(f"getelementptr i8, ptr {at}, i64 {by}")
         # The verifier takes no variable offset from a typed pointer.
@@ -183,14 +197,20 @@ class KernelRef(Reference):
 
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         if self.mode != "btf":
-            raise c.error(node, f"{self.kind.name} is the kernel's and read-only here")
+            raise c.error(
+                node, f"{self.kind.name} is the kernel's and read-only here", "keep what you change in a map"
+            )
         if c.section is not None and c.section.type in _READ_ONLY:
             raise c.error(
                 node, f"programs of this type cannot change a {self.kind.name}", "only some struct_ops can"
             )
         field = self.field(c, name, node)
         if field.width or not isinstance(field.type, KInt) or field.type.big:
-            raise c.error(node, f"{name} cannot be set: only plain integers of some structs can")
+            raise c.error(
+                node,
+                f"{name} cannot be set: only plain integers of some structs can",
+                "keep what you change in a map",
+            )
         at = KernelRef(field.type, self.mode, (*self.steps, (self.kind, field))).address(c, v, node)
         bits = 8 * field.type.size
         got = c.as_int(new, node, f"to store it in {name}").ir
@@ -211,10 +231,12 @@ class KernelRef(Reference):
 
     def compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         if not isinstance(op, (ast.Eq, ast.NotEq)):
-            raise c.error(node, f"{self.name} is compared with == and != only")
+            raise c.error(node, f"{self.name} is compared with == and != only", "compare its members")
         if isinstance(b.type, BytesType):
             if not self.is_text:
-                raise c.error(node, f"{self.kind.name} is no text")
+                raise c.error(
+                    node, f"{self.kind.name} is no text", "compare it with a pointer, a number or None"
+                )
             same = self._equals(c, a, b.obj, node)
         elif isinstance(b.type, PtrType) and isinstance(b.type.of, TextStorage) and self.is_text:
             size = b.type.of.size
@@ -295,7 +317,7 @@ def read(c: Walker, part: Value, node: ast.AST) -> Value:
             got = c.em.op(f"load ptr, ptr {probed(c, at, ref.mode, 8)}, align 8")
         return pointer(kind, ref.mode, got)
     if not isinstance(kind, KInt):
-        raise c.error(node, f"{kind.name} cannot be read as a value")
+        raise c.error(node, f"{kind.name} cannot be read as a value", "read one of its members")
     source = at if ref.mode == "btf" else probed(c, at, ref.mode, kind.size)
     return _number(c, source, kind, node, opaque=ref.context)
 
@@ -313,7 +335,9 @@ def pointer(kind: KPtr, mode: str, operand: str) -> Value:
 
 def _number(c: Walker, address: str, kind: KInt, node: ast.AST, *, opaque: bool = False) -> Value:
     if kind.size not in (1, 2, 4, 8):
-        raise c.error(node, f"{kind.name} has {kind.size} bytes: no number of the language")
+        raise c.error(
+            node, f"{kind.name} has {kind.size} bytes: no number of the language", "read its members"
+        )
     bits = 8 * kind.size
     got = c.em.op(f"load i{bits}, ptr {address}, align {kind.size}")
     if kind.big:

@@ -87,11 +87,10 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
     if id in scope.locals:
         why = c.lost.get(key, "unassigned")
         if why == "unassigned":
-            raise c.error(
-                node,
-                f"{id} may be used before it has a value",
-                f"assign it on every path, or before: {id} = 0",
-            )
+            hint = f"assign it on every path, or before: {id} = 0"
+            if id in scope.globals:
+                hint = f"it is assigned here, so the module's {id} is another one: rename the variable"
+            raise c.error(node, f"{id} may be used before it has a value", hint)
         if why.startswith(("given", "only")):
             raise c.error(node, f"{id} was {why}", "use it before, or acquire another one")
         gone = why.startswith("no longer")

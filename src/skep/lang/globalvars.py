@@ -6,6 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf.globals import Global
+from skep.bpf.maps import Map
 from skep.bpf.struct import annotations_of
 from skep.bpf.types import ArrayType, BytesType, CharType, array
 from skep.errors import SkepError
@@ -119,9 +120,10 @@ class GlobalVars:
         """``name = value`` after ``global name``."""
         obj = c.scope.globals.get(name)
         if not isinstance(obj, Global):
-            raise c.error(
-                node, f"{name} is no global of the program", f"declare it: {name}: u64 = bpf.var(0)"
-            )
+            hint = f"declare it: {name}: u64 = bpf.var(0)"
+            if isinstance(obj, Map):
+                hint = f"it is a map: {name}[key] = value, or {name}.update(key, value)"
+            raise c.error(node, f"{name} is no global variable of the program", hint)
         if obj.readonly:
             raise c.error(
                 node, f"{name} is a bpf.const: programs cannot change it", "declare it with bpf.var"
@@ -190,16 +192,22 @@ def encode(storage: Storage, value: Any, what: str) -> bytes:
         if not isinstance(value, int):
             raise SkepError(f"{what}: {value!r} is no integer")
         if not storage.lo <= value <= storage.hi:
-            raise SkepError(f"{what}: {value} does not fit {storage.name}")
+            raise SkepError(
+                f"{what}: {value} does not fit {storage.name}, which holds {storage.lo} to {storage.hi}"
+            )
         return int(value).to_bytes(storage.size, "big" if storage.record.big else "little", signed=value < 0)
     if isinstance(storage, BoolStorage):
         return bytes([bool(value)])
     if isinstance(storage, TextStorage):
-        data = value.encode() if isinstance(value, str) else bytes(value)
+        if not isinstance(value, (str, bytes)) and value != 0:
+            raise SkepError(f"{what}: {value!r} is no text, for {storage.name}")
+        data = value.encode() if isinstance(value, str) else bytes(value or b"")
         if len(data) > storage.size:
             raise SkepError(f"{what}: {len(data)} bytes do not fit {storage.name}")
         return data.ljust(storage.size, b"\0")
     if isinstance(storage, ArrayStorage):
+        if not isinstance(value, (list, tuple)) and value != 0:
+            raise SkepError(f"{what}: {value!r} is no list, for {storage.name}")
         items = [] if value == 0 else list(value)
         if len(items) > storage.count:
             raise SkepError(f"{what}: {len(items)} values for {storage.name}")
@@ -211,8 +219,10 @@ def encode(storage: Storage, value: Any, what: str) -> bytes:
 
 
 def _encode_struct(storage: StructStorage, value: Any, what: str) -> bytes:
-    if value == 0:
+    if type(value) is int and value == 0:
         return bytes(storage.size)
+    if type(value) is not storage.cls:
+        raise SkepError(f"{what}: {value!r} is no {storage.name}")
     number = 0
     for field in storage.fields.values():
         part = getattr(value, field.name)

@@ -87,6 +87,7 @@ def check(c: Walker, number: int, name: str, node: ast.AST) -> None:
         default=None,
     )
     hint = f"Linux {first[0]}.{first[1]} and later: {', '.join(others)} programs can" if first else ""
+    hint = hint or "no program type has it in the kernels that are known here"
     raise c.error(node, f"{kind} programs cannot call bpf_{name}", hint)
 
 

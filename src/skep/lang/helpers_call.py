@@ -173,7 +173,10 @@ class _Call:
         return found._replace(args=(*known, *[protos.Arg(a.ARG_ANYTHING)] * missing))
 
     def error(self, reason: str, hint: str = "") -> Exception:
-        return self.c.error(self.node, f"bpf.{self.name}(): {reason}", hint)
+        c_names = ", ".join(param.name for param in self.c_proto.params)
+        return self.c.error(
+            self.node, f"bpf.{self.name}(): {reason}", hint or f"in C: bpf_{self.name}({c_names})"
+        )
 
     # --- the arguments one by one ----------------------------------------------------------------
 
@@ -412,7 +415,7 @@ class _Call:
         elif c.is_number(value):
             raise self.error(
                 f"{name!r} is memory, and a number has neither a size nor a byte order",
-                "b = bpf.array(be32, 1); b[0] = number",
+                "a struct, a field, or b = bpf.array(u32, 1); b[0] = number (be32: in network order)",
             )
         else:
             made = value.type.materialise(c, value, node)
@@ -466,11 +469,11 @@ class _Call:
             value = c.none()
         elif base == a.RET_INTEGER:
             value = _integer(c, self.c_proto.result, got)
+            if self.name.startswith("ktime_get_"):  # since the machine started: 292 years fit
+                value = Value(INT, got, 0, S64_MAX)
         elif base == a.RET_PTR_TO_MAP_VALUE:
             if self.map is None:
                 raise self.error("it returns a value of a map, and takes none")
-            if self.name.startswith("ktime_get_"):  # since the machine started: 292 years fit
-                value = Value(INT, got, 0, S64_MAX)
             value = Value(PtrType(c.unit.maps.value(self.map.map), "map", nullable=nullable), got)
         elif base in (a.RET_PTR_TO_SOCKET, a.RET_PTR_TO_SOCK_COMMON, a.RET_PTR_TO_TCP_SOCK):
             struct = "bpf_tcp_sock" if base == a.RET_PTR_TO_TCP_SOCK else "bpf_sock"

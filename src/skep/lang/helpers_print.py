@@ -21,7 +21,7 @@ def _format(c: Walker, node: ast.expr, what: str) -> tuple[str, int, list[str]]:
 
     text, operands = formatted(c, node)
     if len(operands) > _MANY:
-        raise c.error(node, f"{len(operands)} values: {what} prints at most {_MANY}")
+        raise c.error(node, f"{len(operands)} values: {what} prints at most {_MANY}", "print two lines")
     data = text.encode() + b"\0"
     return c.unit.constant(data), len(data), operands
 

@@ -122,7 +122,7 @@ class _Question(Type):
 
     def raw_call(self, c: Walker, v: Value, node: ast.Call) -> Value:
         if len(node.args) != 1 or node.keywords:
-            raise c.error(node, f"{self.name} takes one argument", f"{self.name.removesuffix('()')}(task.pid)")
+            raise c.error(node, f"{self.name} takes one argument", f"bpf.{self.what}(task.pid)")
         arg = node.args[0]
         if isinstance(arg, ast.Attribute):
             base = c.expr(arg.value)
@@ -152,7 +152,7 @@ class _Question(Type):
         value = positional(c, self.name[:-2], args, kwargs, node, 1)[0]
         kind = value.type.kind if isinstance(value.type, KernelRef) else kind_argument(c, value, node)
         if kind is None or self.what != "sizeof":
-            raise c.error(node, f"{self.name} takes a type of the kernel's", f"{self.name.removesuffix('()')}(bpf.task_struct)")
+            raise c.error(node, f"{self.name} takes a type of the kernel's", f"bpf.{self.what}(T)")
         return self._size(c, kind)
 
     def _size(self, c: Walker, kind: KernelType) -> Value:

@@ -179,7 +179,11 @@ def _call(
             continue
         if _is_context(kind) and not (given and isinstance(given[0].type, (ContextRef, RawContext))):
             if not c.ctx:
-                raise c.error(node, f"{references.shown(name)}() needs the context, which only a program has")
+                raise c.error(
+                    node,
+                    f"{references.shown(name)}() needs the context, which only a program has",
+                    "call it in the program, or in a function that is inlined there",
+                )
             operands.append(f"ptr {c.ctx}")
             continue
         value = given.pop(0) if given else named.pop(param, None)
@@ -197,7 +201,9 @@ def _call(
             if isinstance(kind, KInt) and "flags" in param:
                 operands.append(f"i{8 * kind.size} 0")
                 continue
-            raise c.error(node, f"{references.shown(name)}(): {param!r} is missing")
+            raise c.error(
+                node, f"{references.shown(name)}(): {param!r} is missing", "arguments are those of C"
+            )
         operand, size = _operand(c, name, param, kind, value, node)
         operands.append(operand)
         if isinstance(value.type, PtrType) and value.type.of.name == "bpf_dynptr":
@@ -266,7 +272,9 @@ def acquired(c: Walker, call: str, result: KernelType, made: Value, node: ast.AS
     found = _releaser(c, result, node)
     if found is None:
         raise c.error(
-            node, f"{call}() acquires a {result.name}, and no function of this kernel takes it back"
+            node,
+            f"{call}() acquires a {result.name}, and no function of this kernel takes it back",
+            "it cannot be used on this kernel",
         )
     release, params, gives = found
 
@@ -366,6 +374,12 @@ def _operand(
                 "take it from an argument of the program, or from a kfunc that gives one",
             )
         return f"ptr {address(c, value, node)}", ""
+    if c.is_number(value) and isinstance(kind, KPtr) and isinstance(kind.to, KStruct):
+        raise c.error(
+            c.blamed(value, node),
+            f"{references.shown(name)}(): {param!r} is a {kind.to.name} *, not {value.type.name}",
+            f"give a {kind.to.name} *: an argument of the program, or what a kfunc gives",
+        )
     return f"ptr {address(c, value, node)}", ""
 
 

@@ -56,7 +56,9 @@ class Storage:
             raise c.error(
                 c.blamed(value, node),
                 f"{value.type.name} cannot be stored as {self.name}",
-                f"give a value of type {self.name}",
+                'bytes, as b"\\x02\\0", or another field'
+                if self.is_text and self.name.startswith("raw")
+                else f"give a value of type {self.name}",
             )
 
     # --- what references to it can do: see values.PtrType -----------------------------------------
@@ -108,12 +110,12 @@ class ScalarStorage(Storage):
 
     def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
         if name != "value":
-            raise c.error(node, f"a reference to {self.name} has only the field 'value'")
+            raise c.error(node, f"a reference to {self.name} has only the field 'value'", "x.value")
         return self.load(c, v.ir, node)
 
     def ref_set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         if name != "value":
-            raise c.error(node, f"a reference to {self.name} has only the field 'value'")
+            raise c.error(node, f"a reference to {self.name} has only the field 'value'", "x.value")
         self.store(c, v.ir, new, node)
 
     def ref_add_attr(

@@ -169,7 +169,7 @@ class RingType(MapType):
     ) -> Value:
         """Copy a record (or its first ``size`` bytes) into the ring; whether there was room."""
         given = named(c, "output", ("value", "flags", "size"), 1, args, kwargs, node)
-        address, size = _record(c, given, node)
+        address, size = _record(c, given, self.symbol, getattr(self.map, "record", None), node)
         got = c.helper(130, [f"ptr {v.ir}", f"ptr {address}", f"i64 {size}", f"i64 {_flags(c, given, node)}"])
         good, lost, done = c.label("sent"), c.label("lost"), c.label("out")
         fine = c.em.op(f"icmp eq i64 {got}, 0")
@@ -190,14 +190,22 @@ class RingType(MapType):
         return c.int(c.helper(134, [f"ptr {v.ir}", f"i64 {_flags(c, given, node)}"]), 0, (1 << 64) - 1)
 
 
-def _record(c: Walker, given: dict[str, Value], node: ast.AST) -> tuple[str, str]:
-    """(address, bytes) of something that is sent as it lies in memory."""
+def _record(c: Walker, given: dict[str, Value], ring: str, record: object, node: ast.AST) -> tuple[str, str]:
+    """(address, bytes) of something that is sent as it lies in memory, through a ring with such records."""
     value = given["value"]
     kind = value.type
     if not isinstance(kind, PtrType):
         raise c.error(c.blamed(value, node), f"{kind.name} has no place in memory", "send a struct")
     if kind.nullable:
         c.refuse_none(value, node)
+    if isinstance(record, type) and isinstance(kind.of, StructStorage):
+        of = c.unit.storage(record, c, node)
+        if not kind.of.same(of):
+            raise c.error(
+                c.blamed(value, node),
+                f"{ring} has records of type {of.name}, this is {kind.of.name}",
+                f"send {of.name}, or declare the ring without a type where its records differ",
+            )
     return value.ir, c.sized(kind.of.size, given.get("size"), node)
 
 
@@ -227,8 +235,12 @@ class PerfType(MapType):
         """Copy a record (or its first ``size`` bytes) into this CPU's buffer; whether there was room."""
         given = named(c, "output", ("value", "flags", "size"), 1, args, kwargs, node)
         if not c.ctx:
-            raise c.error(node, "output() needs the program's context: call it in the program, or inline")
-        address, size = _record(c, given, node)
+            raise c.error(
+                node,
+                "output() needs the program's context",
+                "call it in the program, or in a function that is inlined there",
+            )
+        address, size = _record(c, given, self.symbol, getattr(self.map, "record", None), node)
         flags = _flags(c, given, node, 0xFFFFFFFF)
         got = c.helper(25, [f"ptr {c.ctx}", f"ptr {v.ir}", f"i64 {flags}", f"ptr {address}", f"i64 {size}"])
         return c.boolean(c.em.op(f"icmp eq i64 {got}, 0"))
@@ -250,7 +262,11 @@ class StackType(MapType):
         """The id of the stack here, negative when it cannot be stored."""
         given = named(c, "id", ("flags",), 0, args, kwargs, node)
         if not c.ctx:
-            raise c.error(node, "id() needs the program's context: call it in the program, or inline")
+            raise c.error(
+                node,
+                "id() needs the program's context",
+                "call it in the program, or in a function that is inlined there",
+            )
         got = c.helper(27, [f"ptr {c.ctx}", f"ptr {v.ir}", f"i64 {_flags(c, given, node)}"])
         return c.int(got, _ERRNO, 0xFFFFFFFF)
 
@@ -264,7 +280,11 @@ class ProgType(MapType):
         """Jump to a program. What follows runs only when the slot is empty (or after 33 jumps)."""
         given = named(c, "tail_call", ("index",), 1, args, kwargs, node)
         if not c.ctx:
-            raise c.error(node, "a tail call needs the program's context: call it in the program, or inline")
+            raise c.error(
+                node,
+                "a tail call needs the program's context",
+                "call it in the program, or in a function that is inlined there",
+            )
         if any(scope.withs for scope in c.scopes):
             raise c.error(
                 node, "a tail call inside 'with' would never leave the block", "call it after the block"

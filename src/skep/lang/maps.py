@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf.maps import Map, StructOps
+from skep.bpf.programs import Program
 from skep.errors import SkepError
 from skep.lang.aggregates import ArrayStorage, StructStorage
 from skep.lang.arguments import named
@@ -164,6 +165,11 @@ class Maps:
         for at, obj in given.items():
             if obj is None:
                 continue
+            if not isinstance(obj, (Program if map.inner is None else Map)):
+                what = "programs" if map.inner is None else "maps"
+                raise SkepError(f"map {symbol}: initial[{at}] is {obj!r}, and its slots hold {what}")
+            if map.max_entries and at >= map.max_entries:
+                raise SkepError(f"map {symbol}: initial[{at}] is beyond its {map.max_entries} slots")
             if isinstance(obj, Map):
                 if map.inner is not None and self._shape(obj) != self._shape(map.inner):
                     raise SkepError(
@@ -203,7 +209,7 @@ def map_value(c: Walker, map: Map, name: str, node: ast.AST) -> Value:
     try:
         symbol = c.unit.maps.symbol(map, name)
     except SkepError as error:
-        raise c.error(node, str(error)) from None
+        raise c.error(node, str(error), "mend the declaration") from None
     return Value(table_type(map, symbol), f"@{symbol}", obj=map)
 
 
@@ -506,7 +512,7 @@ class Table(MapType):
                 node, f"a {of.name} cannot be added to", f"p = {self.symbol}.lookup(key); p.field += 1"
             )
         if self.is_array:
-            index = c.index(index, self.map.max_entries, self.name, node.target)
+            index = c.index(index, self.map.max_entries, self.name, getattr(node, "target", node))
         key = self.key_address(c, index, node)
         value = Value(PtrType(of, self.space), "")
         done = c.label("added")
@@ -553,7 +559,9 @@ class Table(MapType):
     ) -> Value:
         given = named(c, "lookup_percpu", ("key", "cpu"), 2, args, kwargs, node)
         if self.space != "percpu":
-            raise c.error(node, f"{self.symbol} is not per processor")
+            raise c.error(
+                node, f"{self.symbol} is not per processor", "bpf.PerCpuHash and bpf.PerCpuArray are"
+            )
         key = self.key_address(c, given["key"], node)
         cpu = c.as_int(given["cpu"], node).ir
         got = c.em.op(f"call align 8 ptr inttoptr (i64 195 to ptr)(ptr {v.ir}, ptr {key}, i64 {cpu})")

@@ -98,6 +98,9 @@ class Namespace:
 
     def _struct(self, cls: Any) -> StructStorage:
         info = cls.__dict__["__bpf__"]
+        for name in (info.name, *(name for name, _ in info.fields)):
+            if not name.isascii():
+                raise SkepError(f"{name!r} names a type or field: kernels take ASCII letters, digits, _ only")
         fields = []
         for name, record in info.fields:
             if isinstance(record, t.ArenaPtr) and isinstance(record.of, str):

@@ -31,14 +31,13 @@ def wrap(c: Walker, obj: Any, node: ast.AST, name: str) -> Value:
         return map_value(c, obj, name, node)
     if isinstance(obj, Named):
         return named(c, obj.name, node)
-    if isinstance(obj, (list, dict, set)):
-        raise c.error(
-            node,
-            f"{name} is a Python {type(obj).__name__}, which programs cannot see",
-            "a constant table is a tuple; data that changes goes in a map"
-            if isinstance(obj, list)
-            else "declare a map: bpf.Hash(K, V)",
-        )
+    if isinstance(obj, (list, dict, set, frozenset, range)):
+        hint = "declare a map: bpf.Hash(K, V)"
+        if isinstance(obj, (list, frozenset)):
+            hint = "a constant table is a tuple; data that changes goes in a map"
+        elif isinstance(obj, range):
+            hint = f"write it where it is used: {obj!r}"
+        raise c.error(node, f"{name} is a Python {type(obj).__name__}, which programs cannot see", hint)
     return Value(OBJECT, obj=obj)
 
 
@@ -117,8 +116,22 @@ def _like(c: Walker, name: str) -> str:
     known = [*_LANGUAGE, "comm", "pid", "user_str", "printk", *(h.name for h in helpers().values())]
     if name.isupper():
         known = [key for key in vars(flags) if key.isupper()]
+    else:
+        known += _structs()
     hint = c.nearest(name, known)
     return hint if hint.startswith("did") else "docs/language.md lists what there is"
+
+
+def _structs() -> list[str]:
+    """Structs of the kernel's that programs are about most."""
+    import skep
+
+    try:  # those that the stubs name, for type checkers
+        with open(f"{skep.__path__[0]}/bpf/_kernel.pyi", encoding="utf-8") as file:
+            lines = file.read().split("\n")
+    except OSError:
+        return []
+    return [line[6:].partition("(")[0].rstrip(":") for line in lines if line.startswith("class ")]
 
 
 def describe(obj: Any) -> str:
@@ -128,4 +141,4 @@ def describe(obj: Any) -> str:
         return f"class {name}"
     if callable(obj) and name:
         return f"{name}()"
-    return f"a {type(obj).__name__}"
+    return f"an object of class {type(obj).__name__}"

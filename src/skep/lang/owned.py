@@ -301,7 +301,9 @@ def refcount_acquire(c: Walker, args: list[Value], kwargs: dict[str, Value], nod
     value = positional(c, "bpf.refcount_acquire", args, kwargs, node, 1)[0]
     kind = value.type
     if not isinstance(kind, OwnRef) or not kind.whole or not isinstance(kind.of, StructStorage):
-        raise c.error(node, f"bpf.refcount_acquire() takes what bpf.new() allocated, not {kind.name}")
+        raise c.error(
+            node, f"bpf.refcount_acquire() takes what bpf.new() allocated, not {kind.name}", "x = bpf.new(T)"
+        )
     if kind.nullable:
         c.refuse_none(value, node)
     if not any(field.of.name == "bpf_refcount" for field in kind.of.fields.values()):

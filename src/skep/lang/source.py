@@ -8,6 +8,14 @@ from typing import Any
 from skep.errors import CompileError
 
 
+def advised(text: str, otherwise: str) -> tuple[str, str]:
+    """(reason, what to write instead) of a declaration's error, whose text may have both."""
+    import re
+
+    found = re.match(r"(.*?): ((?:say|write|use|give|it is|programs have|fields cannot|bpf)\b.*)", text)
+    return (found[1], found[2]) if found else (text, otherwise)
+
+
 class SourceFile:
     """One Python file: its text and, when first asked, its tree."""
 

@@ -213,7 +213,9 @@ def pointer_result(c: Walker, value: Value, node: ast.AST) -> str:
     storage = c.scope.result_storage
     if not isinstance(kind, PtrType) or storage is None or not kind.of.same(storage):
         raise c.error(
-            node, f"{c.scope.fn.__name__}() returns {storage.name if storage else 'nothing'}, not {kind.name}"
+            node,
+            f"{c.scope.fn.__name__}() returns {storage.name if storage else 'nothing'}, not {kind.name}",
+            "change what is returned, or the annotation: -> T",
         )
     if kind.space == "stack":
         raise c.error(

@@ -17,7 +17,7 @@ from skep.lang.debug import Debug
 from skep.lang.globalvars import GlobalVars, quote_bytes
 from skep.lang.layout import BoolStorage, IntStorage, Storage
 from skep.lang.scope import Scope
-from skep.lang.source import SourceFile
+from skep.lang.source import SourceFile, advised
 from skep.lang.stmts import block
 from skep.lang.values import NONE, Value
 from skep.lang.walk import Walker
@@ -81,8 +81,10 @@ class Unit:
 
     def symbol(self, name: str) -> str:
         """``name`` as a symbol of the object. Raises SkepError when another thing is called so."""
+        if not name.isascii():
+            raise SkepError(f"{name!r}: kernels take names of ASCII letters, digits and _ only")
         if name in self._symbols:
-            raise SkepError(f"two things are called {name!r} in one object: rename one")
+            raise SkepError(f"two things are called {name!r} in one object")
         self._symbols.add(name)
         return name
 
@@ -90,8 +92,9 @@ class Unit:
         """`symbol` of a function; refuses at its definition."""
         try:
             return self.symbol(name)
-        except SkepError:
-            raise file.error(tree, f"two things are called {name!r} in one object", "rename one") from None
+        except SkepError as error:
+            hint = "rename one" if name in self._symbols else "rename it"
+            raise file.error(tree, str(error), hint) from None
 
     def declare(self, line: str) -> None:
         """A line of IR at the top, once."""
@@ -184,10 +187,8 @@ class Unit:
         try:
             return self.namespace.storage(record)
         except SkepError as error:
-            text, _, hint = str(error).partition(": ")
-            raise c.error(
-                node, text, hint or "u8 to u64, bpf.char(n), bpf.array(T, n) and structs are"
-            ) from None
+            sizes = "u8 to u64, bpf.char(n), bpf.array(T, n) and structs have one"
+            raise c.error(node, *advised(str(error), sizes)) from None
 
     def is_type(self, obj: Any) -> bool:
         """Whether ``obj`` is a type record that makes memory: an array, a text, a kernel's object."""
@@ -251,6 +252,11 @@ class Unit:
 
     def subprog(self, obj: Subprog) -> subprogs.Made | None:
         return self._subprogs.get(id(obj))
+
+    @property
+    def has_subprogs(self) -> bool:
+        """Whether a function calls another."""
+        return bool(self._subprogs)
 
     def keep_subprog(self, obj: Subprog, made: subprogs.Made) -> None:
         self._subprogs[id(obj)] = made
@@ -325,6 +331,9 @@ class Unit:
         scope.optional_result = ns.annotation(scope, "return") is None
         scope.hook_verdicts = self._verdicts(c, tree)
         c.scopes.append(scope)
+        gives = ns.annotation(probe, "return")
+        if gives in (str, bytes, float, list, tuple, dict) and tree.returns is not None:
+            raise c.error(tree.returns, f"a program returns a number, no {gives.__name__}", "-> int")
         c.ctx = "%ctx"
         c.at(tree, force=True)
         args = tree.args
@@ -432,7 +441,11 @@ class Unit:
         except CompileError:
             return CompileError(reason, file=path)
         node = file.declaration(name)
-        return CompileError(reason, file=path) if node is None else file.error(node, reason)
+        hint = "rename one" if reason.startswith("two things") else "mend the declaration"
+        if reason.endswith("in memory"):
+            hint = "u8 to u64, bpf.char(n), bpf.array(T, n) and structs have one"
+        reason, hint = advised(reason, hint)
+        return CompileError(reason, file=path, hint=hint) if node is None else file.error(node, reason, hint)
 
     def text(self) -> str:
         """The module's IR."""

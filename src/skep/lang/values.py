@@ -189,6 +189,9 @@ class IntType(Type):
             from skep.lang.builtins import to_bytes
 
             return to_bytes(c, v, node)
+        if name in ("name", "value"):
+            hint = "enumerators are their numbers; names are given to them in Python, after reading"
+            raise c.error(node, f"{self.name} has no field {name!r}", hint)
         return super().attr(c, v, name, node)
 
 

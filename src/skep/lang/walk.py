@@ -18,7 +18,20 @@ from skep.lang import arith, held, locks, references
 from skep.lang.emit import Emit
 from skep.lang.layout import Storage
 from skep.lang.scope import Env, Scope
-from skep.lang.values import BOOL, INT, NONE, TEXT, TUPLE, U64, BoolType, IntType, PtrType, Type, Value
+from skep.lang.values import (
+    BOOL,
+    BUILTIN,
+    INT,
+    NONE,
+    TEXT,
+    TUPLE,
+    U64,
+    BoolType,
+    IntType,
+    PtrType,
+    Type,
+    Value,
+)
 from skep.uapi.enums import ProgType
 
 if TYPE_CHECKING:
@@ -49,10 +62,17 @@ _READERS = frozenset(
 _OF_SOME = frozenset((22, 25, 27, 37, 51, 52, 53, 60, 70, 71, 72, 82, 209))
 
 
-def _hint_of_no_number(kind: Type) -> str:
+def _hint_of_no_number(v: Value) -> str:
     """What to write where a number is wanted, and this is given."""
+    kind = v.type
     if kind is TEXT:
+        parts = v.obj.split(b".")
+        if len(parts) == 4 and all(part.isdigit() and int(part) < 256 for part in parts):
+            number = int.from_bytes(bytes(map(int, parts)), "big")
+            return f"as a number: 0x{number:08X}"
         return "texts go in bpf.char fields"
+    if kind is BUILTIN:
+        return "call it: NAME()"
     if isinstance(kind, PtrType) and kind.of.is_text:
         return "single bytes are numbers: text[0]"
     if kind is TUPLE:
@@ -224,7 +244,7 @@ class Walker:
         raise self.error(
             self.blamed(v, node),
             f"{kind.name} is no integer" + (f" ({why})" if why else ""),
-            _hint_of_no_number(kind),
+            _hint_of_no_number(v),
         )
 
     def is_number(self, v: Value) -> bool:
