@@ -23,7 +23,7 @@ from skep.verifier import Subject, check
 from tests.support import oracles
 from tests.verifier import generate
 from tests.verifier.harness import differ
-from tests.verifier.harness.cases import read_file
+from tests.verifier.harness.cases import parse, read_file
 from tests.verifier.harness.kernel import lab
 from tests.verifier.harness.ours import judge
 from tests.verifier.harness.question import Answer, Question
@@ -116,6 +116,51 @@ def test_verdicts_with_some_capabilities(names: tuple[str, ...]) -> None:
     assert tally.accepted > 40 and tally.rejected > 150, report
     assert not tally.kinds[differ.UNSAFE], report
     assert tally.kinds[differ.STRICT] <= 0.01 * tally.accepted, report
+
+
+TWO_MAPS = """
+== one tail call, two maps
+map: first prog_array 4 4 4
+map: second prog_array 4 4 4
+code:
+    r6 = *(u32 *)(r1 +8)
+    if r6 != 0 goto +3
+    r2 = map first
+    goto +2
+    r2 = map second
+    r3 = 7
+    call bpf_tail_call
+    r0 = 1
+    exit
+post: accept
+"""
+
+
+@pytest.mark.live
+def test_a_tail_call_takes_one_map_without_perfmon() -> None:
+    """Of maps that the same process made: what CAP_PERFMON makes may be mixed."""
+    question = parse("one tail call, two maps", TWO_MAPS.splitlines()[2:]).question
+    assert judge(question, capabilities=("bpf", "perfmon")).accepted
+    ours = judge(question, capabilities=("bpf",))
+    assert ours.first == "tail_call abusing map_ptr"
+    oracles.bpf()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(reading)
+        try:
+            keep_only(("bpf",))
+            with lab() as live, os.fdopen(writing, "w") as file:
+                file.write(live.ask(question).log)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        log = file.read()
+    os.waitpid(pid, 0)
+    assert ours.first in log
 
 
 EXIT = [Insn(op.BPF_ALU64 | op.BPF_MOV, 0), Insn(op.EXIT)]
