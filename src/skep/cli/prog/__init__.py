@@ -23,8 +23,8 @@ VERBS = {
 
 USAGE = """\
 usage: skep prog { show | list } [PROG]
-       skep prog dump xlated PROG [{ file FILE | opcodes | linum | visual }]
-       skep prog dump jited PROG [{ file FILE | opcodes | linum }]
+       skep prog dump xlated PROG [{ file FILE | [opcodes] [linum] [visual] }]
+       skep prog dump jited PROG [{ file FILE | [opcodes] [linum] }]
        skep prog pin PROG FILE
        skep prog { load | loadall } OBJ PATH [type TYPE] [{ offload_dev | xdpmeta_dev } NAME]
                  [pinmaps DIR] [autoattach] [map { idx IDX | name NAME } MAP]

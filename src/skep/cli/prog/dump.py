@@ -32,13 +32,19 @@ def dump(call: Call, words: Words) -> None:
         opcodes = linum = visual = False
         if words.accept("file"):
             file = words.take("FILE")
-        elif words.accept("opcodes"):
-            opcodes = True
-        elif not jited and words.accept("visual"):
-            visual = True
-        elif words.accept("linum"):
-            linum = True
+        else:
+            while words:
+                if words.accept("opcodes"):
+                    opcodes = True
+                elif not jited and words.accept("visual"):
+                    visual = True
+                elif words.accept("linum"):
+                    linum = True
+                else:
+                    break
         words.end()
+        if visual and call.json:
+            raise Usage("visual is a graph for dot(1), not JSON")
         if len(fds) > 1 and (file is not None or visual):
             raise SkepError(f"{len(fds)} programs match; name one by its id")
         answers: list[Any] = []
@@ -48,11 +54,9 @@ def dump(call: Call, words: Words) -> None:
                 save(file, code.image, 0o600)
                 answers.append(None)
             elif visual:
-                if not call.json:
-                    from skep.cli.prog.graph import dot
+                from skep.cli.prog.graph import dot
 
-                    call.write(dot(code))
-                answers.append(None)
+                call.write(dot(code, opcodes, linum))
             elif jited:
                 from skep.cli.prog.jited import listing
 
