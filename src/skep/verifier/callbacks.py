@@ -136,7 +136,7 @@ def push(
 
 def enter_function(env: Env, st: State, subprog: int, callsite: int, set_state: SetState) -> None:
     """Add a frame for function ``subprog``, called from slot ``callsite``."""
-    if len(st.frames) >= 8:
+    if len(st.frames) >= env.max_frames:
         env.reject(f"the call stack of {len(st.frames) + 1} frames is too deep")
     caller = st.frame
     callee = new_frame(env, callsite, len(st.frames), subprog)

@@ -10,6 +10,7 @@ from skep.verifier import helper_call
 from skep.verifier import kinds as k
 from skep.verifier.bounds import Bounds
 from skep.verifier.callbacks import enter_function
+from skep.verifier.facts.limits import MAX_FRAMES
 from skep.verifier.insn import PATH_END, Insn
 from skep.verifier.precision import ARGS, mark_precise
 from skep.verifier.ptr import Ptr
@@ -189,7 +190,7 @@ class Exit(Insn):
             return False
         bt.regs[frame] &= ~1
         bt.frame += 1
-        if bt.frame >= 8:
+        if bt.frame >= MAX_FRAMES:
             return False
         if r0:
             bt.regs[bt.frame] |= 1

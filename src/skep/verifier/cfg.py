@@ -192,7 +192,7 @@ def analyse(env: Env) -> None:
             for successor in edges[at]:
                 sub.before[successor].append(at)
         next_scc = _components(env, start, edges, next_scc)
-        _live_registers(env, start, edges, post)
+        _live_registers(env, start, edges, sub.before, post)
 
 
 def _postorder(edges: list[tuple[int, ...]]) -> list[int]:
@@ -266,7 +266,9 @@ def _components(env: Env, start: int, edges: list[tuple[int, ...]], number: int)
     return number
 
 
-def _live_registers(env: Env, start: int, edges: list[tuple[int, ...]], post: list[int]) -> None:
+def _live_registers(
+    env: Env, start: int, edges: list[tuple[int, ...]], before: list[list[int]], post: list[int]
+) -> None:
     """Registers that may be read at or after each instruction, r10 always."""
     insns = env.subject.insns
     from skep.verifier.callbacks import argument_registers
@@ -283,17 +285,24 @@ def _live_registers(env: Env, start: int, edges: list[tuple[int, ...]], post: li
         elif raw.opcode & op.CLASS_MASK == op.BPF_LD and raw.opcode != op.LD_IMM64:
             kill[at] = CALLER_SAVED | 1
     live = [0] * len(edges)
-    changed = True
-    while changed:
-        changed = False
-        for at in post:
-            after = 0
-            for s in edges[at]:
-                after |= live[s]
-            before = after & ~kill[at] | use[at]
-            if before != live[at]:
-                live[at] = before
-                changed = True
+    # All once, later ones first; then what comes before those that changed.
+    work = post[::-1]
+    waiting = bytearray(len(edges))
+    for at in work:
+        waiting[at] = 1
+    while work:
+        at = work.pop()
+        waiting[at] = 0
+        after = 0
+        for s in edges[at]:
+            after |= live[s]
+        now = after & ~kill[at] | use[at]
+        if now != live[at]:
+            live[at] = now
+            for p in before[at]:
+                if not waiting[p]:
+                    waiting[p] = 1
+                    work.append(p)
     names = {mask: tuple([r for r in range(11) if (mask | 1 << 10) >> r & 1]) for mask in set(live)}
     for at, mask in enumerate(live):
         insn = env.code[start + at]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from skep.errors import VerifierError
 from skep.verifier import kinds as k
 from skep.verifier.equal import Idmap
+from skep.verifier.facts.limits import limits
 from skep.verifier.precision import Backtrack
 from skep.verifier.printer import Printer
 from skep.verifier.ptr import Ptr, Ptrs
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from skep.verifier.strict import Strict
     from skep.verifier.subprogs import Subprog
 
-MAX_INSNS: Final = 1_000_000
-MAX_PENDING: Final = 8192
-MAX_FRAMES: Final = 8
 MAX_STACK: Final = 512
 
 
@@ -58,6 +56,7 @@ class Env:
         "exception_subprog",
         "gen",
         "global_args",
+        "half_slots",
         "has_calls",
         "idmap",
         "insn_processed",
@@ -70,6 +69,7 @@ class Env:
         "log_level",
         "loops_allowed",
         "map_calls",
+        "max_frames",
         "max_insns",
         "max_pending",
         "more",
@@ -149,6 +149,8 @@ class Env:
         self.linked_sums = rights.bpf and kernel >= (6, 10)
         #: slots with instructions that the version refuses where a path reaches them
         self.too_new: dict[int, str] = {}
+        #: half a slot of data and a number spilled there are compared as numbers
+        self.half_slots = kernel >= (7, 0)
         self.loops_allowed = rights.bpf and kernel >= (5, 3)
         self.log_level = log_level
         self.log: list[str] = []
@@ -176,8 +178,10 @@ class Env:
         self.live: Liveness = None  # type: ignore[assignment]  # set before any instruction is simulated
         self.sccs: Loops = None  # type: ignore[assignment]  # likewise
         self.start: Callable[[Env, Frame, int], None] | None = None
-        self.max_insns = MAX_INSNS
-        self.max_pending = MAX_PENDING
+        most = limits(kernel, rights.bpf)
+        self.max_insns = most.processed
+        self.max_pending = most.pending
+        self.max_frames = most.frames
         self.insn_processed = 0
         self.jmps_processed = 0
         self.prev_insn_processed = 0

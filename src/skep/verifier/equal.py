@@ -356,7 +356,7 @@ def _bytes_safe(
             continue
         if beyond:
             return False
-        if i == 0 or i == 4:
+        if i == 0 or (i == 4 and env.half_slots):
             x = _scalar_at(env, a, i)
             y = _scalar_at(env, b, i)
             if x is not None and y is not None:

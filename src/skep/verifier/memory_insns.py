@@ -10,7 +10,7 @@ from skep.verifier import stack
 from skep.verifier.facts.records import map_record
 from skep.verifier.insn import Insn
 from skep.verifier.mem import check_mem_access, narrow
-from skep.verifier.precision import FRAME_SHIFT, SPI, STACK_ACCESS
+from skep.verifier.precision import FRAME, FRAME_SHIFT, SPI, STACK_ACCESS
 from skep.verifier.ptr import Ptr
 from skep.verifier.scalar import Scalar
 from skep.verifier.state import Note, State
@@ -111,7 +111,7 @@ def _load_back(reg: int, bt: Backtrack, note: Note | None) -> bool:
     if mask & bit:
         bt.regs[bt.frame] = mask & ~bit
         if note is not None and note.flags & STACK_ACCESS:
-            bt.slots[note.flags >> FRAME_SHIFT & 7] |= 1 << (note.flags & SPI)
+            bt.slots[note.flags >> FRAME_SHIFT & FRAME] |= 1 << (note.flags & SPI)
     return True
 
 
@@ -120,7 +120,7 @@ def _store_back(insn: Insn, bt: Backtrack, note: Note | None, from_register: boo
         return False  # a number used as an address: the difference of two pointers
     if note is None or not note.flags & STACK_ACCESS:
         return True
-    frame = note.flags >> FRAME_SHIFT & 7
+    frame = note.flags >> FRAME_SHIFT & FRAME
     bit = 1 << (note.flags & SPI)
     if bt.slots[frame] & bit:
         bt.slots[frame] &= ~bit

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from skep.verifier.facts.limits import MAX_FRAMES
 from skep.verifier.state import Note, State
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
     from skep.verifier.state import Saved
 
-#: `Note.flags`: the instruction accessed slot (flags & SPI) of frame (flags >> FRAME_SHIFT & 7)
+#: `Note.flags`: the instruction accessed slot (flags & SPI) of frame (flags >> FRAME_SHIFT & FRAME)
 SPI: Final = 63
 FRAME_SHIFT: Final = 6
-STACK_ACCESS: Final = 1 << 9
+FRAME: Final = 15
+STACK_ACCESS: Final = 1 << 10
 #: the register compared is a pointer to the stack
-DST_STACK: Final = 1 << 10
-SRC_STACK: Final = 1 << 11
+DST_STACK: Final = 1 << 11
+SRC_STACK: Final = 1 << 12
 
 ARGS: Final = 0b111110
-_NOTHING: Final = (0,) * 9
+_NOTHING: Final = (0,) * (MAX_FRAMES + 1)
 
 
 class Backtrack:
@@ -35,8 +37,8 @@ class Backtrack:
 
     def __init__(self, frame: int) -> None:
         self.frame = frame
-        self.regs = [0] * 9
-        self.slots = [0] * 9
+        self.regs = [0] * (MAX_FRAMES + 1)
+        self.slots = [0] * (MAX_FRAMES + 1)
 
     def reset(self, frame: int) -> None:
         """Ask for nothing, from frame ``frame`` on."""

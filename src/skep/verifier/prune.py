@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MAX_BACKEDGE_ROUNDS: Final = 64
 #: checkpoints of one instruction, without privileges
 _MAX_STATES: Final = 64
+#: ids that a single number has are taken away at checkpoints (before, its next copy was linked with it)
+SINGULAR: Final = (7, 0)
 
 
 # --- visiting ----------------------------------------------------------------------------------
@@ -82,7 +84,8 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
         env.peak_states = env.states
     env.prev_jmps_processed = env.jmps_processed
     env.prev_insn_processed = env.insn_processed
-    _clear_singular_ids(cur)
+    if env.kernel >= SINGULAR:
+        _clear_singular_ids(cur)
     new = cur.copy()
     new.insn = insn.pc
     saved = Saved(new)

@@ -11,7 +11,7 @@ from skep.verifier.admission import check_program
 from skep.verifier.annotate import Annotation, Recorder
 from skep.verifier.cfg import analyse, check_cfg
 from skep.verifier.decode import decode
-from skep.verifier.depth import check_depth
+from skep.verifier.depth import GLOBALS_START, check_depth, refuse_recursion
 from skep.verifier.env import Env
 from skep.verifier.facts.args import ARG_ANYTHING
 from skep.verifier.live import Liveness
@@ -81,7 +81,7 @@ def check(
 
     def walk(level: int) -> Env | VerifierError:
         env = Env(subject, kernel=version, rights=rights, strict=host, log_level=level)
-        env.max_insns = max_insns
+        env.max_insns = min(max_insns, env.max_insns)
         if annotate:
             env.recorder = Recorder(len(subject.insns))
         refused = _walk(env)
@@ -125,6 +125,8 @@ def _check(env: Env) -> None:
     env.code = decode(env)
     check_cfg(env)
     analyse(env)
+    if env.kernel >= GLOBALS_START:
+        refuse_recursion(env)
     env.live = Liveness(env)
     env.start = _start
     if env.kernel < LAZY_GLOBALS:

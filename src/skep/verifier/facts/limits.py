@@ -7,6 +7,11 @@ from typing import Final, NamedTuple
 Version = tuple[int, int]
 
 
+#: calls nested so deep at most, in any version
+MAX_FRAMES: Final = 16
+MORE_FRAMES: Final = (7, 2)
+
+
 class Limits(NamedTuple):
     """``program``: instructions of a program, ``processed``: instructions simulated,
     ``pending``: branches that wait; ``frames`` and ``stack`` bytes are those of a chain of calls."""
@@ -34,7 +39,8 @@ def limits(kernel: Version, privileged: bool = True) -> Limits:
     else:
         processed = 32_768
     pending = 8192 if kernel >= (5, 2) else 1024
-    return Limits(program, processed, pending, 64, 256, 8, 512)
+    frames = MAX_FRAMES if kernel >= MORE_FRAMES else 8
+    return Limits(program, processed, pending, 64, 256, frames, 512)
 
 
 #: what a program needs -> the first version that has it
