@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from skep.lang.layout import IntStorage
 from skep.lang.scope import Env, join
-from skep.lang.values import INT
+from skep.lang.values import INT, S64_MAX, S64_MIN, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -86,6 +86,52 @@ def _all(c: Walker, node: ast.While) -> list[Progress]:
     for test in _breaks(node.body):
         found += _ends(c, test, False, node.body)
     return found
+
+
+def counters(c: Walker, node: ast.For, turns: int) -> dict[str, tuple[int, int]]:
+    """What variables can be where a turn of a loop begins that only adds constants to them.
+
+    ``i = 0``, ``for _ in range(63)``, ``i += 1``: 0 to 62. The verifier follows the turns, and sees it too.
+    """
+    steps: dict[str, tuple[int, int]] = {}
+    inner = {id(n) for part in node.body for loop in ast.walk(part) if isinstance(loop, (ast.For, ast.While))
+             for n in ast.walk(loop)}  # fmt: skip
+    counts = {}
+    for part in [n for one in node.body for n in ast.walk(one)]:
+        if (
+            isinstance(part, ast.AugAssign)
+            and isinstance(part.target, ast.Name)
+            and isinstance(part.op, (ast.Add, ast.Sub))
+            and isinstance(part.value, ast.Constant)
+            and type(part.value.value) is int
+            and id(part) not in inner
+        ):
+            by = part.value.value if isinstance(part.op, ast.Add) else -part.value.value
+            down, up = steps.get(part.target.id, (0, 0))
+            steps[part.target.id] = (down + min(by, 0), up + max(by, 0))
+            counts[id(part.target)] = part.target.id
+    stores = [n for one in [node.target, *node.body] for n in ast.walk(one) if isinstance(n, ast.Name)]
+    others = {n.id for n in stores if _stores(n) and id(n) not in counts}
+    made = {}
+    for name, (down, up) in steps.items():
+        key = c.scope.prefix + name
+        bound = c.env.get(key)
+        if name in others or name in c.scope.declared or bound is None or bound.type is not INT:
+            continue
+        lo, hi = bound.lo + down * (turns - 1), bound.hi + up * (turns - 1)
+        if lo >= S64_MIN and hi <= S64_MAX:
+            made[key] = (lo, hi)
+    return made
+
+
+def within(env: Env, limits: dict[str, tuple[int, int]]) -> Env:
+    """The variables, those in ``limits`` within them."""
+    made = dict(env)
+    for key, (lo, hi) in limits.items():
+        v = env[key]
+        if v.type is INT:
+            made[key] = Value(INT, v.ir, max(v.lo, lo), min(v.hi, hi), obj=v.obj, place=v.place)
+    return made
 
 
 def _wraps(c: Walker, progress: Progress, after: Env) -> bool:

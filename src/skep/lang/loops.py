@@ -241,9 +241,10 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
         )
     counter = c.em.slot("i64", ("counter", c.scope.prefix, id(node)))
     c.em.do(f"store i64 {start.ir}, ptr {counter}")
+    limits = bounds.counters(c, node, turns)
 
     def once() -> tuple[list[Env], Env | None, Loop, str, str]:
-        return _for_once(c, node, span, array, counter, (lo, hi))
+        return _for_once(c, node, span, array, counter, (lo, hi), limits)
 
     def walk(head: Env) -> list[Env]:
         return once()[0]
@@ -255,11 +256,17 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
 
 
 def _for_once(
-    c: Walker, node: ast.For, span: RangeValue, array: Value | None, counter: str, bounds: tuple[int, int]
+    c: Walker,
+    node: ast.For,
+    span: RangeValue,
+    array: Value | None,
+    counter: str,
+    ends_at: tuple[int, int],
+    limits: dict[str, tuple[int, int]],
 ) -> tuple[list[Env], Env | None, Loop, str, str]:
     em = c.em
     test, inside, onward, no_break, out = (c.label(x) for x in ("for", "do", "next", "od", "out"))
-    lo, hi = bounds
+    lo, hi = ends_at
     turns = (hi - lo) // abs(span.step) + 1 if hi >= lo else 0
     loop = Loop(out, onward, len(c.scope.withs), turns=turns)
     if hi < lo:
@@ -269,6 +276,7 @@ def _for_once(
     if start.hi < stop.lo if span.step > 0 else start.lo > stop.hi:
         # At least one turn: the test comes after the body, and the variable has a value after the loop.
         em.place(inside)
+        c.env = bounds.within(c.env, limits)
         back = turn(c, node, loop, Value(INT, em.op(f"load i64, ptr {counter}"), lo, hi), array)
         em.place(onward)
         if not back:
@@ -276,14 +284,15 @@ def _for_once(
             em.ended = True
             return [], None, loop, no_break, out
         now = _step(c, counter, span.step)
-        _, going = _going(c, span, bounds, counter, now)
+        _, going = _going(c, span, ends_at, counter, now)
         em.cond(going, inside, no_break)
         return back, join(back, c.lost), loop, no_break, out
     em.place(test)
-    now, going = _going(c, span, bounds, counter, em.op(f"load i64, ptr {counter}"))
+    now, going = _going(c, span, ends_at, counter, em.op(f"load i64, ptr {counter}"))
     ends = dict(c.env)
     em.cond(going, inside, no_break)
     em.place(inside)
+    c.env = bounds.within(c.env, limits)
     back = turn(c, node, loop, Value(INT, now, lo, hi), array)
     em.place(onward)
     _step(c, counter, span.step)
@@ -313,10 +322,10 @@ def _step(c: Walker, counter: str, by: int) -> str:
     return new
 
 
-def _going(c: Walker, span: RangeValue, bounds: tuple[int, int], counter: str, now: str) -> tuple[str, str]:
+def _going(c: Walker, span: RangeValue, ends_at: tuple[int, int], counter: str, now: str) -> tuple[str, str]:
     """(the counter's value, whether another turn follows)."""
     em = c.em
-    lo, hi = bounds
+    lo, hi = ends_at
     word = "slt" if span.step > 0 else "sgt"
     if lo >= 0 and span.step > 0:
         word = "ult"

@@ -247,12 +247,20 @@ def compare_values(c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) 
             )
         return c.bool_const((a.obj == b.obj) == isinstance(op, ast.Eq))
     if a.type is TUPLE and b.type is TUPLE:
-        if not isinstance(op, (ast.Eq, ast.NotEq)) or len(a.obj) != len(b.obj):
-            raise c.error(node, "tuples of one length are compared with == and != only", "compare the items")
-        same = c.bool_const(True)
-        for x, y in zip(a.obj, b.obj, strict=True):
-            same = c.bool_and(same, compare_values(c, ast.Eq(), x, y, node))
-        return c.bool_not(same) if isinstance(op, ast.NotEq) else same
+        if isinstance(op, (ast.Eq, ast.NotEq)) and len(a.obj) == len(b.obj):
+            same = c.bool_const(True)
+            for x, y in zip(a.obj, b.obj, strict=True):
+                same = c.bool_and(same, compare_values(c, ast.Eq(), x, y, node))
+            return c.bool_not(same) if isinstance(op, ast.NotEq) else same
+        if not isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)) or len(a.obj) != len(b.obj):
+            raise c.error(node, "tuples of one length are compared", "compare the items")
+        # The last items decide, where none before does.
+        rank = c.bool_const(isinstance(op, (ast.LtE, ast.GtE)))
+        before: ast.cmpop = ast.Lt() if isinstance(op, (ast.Lt, ast.LtE)) else ast.Gt()
+        for x, y in zip(reversed(a.obj), reversed(b.obj), strict=True):
+            same = compare_values(c, ast.Eq(), x, y, node)
+            rank = c.bool_or(compare_values(c, before, x, y, node), c.bool_and(same, rank))
+        return rank
     if a.type is NONE or b.type is NONE:
         raise c.error(node, "None is compared with 'is' and 'is not'", "x is None")
     if c.is_number(a) and c.is_number(b):
