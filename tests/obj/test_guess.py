@@ -57,6 +57,11 @@ XDP, CLS, SOCKET = ProgType.XDP, ProgType.SCHED_CLS, ProgType.SOCKET_FILTER
         ("socket/3", "f", [], SOCKET),
         ("cgroup/sock2", "f", [], ProgType.CGROUP_SOCK),
         ("sockops_rtt", "f", [], ProgType.SOCK_OPS),
+        # routes: by helpers that only they have, then by name
+        ("encap", "f", [Insn(0x85, imm=73)], ProgType.LWT_IN),
+        ("encap", "f", [Insn(0x85, imm=73), Insn(0x85, imm=43)], ProgType.LWT_XMIT),  # bpf_skb_change_head
+        ("encap", "add_lwt_out_stats", [Insn(0x85, imm=26)], ProgType.LWT_OUT),
+        ("end_ad6", "f", [LEN, Insn(0x85, imm=26), Insn(0x85, imm=76)], ProgType.LWT_SEG6LOCAL),
         # what the code reads and calls
         ("loadbalancer", "lb", LD_ABS, SOCKET),
         ("downcall", "f", PACKET, CLS),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
+    from skep.btf import Btf
     from skep.kernel.codec import Codec
     from skep.kernel.globals import Globals
     from skep.kernel.link import Link
@@ -148,19 +149,46 @@ class Object:
     # --- reading -------------------------------------------------------------------------------
 
     def codec(self, name: str) -> Codec:
-        """The codec of a struct, union, enum or typedef of the object. Raises LinkError for no such type."""
+        """The codec of a struct, union, enum or typedef of the object.
+
+        Structs and unions that BTF leaves out, types of local variables most of them, are looked for in the
+        debugging information (DWARF) of the file that the object was read from.
+
+        Raises:
+            LinkError: no such type, or several of one name.
+        """
         from skep.kernel.typed import Codecs
 
         btf = self.spec.btf
-        id = btf.find(name.removeprefix("struct ")) if btf is not None else None
+        plain = name.removeprefix("struct ").removeprefix("union ")
+        id = btf.find(plain) if btf is not None else None
         if btf is None or id is None:
-            raise LinkError(f"{self.name}: the object's BTF has no type {name!r}")
+            btf, id = self._debug_type(plain)
         return Codecs(btf).of(id)
+
+    def _debug_type(self, name: str) -> tuple[Btf, int]:
+        """A struct or union of the sources, made from the file's DWARF: its types, and which it is."""
+        from skep.btf.dwarf import DebugTypes
+        from skep.elf import Elf
+
+        path = self.spec.path
+        debug = DebugTypes(Elf.open(path)) if path is not None else None
+        found = [row for row in debug.structs if row[0] == name] if debug is not None else []
+        if debug is None or not found:
+            raise LinkError(
+                f"{self.name}: the object's BTF has no type {name!r}, nor have its sources by their DWARF; "
+                f"a global `struct {name} *unused;` brings it in"
+            )
+        if len({size for _, _, size in found}) > 1:
+            sizes = ", ".join(str(size) for size in sorted({size for _, _, size in found}))
+            raise LinkError(f"{self.name}: there are several types {name!r}, of {sizes} bytes")
+        return debug.btf(found[0][1])
 
     def reader(self, name: str, type: str | Codec | None = None) -> RingBuf | PerfBuffer:
         """The reader of a ring buffer or perf event array; closed with the object.
 
-        ``type`` names the records' struct; by default that of the map's declaration, else they are bytes.
+        ``type`` names the records' struct, as for `codec`; by default that of the map's declaration, else
+        they are bytes.
         A global variable or a map of counts called ``NAME_lost``, ``lost`` or ``dropped`` is taken for the
         count of records that the program could not write.
         """

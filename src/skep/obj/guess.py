@@ -1,8 +1,9 @@
 """Types of programs whose section names none: by older names, by what the code does, by their neighbours.
 
-tc, ip and the kernel's samples took sections of any name, since their command line said the type. Three
-types are guessed here, those that such objects hold: XDP, classifiers (SCHED_CLS) and socket filters. What a
-program reads of its context and which helpers it calls tell more than names do, where they tell anything.
+tc, ip and the kernel's samples took sections of any name, since their command line said the type. The types
+guessed here are those that such objects hold: XDP, classifiers (SCHED_CLS), socket filters, and programs of
+routes (LWT) that say so by their names or the helpers that only routes have. What a program reads of its
+context and which helpers it calls tell more than names do, where they tell anything.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ _SKB_WIDE: Final = frozenset((144, 152, 168, 184))
 #: data_meta, tstamp, wire_len, hwtstamp
 _NOT_FOR_SOCKETS: Final = frozenset((72, 76, 80, *range(88, 144, 4), 152, 160, 184))
 _CB: Final = range(48, 68)
+#: bpf_lwt_push_encap, of lwt_in and lwt_xmit; bpf_lwt_seg6_store_bytes, _adjust_srh and _action, of seg6local
+_PUSH_ENCAP: Final = 73
+_SEG6: Final = frozenset((74, 75, 76))
+_ROUTES: Final = (ProgType.LWT_IN, ProgType.LWT_OUT, ProgType.LWT_XMIT, ProgType.LWT_SEG6LOCAL)
 
 
 def is_tail(section: str) -> bool:
@@ -80,6 +85,26 @@ def by_name(section: str, function: str) -> Section | None:
     return lookup("socket") if name == "filter" else None
 
 
+def of_route(section: str, function: str, helpers: Collection[int]) -> Section | None:
+    """The hook of a route that a program says it is for: by helpers, else by "lwt_in", … in its names.
+
+    A program that encapsulates (bpf_lwt_push_encap) is for packets that come in, unless it calls what only
+    lwt_xmit has.
+    """
+    if not _SEG6.isdisjoint(helpers):
+        return lookup("lwt_seg6local")
+    words = f"{section} {function}".lower()
+    named = next((name for name in ("lwt_in", "lwt_out", "lwt_xmit", "seg6local") if name in words), None)
+    if named is not None:
+        return lookup("lwt_seg6local" if named == "seg6local" else named)
+    if _PUSH_ENCAP not in helpers:
+        return None
+    from skep.uapi.availability import first
+
+    fits = [type for type in _ROUTES if all(first(type, helper) is not None for helper in helpers)]
+    return lookup(fits[0].name.lower()) if fits else None
+
+
 def of_type(type: ProgType) -> Section | None:
     """The section that stands for one of the types guessed here."""
     name = _SECTION_OF.get(type)
@@ -90,10 +115,11 @@ class Evidence:
     """What the code of a function says of its type.
 
     ``kind`` is "xdp" or "skb" where what it reads of its context is of that kind, else None; ``fits`` are the
-    types among XDP, SCHED_CLS and SOCKET_FILTER that have the fields and the helpers it uses.
+    types among XDP, SCHED_CLS and SOCKET_FILTER that have the fields and the helpers it uses; ``helpers`` are
+    the numbers of those.
     """
 
-    __slots__ = ("fits", "kind")
+    __slots__ = ("fits", "helpers", "kind")
 
     def __init__(self, function: SubprogSpec) -> None:
         fields, helpers, loads_packet = _uses(function)
@@ -111,6 +137,7 @@ class Evidence:
 
             fits = [type for type in fits if all(first(type, helper) is not None for helper in helpers)]
         self.fits = tuple(fits)
+        self.helpers = helpers
         self.kind: str | None = None
         if skb and (ProgType.SCHED_CLS in fits or ProgType.SOCKET_FILTER in fits):
             self.kind = "skb"
@@ -218,8 +245,11 @@ class Guesses:
         return [program for program in self.unknown if program.type == ProgType.UNSPEC]
 
     def decide(self, program: ProgramSpec) -> None:
-        named = by_name(program.section, program.name.partition("@")[0])
-        meaning = self.evidence[program.name].choose(named, self.types)
+        function = program.name.partition("@")[0]
+        evidence = self.evidence[program.name]
+        meaning = of_route(program.section, function, evidence.helpers)
+        if meaning is None:
+            meaning = evidence.choose(by_name(program.section, function), self.types)
         if meaning is not None:
             apply(program, meaning)
             self.note(program)
