@@ -361,9 +361,8 @@ class ContextBytes(Type):
     def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
         at = index.const
         if at is None or not 0 <= at < self.size:
-            raise c.error(
-                node, f"the index must be a constant from 0 to {self.size - 1}", "write it as a number"
-            )
+            copy = self.materialise(c, v, node)
+            return copy.type.item(c, copy, index, node)
         got = c.em.op(f"load i32, ptr {c.offset(v.ir, at & ~3)}, align 4")
         got = c.em.op(f"lshr i32 {got}, {8 * (at & 3)}") if at & 3 else got
         got = c.em.op(f"and i32 {got}, 255")
@@ -371,6 +370,9 @@ class ContextBytes(Type):
 
     def length(self, c: Walker, v: Value, node: ast.AST) -> Value:
         return c.int_const(self.size)
+
+    def items(self, c: Walker, v: Value, node: ast.AST) -> list[Value] | None:
+        return [self.item(c, v, c.int_const(at), node) for at in range(self.size)]
 
     def compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         return c.compare(op, self.materialise(c, a, node), b, node)

@@ -24,6 +24,8 @@ def view(c: Walker, value: Value, piece: ast.Slice) -> Value:
     lower, upper = (None if one is None else c.expr(one) for one in (piece.lower, piece.upper))
     if value.type is TEXT:
         return _constant(c, value, lower, upper, piece)
+    if not isinstance(value.type, PtrType):  # an address in a context: a copy of it
+        value = value.type.materialise(c, value, piece)
     kind = value.type
     if not isinstance(kind, PtrType) or not isinstance(kind.of, (TextStorage, ArrayStorage)):
         raise c.error(

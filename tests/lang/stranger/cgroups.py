@@ -132,3 +132,13 @@ def dev(ctx: bpf.CgroupDevice) -> int:
 @bpf.cgroup_skb_ingress
 def ingress(skb: bpf.SkBuff) -> int:
     return 1 if bpf.skb_ancestor_cgroup_id(2) != 1 else 0
+
+
+@bpf.cgroup_connect6
+def connect6(ctx: bpf.SockAddr) -> int:
+    if ctx.user_ip6[0:2] == b"\xfe\x80" or ctx.user_ip6[ctx.user_port & 15] == 5:
+        return 0
+    total = 0
+    for b in ctx.user_ip6:
+        total += b
+    return 0 if total == 77 else 1
