@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.errors import BtfError, UnresolvedSymbol
+from skep.errors import BtfError, KernelError, NotSupported, UnresolvedSymbol
 from skep.kernel.protocol import Kernel
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ _FUNC: Final = 12
 _PSEUDO_BTF_ID: Final = 3
 #: plus the extern's number, as libbpf does
 POISON_CALL: Final = 2002000000
+_ENOENT: Final = 2
 _KALLSYMS: Final = "/proc/kallsyms"
 
 
@@ -127,9 +128,21 @@ class ExternTable:
                 )
             found = None
         if found is None and not extern.weak:
+            if wanted == _FUNC:
+                self._too_old(name)
             raise self._missing(extern, "the kernel's BTF")
         self._found[extern.name] = found
         return found
+
+    def _too_old(self, name: str) -> None:
+        """Raises NotSupported for a kernel function that came after this kernel."""
+        from skep.uapi.kfuncs import CALLS_SINCE, first
+
+        since = first(name)
+        if since is None and self.kernel.version < (5, 13):
+            since = CALLS_SINCE
+        if since is not None and self.kernel.version < tuple(map(int, since.split("."))):
+            raise NotSupported(95, f"kernel function {name}", since=since)
 
     def _agrees(self, extern: Extern, btf: Btf, id: int) -> bool:
         """Whether the kernel's variable or function ``id`` is of the type that the object declares."""
@@ -160,9 +173,17 @@ def _modules(kernel: Kernel, base: Btf) -> list[tuple[str, int, Btf]]:
     from skep.uapi.attr import INFO
 
     found: list[tuple[str, int, Btf]] = []
-    id = kernel.get_next_id("btf", 0)
-    while id is not None:
-        fd = kernel.get_fd_by_id("btf", id)
+    if kernel.version < (5, 11):  # whose types have no names, nor modules any
+        return found
+    at = 0
+    while (id := kernel.get_next_id("btf", at)) is not None:
+        at = id
+        try:
+            fd = kernel.get_fd_by_id("btf", id)
+        except KernelError as error:
+            if error.errno != _ENOENT:
+                raise
+            continue  # another's, gone meanwhile
         name = bytearray(64)
         raw = kernel.obj_get_info_by_fd(fd, "btf", {"name": name, "name_len": len(name)})
         info = INFO["bpf_btf_info"].unpack(raw)
@@ -176,5 +197,4 @@ def _modules(kernel: Kernel, base: Btf) -> list[tuple[str, int, Btf]]:
                 pass
         if not keep:
             kernel.close(fd)
-        id = kernel.get_next_id("btf", id)
     return found
