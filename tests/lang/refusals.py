@@ -738,8 +738,8 @@ CASES = [
         "LIST is no global variable of the program",
         "declare it: LIST: u64 = bpf.var(0)",
     ),
-    Case("a, b = 1, 2, 3", "a, b", "3 values for 2 names", "give each a name, without *"),
-    Case("a, *b = 1, 2", "a, *b", "2 values for 2 names", "give each a name, without *"),
+    Case("a, b = 1, 2, 3", "a, b", "3 values for 2 names", "give each a name"),
+    Case("a, b, *c = (1,)", "a, b, *c", "1 values for 3 names", "give each a name"),
     Case("a, b = limit", "limit", "an integer cannot be unpacked", "unpack a tuple"),
     Case(
         "x: float = 5",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import skep
-from skep.errors import CompileError
+from skep.errors import CompileError, SkepError
 from skep.lang.compile import to_ir
 from tests.lang.support import HEADER, module
 from tests.support.oracles import bpf
@@ -87,3 +87,28 @@ def test_nothing_is_copied_without_need(tmp_path: Path) -> None:
     text = HEADER + PROGRAM.split("@bpf.subprog")[0]
     text += "@bpf.syscall\ndef main(a: Args) -> int:\n    a.total = a.points[2].x + a.big[3]\n    return 0\n"
     assert "%given.0" not in to_ir([module(tmp_path, text).main])
+
+
+@pytest.mark.live
+def test_values_go_in_and_come_out(tmp_path: Path) -> None:
+    """The object's BTF says what a syscall program is given."""
+    bpf()
+    made = module(tmp_path, HEADER + PROGRAM)
+    with skep.load(made.main) as obj:
+        done = obj.main.run(ctx={"pick": 2, "points": [{"x": i} for i in range(5)], "name": b"abc"})
+        assert done.retval == 0 and done.ctx.name == b"given back" and done.ctx.total == 10 + 104
+        assert [(p.x, p.y) for p in done.ctx.points] == [(0, 1), (1, 2), (2, 3), (3, 4), (104, 5)]
+        again = obj.main.run(ctx=done.ctx)
+        assert again.ctx.total == 114 + 110 + 204 and again.ctx.slots[2] == len(b"given back")
+        with pytest.raises(SkepError, match=r"program main: its context: .*pikc"):
+            obj.main.run(ctx={"pikc": 2})
+    with skep.load(module(tmp_path, HEADER + XDP, "other").main) as obj:
+        with pytest.raises(SkepError, match="no BTF says what its context is"):
+            obj.main.run(bytes(64), ctx={"ingress_ifindex": 1})
+
+
+XDP = """
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    return 2
+"""

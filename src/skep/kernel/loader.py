@@ -342,7 +342,11 @@ class Loader:
                     self.kernel.prog_bind_map(fd, map.fd)
                 except KernelError:
                     pass
-        return Program(self.kernel, fd, spec, log=log, attach_type=attach_type)
+        program = Program(self.kernel, fd, spec, log=log, attach_type=attach_type)
+        function = self.spec.functions.get(spec.name)
+        if function is not None and function.btf_id and self.spec.btf is not None:
+            program.function = (self.spec.btf, function.btf_id)
+        return program
 
     def _needs_types(self) -> bool:
         return self._types is not None or any(f.core_relos for f in self.spec.functions.values())

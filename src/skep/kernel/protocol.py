@@ -32,7 +32,8 @@ class TestRun(NamedTuple):
     retval: int
     duration: int
     data: bytes
-    ctx: bytes
+    #: bytes, or a value of the struct that `Program.run` was given one of
+    ctx: Any
 
 
 class Kernel(Protocol):

@@ -87,12 +87,15 @@ def assign(c: Walker, target: ast.expr, value: Value, node: ast.AST) -> None:
         if items is None:
             where = c.blamed(value, node) if isinstance(node, ast.Assign) else target
             raise c.error(where, f"{value.type.name} cannot be unpacked", "unpack a tuple")
-        if len(items) != len(target.elts) or any(isinstance(e, ast.Starred) for e in target.elts):
-            raise c.error(
-                target, f"{len(items)} values for {len(target.elts)} names", "give each a name, without *"
-            )
+        stars = [i for i, one in enumerate(target.elts) if isinstance(one, ast.Starred)]
+        if len(stars) == 1 and len(items) >= len(target.elts) - 1:  # what the others leave, as a tuple
+            star = stars[0]
+            end = star + len(items) - len(target.elts) + 1
+            items = [*items[:star], c.tuple(items[star:end]), *items[end:]]
+        if len(items) != len(target.elts):
+            raise c.error(target, f"{len(items)} values for {len(target.elts)} names", "give each a name")
         for part, item in zip(target.elts, items, strict=True):
-            assign(c, part, item, node)
+            assign(c, part.value if isinstance(part, ast.Starred) else part, item, node)
     else:
         raise c.error(target, "this cannot be assigned to", "assign to a name, field or element")
 

@@ -317,6 +317,7 @@ class Unit:
         file = self.source(fn)
         tree = file.function(fn)
         name = self.function_symbol(fn.__name__, file, tree)
+        from skep.uapi.enums import ProgType
         probe = Scope(fn, tree, file, "", "")
         params: list[tuple[str, Any, ast.AST]] = [
             (a.arg, ns.annotation(probe, a.arg), a) for a in [*tree.args.posonlyargs, *tree.args.args]
@@ -330,6 +331,9 @@ class Unit:
         scope.result = "i32"
         scope.optional_result = ns.annotation(scope, "return") is None
         scope.hook_verdicts = self._verdicts(c, tree)
+        if c.section is not None and c.section.type == ProgType.SYSCALL and len(params) == 1:
+            given_type = getattr(params[0][1], "__bpf__", None) and self.namespace.storage(params[0][1])
+            ctx = self.di.pointer(given_type.describe(self.di)) if given_type else ctx
         c.scopes.append(scope)
         gives = ns.annotation(probe, "return")
         if gives in (str, bytes, float, list, tuple, dict) and tree.returns is not None:

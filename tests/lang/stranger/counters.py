@@ -15,7 +15,7 @@ texts: list[u8] = bpf.var(bpf.array(u8, 64))
 packed: list[u8] = bpf.var(bpf.array(u8, 16))
 used: u32 = bpf.var(0)
 back: list[u8] = bpf.var(bpf.array(u8, 16))
-order: list[u32] = bpf.var(bpf.array(u32, 4))
+order: list[u32] = bpf.var(bpf.array(u32, 6))
 
 
 def sorted_flow(a: int, b: int, x: int, y: int) -> tuple[int, int]:
@@ -50,6 +50,10 @@ def main(ctx: bpf.Xdp) -> int:
     order[1] = low * 256 + high
     order[2] = (texts[0], texts[1], texts[2]) > (texts[0], texts[1], texts[3])
     order[3] = (texts[0], 5) >= (texts[0], 5)
+    head, *mid, tail = (texts[0], 2, 3, 4)
+    order[4] = head * 100 + mid[0] * 10 + mid[1] + tail
+    *rest, x = (7, 8)
+    order[5] = len(rest) + x
     return bpf.XDP_PASS
 
 
@@ -66,4 +70,4 @@ def check(obj):
         assert bytes(obj.bss.back) == odd[::-1].rjust(16, b"\0")
         a, b, x, y = padded[:4]
         low, high = (a, b) if (a, x) <= (b, y) else (b, a)
-        assert list(obj.bss.order) == [1, low * 256 + high, (a, b, x) > (a, b, y), 1]
+        assert list(obj.bss.order) == [1, low * 256 + high, (a, b, x) > (a, b, y), 1, a * 100 + 27, 9]
