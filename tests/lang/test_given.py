@@ -102,9 +102,9 @@ def test_values_go_in_and_come_out(tmp_path: Path) -> None:
         assert again.ctx.total == 114 + 110 + 204 and again.ctx.slots[2] == len(b"given back")
         with pytest.raises(SkepError, match=r"program main: its context: .*pikc"):
             obj.main.run(ctx={"pikc": 2})
-    with skep.load(module(tmp_path, HEADER + XDP, "other").main) as obj:
-        with pytest.raises(SkepError, match="no BTF says what its context is"):
-            obj.main.run(bytes(64), ctx={"ingress_ifindex": 1})
+    other = module(tmp_path, HEADER + XDP, "other")
+    with skep.load(other.main) as obj, pytest.raises(SkepError, match="no BTF says what its context is"):
+        obj.main.run(bytes(64), ctx={"ingress_ifindex": 1})
 
 
 XDP = """

@@ -135,7 +135,7 @@ def ingress(skb: bpf.SkBuff) -> int:
 
 
 @bpf.cgroup_connect6
-def connect6(ctx: bpf.SockAddr) -> int:
+def wide6(ctx: bpf.SockAddr) -> int:
     if ctx.user_ip6[0:2] == b"\xfe\x80" or ctx.user_ip6[ctx.user_port & 15] == 5:
         return 0
     total = 0
