@@ -73,7 +73,7 @@ class AluImm(Insn):
             if self.forks and env.kernel >= _FORKS_SINCE and _fork(env, st, dst, value):
                 value = st.regs[dst]
                 assert isinstance(value, Scalar)
-            if self.operation in _DIVIDING and env.kernel >= division.SINCE and not value.const:
+            if self.operation in _DIVIDING and env.kernel >= division.SINCE:
                 new = division.by_constant(
                     env.scalars, self.operation, self.wide, bool(self.off), value, self.const
                 )
@@ -97,6 +97,8 @@ class AluImm(Insn):
             if not env.leaks:
                 env.reject(f"R{self.dst} pointer arithmetic prohibited")
             env.set_unknown(self.dst)
+            return self.next
+        if value.type == k.PTR_TO_ARENA:
             return self.next
         assert isinstance(value, Ptr)
         add_scalar(env, self.dst, self.operation, self.wide, value, self.const, True)

@@ -274,6 +274,11 @@ def check_return(env: Env, st: State) -> None:
     subject = env.subject
     if (not subprog or frame.in_exception) and returns_nothing(subject):
         return
+    if subprog and not frame.in_async and not frame.in_exception:
+        from skep.verifier.globals import returns_void
+
+        if returns_void(env, frame.subprog):
+            return
     value = env.use(0)
     where = "At program exit"
     if frame.in_async:
@@ -291,6 +296,8 @@ def check_return(env: Env, st: State) -> None:
     if value.type != k.SCALAR_VALUE and not env.leaks:
         env.reject("R0 leaks addr as return value")
     if subprog and not frame.in_exception:
+        if value.type == k.PTR_TO_ARENA and env.kernel >= (7, 0):
+            return
         if value.type != k.SCALAR_VALUE:
             env.reject(
                 f"At subprogram exit the register R0 is not a scalar value ({k.kind_name(value.type)})"

@@ -85,8 +85,11 @@ def prepare(env: Env, number: int) -> list[ArgFacts]:
     if len(params) > 5:
         env.reject(f"Global function {name}() with {len(params)} > 5 args. Buggy compiler.")
     ret = btf[_skip(btf, proto[2])]
-    if ret[0] not in (t.INT, t.ENUM, t.ENUM64):
-        env.reject(f"Global function {name}() doesn't return scalar. Only those are supported.")
+    if env.kernel < (7, 0):
+        if ret[0] not in (t.INT, t.ENUM, t.ENUM64):
+            env.reject(f"Global function {name}() doesn't return scalar. Only those are supported.")
+    elif ret[0] not in (t.INT, t.ENUM, t.ENUM64, t.VOID) and not _is_arena(btf, proto[2]):
+        env.reject(f"Global function {name}() return value not void or scalar. Only those are supported.")
     tags = (
         _tags(env, btf, row.btf_id)
         if env.kernel >= FEATURES["arguments of global functions with tags"]
@@ -215,7 +218,6 @@ def check_global_call(env: Env, st: State, number: int) -> None:
         env.reject(
             "global function calls are not allowed while holding a lock,", more="use static function instead"
         )
-    args = prepare(env, number)
     if sub.might_sleep and not env.can_sleep():
         if env.kernel >= (7, 0):
             env.reject(f"sleepable global function {sub.name}() called in {env.context()}")
@@ -224,7 +226,7 @@ def check_global_call(env: Env, st: State, number: int) -> None:
             more="i.e., in a RCU/IRQ/preempt-disabled section, or in\na non-sleepable BPF program context",
         )
     try:
-        for i, arg in enumerate(args):
+        for i, arg in enumerate(prepare(env, number)):
             _check_argument(env, st, i, arg)
     except _Mismatch as mismatch:
         env.reject(mismatch.reason, more=f"Caller passes invalid args into func#{number} ('{sub.name}')")
@@ -232,10 +234,34 @@ def check_global_call(env: Env, st: State, number: int) -> None:
         env.more += f"{env.more and chr(10)}Caller passes invalid args into func#{number} ('{sub.name}')"
         raise
     sub.called = True
+    if env.log_level:
+        env.printer.line(f"Func#{number} ('{sub.name}') is global and assumed valid.")
     if sub.changes_packet:
         env.clear_packets()
     clobber(env, st.frame)
-    env.set_unknown(0)
+    if not returns_void(env, number):
+        env.set_unknown(0)
+
+
+def returns_void(env: Env, number: int) -> bool:
+    """The global function returns nothing, which Linux 7.0 and later take."""
+    btf = env.subject.btf
+    row = env.subject.funcs.get(env.subprogs[number].start)
+    if env.kernel < (7, 0) or btf is None or row is None:
+        return False
+    return not _skip(btf, btf[btf[row.btf_id][2]][2])
+
+
+def _is_arena(btf: Btf, id: int) -> bool:
+    """A pointer to arena memory, by its tag."""
+    for _ in range(64):
+        value = btf[id]
+        if value[0] == t.TYPE_TAG and value[1] == "arena":
+            return True
+        if value[0] not in _MODIFIERS and value[0] != t.PTR:
+            return False
+        id = value[2]
+    return False
 
 
 class _Mismatch(Exception):

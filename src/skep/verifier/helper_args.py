@@ -254,7 +254,7 @@ def _check_type(env: Env, call: Call, reg: int, kind: int, arg: Arg) -> None:
     value = env.state.regs[reg]
     base = kind & k.BASE_MASK
     accepted = _TYPES[base]
-    if accepted is _MEM_TYPES and env.kernel >= (7, 0) and env.subject.prog_type == ProgType.SYSCALL:
+    if accepted is _MEM_TYPES and env.kernel >= (7, 0):
         accepted = _MEM_TYPES_7
     type = value.type
     if kind & k.MEM_RDONLY:
@@ -343,6 +343,8 @@ def check_offset(env: Env, reg: int, kind: int) -> None:
         mem.check_fixed_pointer(env, reg, value, False)
         return
     if value.type in _MOVABLE:
+        return
+    if value.type == k.PTR_TO_CTX and kind != a.ARG_PTR_TO_CTX and mem.moving_context(env):
         return
     mem.check_fixed_pointer(env, reg, value, value.type in _FIXED)
 

@@ -285,6 +285,14 @@ class JumpReg(Insn):
         operation = self.operation
         if not self.narrow and isinstance(a, Ptr) and isinstance(b, Ptr):
             self.equal(env, st, branch, a, b)
+        if self.tests_null(env, a, b):
+            assert isinstance(a, Ptr)
+            mark_precise(env, src)  # it is 0 on this path
+            if operation == op.BPF_JEQ:
+                _split_or_null(env, branch, st, a)
+            else:
+                _split_or_null(env, st, branch, a)
+            return self.next
         if (
             (
                 not (packets and isinstance(a, Ptr) and isinstance(b, Ptr))
@@ -324,6 +332,18 @@ class JumpReg(Insn):
         if not isinstance(b, Scalar) or not b.const or b.tv or not not_null(env, a):
             return -1
         return 0 if operation == op.BPF_JEQ else 1 if operation == op.BPF_JNE else -1
+
+    def tests_null(self, env: Env, a: Value, b: Value) -> bool:
+        """A pointer compared with a register that holds 0: from 7.0 on as good as with 0 itself."""
+        return bool(
+            env.kernel >= (7, 0)
+            and not self.narrow
+            and self.operation in (op.BPF_JEQ, op.BPF_JNE)
+            and a.type & k.PTR_MAYBE_NULL
+            and isinstance(b, Scalar)
+            and b.const
+            and not b.tv
+        )
 
     def equal(self, env: Env, st: State, branch: State, a: Ptr, b: Ptr) -> None:
         """A pointer equal to one that is not NULL is not NULL."""

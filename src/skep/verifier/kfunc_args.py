@@ -188,7 +188,7 @@ def _pointer(env: Env, call: KfuncCall, index: int, word: str, target: int) -> b
         if value.type != k.PTR_TO_CTX:
             env.reject(f"arg#{index} expected pointer to ctx, but got {k.kind_name(value.type)}")
         return False
-    if word == "nullable" and null:
+    if word == "nullable" and null and not _is_size(call, env, index + 1):
         return False
     special = _special(env, call, index, word, struct[1] if struct[0] == t.STRUCT else "")
     if special:
@@ -327,7 +327,7 @@ def _memory(env: Env, call: KfuncCall, index: int, word: str, id: int) -> bool:
         mem.check_mem_region(env, reg, size, True, True)
         st.regs[reg] = value
         return False
-    if not (is_null(value) and word == "opt"):
+    if not (is_null(value) and word in ("opt", "nullable")):
         _assume_checked(env, reg)
         mem.check_mem_size(env, reg + 1, reg, False, True)
         mem.check_mem_size(env, reg + 1, reg, True, True)

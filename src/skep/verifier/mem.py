@@ -44,6 +44,9 @@ _PLAIN_CONTEXTS: Final = frozenset(
         P.NETFILTER,
     )
 )
+#: programs whose accesses to the context the kernel does not rewrite: Linux 7.0 takes a moved pointer there
+_AS_IT_STANDS: Final = _PLAIN_CONTEXTS | {P.CGROUP_DEVICE, P.LIRC_MODE2}
+_CONTEXT_BYTES: Final = 0xFFFF
 _DESCRIBED: Final = {
     k.PTR_TO_FLOW_KEYS: "flow keys ",
     k.PTR_TO_MAP_KEY: "key ",
@@ -153,7 +156,11 @@ def access(
             env.reject("cannot write into packet")
         check_packet(env, reg, p, off, size, False)
     elif type == k.PTR_TO_CTX:
-        check_fixed_pointer(env, reg, p, False)
+        if moving_context(env):
+            check_range(env, reg, p, off, size, _CONTEXT_BYTES, False)
+            off += p.var.umax
+        else:
+            check_fixed_pointer(env, reg, p, env.kernel >= (7, 0) and env.subject.prog_type in _AS_IT_STANDS)
         return _ctx(env, off, size, write, signed)
     elif base == k.PTR_TO_MEM:
         if type & k.PTR_MAYBE_NULL:
@@ -298,6 +305,8 @@ def check_within(
         text = f"invalid access to map value, value_size={limit} off={off} size={size}"
     elif type in (k.PTR_TO_PACKET, k.PTR_TO_PACKET_META, k.PTR_TO_PACKET_END):
         text = f"invalid access to packet, off={off} size={size}, R{reg}(id={p.id},off={off},r={limit})"
+    elif type == k.PTR_TO_CTX:
+        text = f"invalid access to context, ctx_size={limit} off={off} size={size}"
     else:
         text = f"invalid access to memory, mem_size={limit} off={off} size={size}"
     env.reject(text, more=more)
@@ -372,6 +381,11 @@ def check_map(env: Env, reg: int, p: Ptr, off: int, size: int, zero_ok: bool, *,
         check_special(env, row, p, off, size, direct)
 
 
+def moving_context(env: Env) -> bool:
+    """The pointer to the context may be moved as one to any memory (system call programs since 7.0)."""
+    return env.subject.prog_type == P.SYSCALL and env.kernel >= (7, 0)
+
+
 def check_fixed_pointer(env: Env, reg: int, p: Ptr, fixed_ok: bool) -> None:
     """The pointer is the one that was given, not moved (or with ``fixed_ok``: only by a constant)."""
     if p.off >= 0 and (fixed_ok or not p.off) and p.var.const and not p.var.tv:
@@ -437,7 +451,10 @@ def check_mem_region(
 
             check_access(env, reg, p, p.off, size, False)
             return
-        if base == k.PTR_TO_CTX and env.subject.prog_type in _PLAIN_CONTEXTS:
+        if base == k.PTR_TO_CTX and moving_context(env):
+            check_range(env, reg, p, p.off, size, _CONTEXT_BYTES, zero_ok)
+            return
+        if base == k.PTR_TO_CTX and env.subject.prog_type in _PLAIN_CONTEXTS and env.kernel < (7, 0):
             if not size:
                 if zero_ok:
                     return

@@ -91,6 +91,10 @@ class Printer:
         how = " (speculative execution)" if st.speculative else ""
         self._write(f"\nfrom {prev} to {st.insn}{how}: {state_text(st, st.frame)}\n")
 
+    def line(self, text: str) -> None:
+        """A line of its own."""
+        self._write(text + "\n")
+
     def refused(self) -> None:
         """The current instruction is refused: its line stays as it is."""
         self._finish(None)

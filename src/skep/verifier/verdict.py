@@ -175,4 +175,11 @@ def _check_globals(env: Env) -> None:
             return
         for number in todo:
             done.add(number)
+            sub = env.subprogs[number]
+            if env.log_level:
+                env.printer.line(f"Validating {sub.name}() func#{number}...")
             explore.run(env, number)
+            if env.log_level:
+                env.printer.line(
+                    f"Func#{number} ('{sub.name}') is safe for any args that match its prototype"
+                )

@@ -58,7 +58,8 @@ _STATS = re.compile(
 #: lines of a log that are no reason: statistics, instructions, states, source lines, branch headers
 _NOISE = re.compile(
     r"^(?:processed \d+ insns|verification time |stack depth |insn_cnt|\d+: |; |from \d+|"
-    r"mark_precise: |propagating |Func#\d+|func#\d+ @|Global function |last_idx |"
+    r"mark_precise: |propagating |Func#\d+|func#\d+ @|last_idx |"
+    r"Global function (?!\w+\(\) (?:doesn't return|return value))|"
     r"Validating \w+\(\) func#|Live regs before insn|arg#\d+ reference type|frame \d+: |"
     r"caller:|callee:|returning|"
     r"to caller at |-- END PROG LOAD LOG|func '\w+' arg\d+ |\(.*not scalar\)|\s*$)"

@@ -197,6 +197,8 @@ def btf_ctx_access(
     target_id = skip_modifiers(btf, pointed)
     if target_id == 0 or btf[target_id][0] in (t.INT, t.ENUM, t.ENUM64):
         return SCALAR  # void * and int * are numbers to a program
+    if kernel >= (7, 0) and not is_struct(btf, target_id):
+        return SCALAR  # and so are pointers to pointers
     if iterator:
         return CtxField(iterator, btf, target_id) if is_struct(btf, target_id) else None
     return _pointer(subject, target, at, (param_name, stub_name), pointed, kernel, say)

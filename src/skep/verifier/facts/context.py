@@ -161,7 +161,8 @@ def ctx_access(
     elif prog_type == ProgType.TRACEPOINT:
         found = SCALAR if 8 <= off < _TRACE_BYTES and not write and off % size == 0 else None
     elif prog_type == ProgType.SYSCALL:
-        found = SCALAR if 0 <= off < _SYSCALL_BYTES and off % size == 0 else None
+        aligned = off % size == 0 or kernel >= (7, 0)
+        found = SCALAR if 0 <= off < _SYSCALL_BYTES and aligned else None
     else:
         found = _from_table(subject, prog_type, attach_type, off, size, write, kernel)
     if not privileged and prog_type == ProgType.CGROUP_SKB and _needs_rights(off, write):
