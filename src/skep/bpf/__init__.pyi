@@ -64,6 +64,9 @@ class _Taken(int):
 class Kptr(Generic[_T]):
     """A field of a map's value that owns an object of the kernel's (Linux 5.19)."""
 
+    def get(self) -> _T | None:
+        """What is there, which stays the map's; in an RCU section where programs may sleep."""
+
     def swap(self, new: _T | None, /) -> _T | None:
         """Put an object there, which is given away; what was there is acquired."""
 
@@ -134,6 +137,9 @@ class RbRoot(Generic[_T]):
 
     def right(self, item: _T, /) -> _T | None:
         """What is below on the side of the greater (Linux 6.16)."""
+
+class TaskWork:
+    """A field for `task_work_schedule_signal` and `task_work_schedule_resume` (Linux 6.18)."""
 
 class Timer:
     """A field that is a timer (bpf_timer)."""

@@ -298,7 +298,7 @@ def _declared(c: Walker, name: str, node: ast.AST) -> None:
     if found is None:
         raise c.error(node, f"this kernel has no {name}", "arenas need Linux 6.9")
     kfuncs.check(c, name, node)
-    kfuncs._declare(c, name, *found)
+    kfuncs.declare(c, name, *found)
 
 
 def only(known: str | None, symbol: str) -> str:

@@ -27,6 +27,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "for_each_map_elem": ("opaque", "reference", "reference", "reference"),
     "timer_set_callback": ("opaque", "reference", "reference"),
     "wq_set_callback": ("opaque", "reference", "reference"),
+    "task_work_schedule_signal": ("opaque", "reference", "reference"),
+    "task_work_schedule_resume": ("opaque", "reference", "reference"),
     "user_ringbuf_drain": ("sample", "reference"),
     "rbtree_add": ("node", "node"),
     "find_vma": ("task_struct", "vm_area_struct", "reference"),

@@ -136,6 +136,7 @@ class Types:
         self._flavours: dict[str, KStruct] = {}
         self._big: dict[str, KInt] = {}
         self._strings: bytes | None = None
+        self._present: dict[str, bool] = {}
 
     def by_name(self, name: str) -> KernelType | None:
         """A struct, union, typedef or enum by name; of ``x___old`` the kernel's ``x`` under that name."""
@@ -156,9 +157,12 @@ class Types:
 
     def present(self, name: str) -> bool:
         """Whether anything may be called ``name``: what nothing is called is expensive to search for."""
-        if self._strings is None:
-            self._strings = bytes(self.btf.strings.raw)
-        return f"{name}\0".encode() in self._strings
+        found = self._present.get(name)
+        if found is None:
+            if self._strings is None:
+                self._strings = bytes(self.btf.strings.raw)
+            found = self._present[name] = f"{name}\0".encode() in self._strings
+        return found
 
     def _defined(self, name: str, kind: int) -> int | None:
         best: int | None = None

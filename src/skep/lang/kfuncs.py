@@ -42,6 +42,8 @@ _RETURN_NULL: Final = frozenset(
 )
 
 
+#: arguments that the verifier fills in
+_FILLED: Final = frozenset(("meta__ign", "aux__ign"))
 #: the kernel's structs that lie in those of programs
 _IN_OBJECTS: Final = {
     one.name: one for one in (records.SpinLock, records.ResSpinLock, records.ListNode, records.RbNode)
@@ -81,7 +83,7 @@ def iteration(c: Walker, name: str, node: ast.AST) -> Value | None:
         it = Value(PtrType(TextStorage(size, False), "stack"), room)
 
         def next_one() -> str:
-            _declare(c, f"{base}_next", *next_)
+            declare(c, f"{base}_next", *next_)
             return c.em.op(f"call ptr @{base}_next(ptr {room})")
 
         def element(found: str) -> Value:
@@ -92,7 +94,7 @@ def iteration(c: Walker, name: str, node: ast.AST) -> Value | None:
             return Value(KernelRef(of.to, "btf"), found)
 
         def end() -> None:
-            _declare(c, f"{base}_destroy", *destroy)
+            declare(c, f"{base}_destroy", *destroy)
             c.em.do(f"call void @{base}_destroy(ptr {room})")
 
         def iteration(loop: ast.For) -> Iteration:
@@ -147,6 +149,8 @@ def _call(
 ) -> Value:
     if name in locks.PAIRS or name in locks.ENDS:
         return locks.by_name(c, name, args, kwargs, node)
+    from skep.lang import kfuncs_typed
+
     if name.startswith("bpf_percpu_obj_"):
         from skep.lang import percpu
 
@@ -156,6 +160,8 @@ def _call(
 
         return graphs.by_name(c, name, args, kwargs, node)
     check(c, name, node)
+    if name in kfuncs_typed.FUNCTIONS:
+        return kfuncs_typed.FUNCTIONS[name](c, args, kwargs, node)
     if kf.flags(name) & kf.ITER and not looping:
         short = name.removeprefix("bpf_").rpartition("_")[0]
         raise c.error(node, f"{references.shown(name)}() is what a loop calls", f"for x in bpf.{short}(...):")
@@ -167,7 +173,7 @@ def _call(
     outputs: list[tuple[KernelType, str]] = []
     size: str = ""
     for param, kind in params:
-        if param.endswith(("__prog", "__ign")):
+        if param.endswith("__prog"):
             operands.append("ptr null")
             continue
         if param.endswith(("__sz", "__szk")) and size:
@@ -186,7 +192,10 @@ def _call(
                 )
             operands.append(f"ptr {c.ctx}")
             continue
-        value = given.pop(0) if given else named.pop(param, None)
+        value = given.pop(0) if given else named.pop(param, named.pop(param.partition("__")[0], None))
+        if value is None and param in _FILLED:
+            operands.append("ptr null")  # what the verifier fills in
+            continue
         if value is None and _is_number(kind):
             room = c.buffer(8, 8)
             c.zero(room, 8, 8)
@@ -214,12 +223,12 @@ def _call(
         words = ", ".join(
             param.partition("__")[0]
             for param, kind in params
-            if not _is_context(kind) and not param.endswith(("__sz", "__szk", "__prog", "__ign"))
+            if not (_is_context(kind) or param.endswith(("__sz", "__szk", "__prog")) or param in _FILLED)
         )
         hint = f"it takes ({words}); a buffer and its length are one value"
         raise c.error(node, f"{references.shown(name)}() takes fewer arguments", hint)
     ret = _ir(result)
-    _declare(c, name, params, result)
+    declare(c, name, params, result)
     if ret == "void":
         c.em.do(f"call void @{name}({', '.join(operands)})")
         made = c.none()
@@ -270,6 +279,8 @@ def _section(c: Walker, name: str, node: ast.AST) -> Value:
 def acquired(c: Walker, call: str, result: KernelType, made: Value, node: ast.AST) -> Value:
     """What ``call`` acquired, with the kfunc that takes it back."""
     found = _releaser(c, result, node)
+    if found is None and (other := _releaser(c, result, node, turning=True)) is not None:
+        return references.acquire(c, made, node, call, f"{references.shown(other[0])}(x)", None)
     if found is None:
         raise c.error(
             node,
@@ -279,7 +290,7 @@ def acquired(c: Walker, call: str, result: KernelType, made: Value, node: ast.AS
     release, params, gives = found
 
     def give_back(c: Walker, operand: str) -> None:
-        _declare(c, release, params, gives)
+        declare(c, release, params, gives)
         rest = "".join(", ptr null" for _ in params[1:])
         c.em.do(f"call {_ir(gives)} @{release}(ptr {operand}{rest})")
 
@@ -295,14 +306,17 @@ def acquired(c: Walker, call: str, result: KernelType, made: Value, node: ast.AS
 
 
 def _releaser(
-    c: Walker, kind: KernelType, node: ast.AST
+    c: Walker, kind: KernelType, node: ast.AST, *, turning: bool = False
 ) -> tuple[str, list[tuple[str, KernelType]], KernelType] | None:
-    """The function that the kernel flags as taking back a pointer of this type, and its signature."""
+    """The function that the kernel flags as taking back a pointer of this type, and its signature.
+
+    ``turning``: one that gives something else for it, which is held then.
+    """
     if not isinstance(kind, KPtr) or not isinstance(kind.to, KStruct):
         return None
     types = types_of(c, node)
     for name in kf.releasing():
-        if not types.present(name) or kf.flags(name) & kf.ACQUIRE:
+        if not types.present(name) or bool(kf.flags(name) & kf.ACQUIRE) != turning:
             continue
         found = types.function(name)
         if found is None or not found[0]:
@@ -352,6 +366,10 @@ def _operand(
         return f"ptr {callbacks.callback(c, value, node, called)}", ""
     if isinstance(value.type, MapType):
         return f"ptr {value.ir}", ""
+    if value.type is TEXT and not param.endswith(("__str", "__ign")):
+        room = c.buffer(len(value.obj) + 1, 8)  # the verifier lets no function have what is read-only
+        c.copy(room, c.unit.constant(value.obj + bytes(1)), len(value.obj) + 1)
+        return f"ptr {room}", f"i32 {len(value.obj)}"
     if value.type is TEXT:
         return f"ptr {c.unit.constant(value.obj + bytes(1))}", f"i32 {len(value.obj)}"
     if isinstance(value.type, PtrType):
@@ -361,7 +379,8 @@ def _operand(
     if isinstance(value.type, KernelRef):
         to = kind.to if isinstance(kind, KPtr) else None
         have = value.type.kind
-        if isinstance(to, KStruct) and isinstance(have, KStruct) and to.local != have.local.split("___")[0]:
+        exact = bool(kf.flags(name) & kf.RELEASE)
+        if isinstance(to, KStruct) and isinstance(have, KStruct) and not _fits(c, have, to.local, exact):
             raise c.error(
                 node,
                 f"{references.shown(name)}(): {param!r} is a {to.name} *, not a {have.name} *",
@@ -381,6 +400,22 @@ def _operand(
             f"give a {kind.to.name} *: an argument of the program, or what a kfunc gives",
         )
     return f"ptr {address(c, value, node)}", ""
+
+
+def _fits(c: Walker, have: KStruct, want: str, exact: bool) -> bool:
+    """Whether a struct is the one that is wanted, or has it at its very beginning."""
+    for _ in range(8):
+        # A few of the kernel's own names look like flavours: nf_conn___init.
+        own = have.local == want or not c.unit.types.present(have.local)
+        if own and have.local.split("___")[0] == want.split("___")[0]:
+            return True
+        if exact:
+            return False
+        fields = [have.field(name) for name in have.names()[:1]]
+        if not fields or fields[0] is None or not isinstance(fields[0].type, KStruct):
+            return False
+        have = fields[0].type
+    return False
 
 
 def _ir(kind: KernelType) -> str:
@@ -415,7 +450,8 @@ def _describe(c: Walker, kind: KernelType) -> str:
     return "null"
 
 
-def _declare(c: Walker, name: str, params: list[tuple[str, KernelType]], result: KernelType) -> None:
+def declare(c: Walker, name: str, params: list[tuple[str, KernelType]], result: KernelType) -> None:
+    """Declare a kernel function in the object, with its prototype."""
     di = c.unit.di
     node = di.extern(name, _describe(c, result), [(p, _describe(c, kind)) for p, kind in params])
     kinds = ", ".join(_param_ir(kind) for _, kind in params)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from skep.lang import references
 from skep.lang.arguments import named
+from skep.lang.contexts import section_of
 from skep.lang.core_refs import KernelRef
 from skep.lang.helpers import check
 from skep.lang.kernel_types import KernelType, KPtr, KStruct
@@ -108,6 +109,20 @@ class KptrStorage(Exchanged):
             core.core = Core(self.unit)
         node: str = core.core.struct(self.kind).node
         return node
+
+    def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
+        if name != "get":
+            return super().ref_attr(c, v, name, node)
+
+        def get(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+            named(c, "get", (), 0, args, kwargs, node)
+            self.place(c, v, ("map", "percpu"), node)
+            got = c.em.op(f"load volatile ptr, ptr {v.ir}, align 8")
+            safe = not section_of(c, node).sleepable or references.inside(c, "bpf_rcu_read_lock")
+            kind = KernelRef(self.kind, "btf" if safe else "kernel", nullable=True)
+            return Value(kind, got, ref=references.RCU if safe else None)
+
+        return Value(BUILTIN, obj=get)
 
     def swap(self, c: Walker, v: Value, new: Value, node: ast.AST) -> Value:
         from skep.lang.kfuncs import acquired

@@ -232,6 +232,7 @@ _HOLDERS = {
     "bpf_rb_root": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
     "bpf_timer": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
     "bpf_wq": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
+    "bpf_task_work": (Kind.HASH, Kind.LRU_HASH, Kind.ARRAY),
 }
 
 

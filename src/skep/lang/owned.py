@@ -183,7 +183,7 @@ def call(c: Walker, name: str, operands: list[str], node: ast.AST, *, locked: bo
             f"Linux {since[0]}.{since[1]} is the first with it",
         )
     params, result = found
-    kfuncs._declare(c, name, params, result)
+    kfuncs.declare(c, name, params, result)
     rest = list(operands)
     given = [
         "ptr null" if param.endswith(("__ign", "__prog")) else "i64 0" if param == "off" else rest.pop(0)
