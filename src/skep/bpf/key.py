@@ -85,7 +85,8 @@ class _Seen:
             return
         code = fn.__code__
         self.files.add(code.co_filename)
-        self.note(f"function {code.co_name} {code.co_firstlineno}")
+        base = code.co_filename.rpartition("/")[2]  # line information has it
+        self.note(f"function {code.co_name} {base} {code.co_firstlineno}")
         space = fn.__globals__
         for name in code.co_names:
             if name in space:

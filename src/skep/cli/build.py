@@ -70,6 +70,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     from skep.cli.whole import write_whole
 
+    if output.endswith((".py", ".pyi")) or (
+        os.path.exists(output) and os.path.samefile(output, options.file)
+    ):
+        raise SkepError(f"{output}: a source file is not written over; an object ends in .o")
     write_whole(output, data)
     return 0
 

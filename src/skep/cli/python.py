@@ -27,7 +27,9 @@ def imported(path: str) -> ModuleType:
     full = os.path.abspath(path)
     name = os.path.splitext(os.path.basename(full))[0]
     if not os.path.isfile(full):
-        raise CompileError(f"{path}: no such file")
+        there = os.path.exists(full)
+        what = ("is a folder" if os.path.isdir(full) else "is no regular file") if there else "no such file"
+        raise CompileError(f"{path}: {what}")
     found = spec_from_file_location(name, full)
     if found is None or found.loader is None:
         raise CompileError(f"{path}: no Python file")
@@ -58,10 +60,13 @@ def imported(path: str) -> ModuleType:
         raise CompileError(
             "Python runs out of stack while it reads the file", file=path, hint="nest less deeply"
         ) from None
-    except Exception as error:  # the user's own module, which may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's own module, which may raise anything
         place = _raised(error, full)
+        words = " ".join(_in_words(error, place).split())
         raise CompileError(
-            f"{type(error).__name__} while it was imported: {_in_words(error, place)}",
+            f"{type(error).__name__} while it was imported: {words}{_beyond(error, full)}",
             hint="the module is run by Python before its programs are compiled: mend it here",
             **place,
         ) from None
@@ -82,12 +87,16 @@ def _source(path: str) -> str | None:
 def _not_python(error: SyntaxError, path: str) -> CompileError:
     """What Python itself cannot read, at the place that it tells."""
     file = error.filename or path
+    source = _source(file)
     line, start = error.lineno or 1, max(1, error.offset or 1)
     end = error.end_offset if error.end_lineno == error.lineno else None
+    if source is not None and "\0" in source and "null bytes" in error.msg:
+        before = source[: source.index("\0")]
+        line, start, end = before.count("\n") + 1, len(before) - before.rfind("\n"), None
     return CompileError(
         error.msg,
         file=file,
-        source=_source(file),
+        source=source,
         line=line,
         column=start - 1,
         end_column=end - 1 if end is not None and end > start else None,
@@ -120,12 +129,25 @@ def _raised(error: BaseException, path: str) -> dict[str, Any]:
     }
 
 
+def _beyond(error: BaseException, path: str) -> str:
+    """The place within another module that an exception came from, for its end."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name == path:
+            place = ""
+        elif not name.startswith("<"):
+            place = f" ({os.path.basename(name)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return place
+
+
 def _characters(line: str, offset: int) -> int:
     """Characters in so many bytes of UTF-8."""
     return len(line.encode()[:offset].decode("utf-8", "ignore"))
 
 
-def _in_words(error: Exception, place: dict[str, Any]) -> str:
+def _in_words(error: BaseException, place: dict[str, Any]) -> str:
     """An exception's own words; a constructor is called as the file calls it."""
     text = str(error)
     name, init, rest = text.partition(".__init__()")

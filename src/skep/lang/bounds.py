@@ -80,6 +80,29 @@ def turns(c: Walker, node: ast.While, back: list[Env]) -> int:
     return min([_turns(c, one, after) for one in _all(c, node)], default=1)
 
 
+def divided(c: Walker, node: ast.While) -> int:
+    """How often a loop turns that ends only because a number is divided, which the verifier does not see to
+    shrink; 0 for other loops."""
+    found = _all(c, node)
+    if c.unit.target == "host" or not found or any(one.step for one in found):
+        return 0
+    most = 0
+    for part in (one for stmt in node.body for one in ast.walk(stmt)):
+        by: ast.expr | None = None
+        if isinstance(part, ast.AugAssign) and isinstance(part.op, ast.FloorDiv):
+            by = part.value
+        elif isinstance(part, ast.BinOp) and isinstance(part.op, ast.FloorDiv):
+            by = part.right
+        if by is None:
+            continue
+        value = by.value if isinstance(by, ast.Constant) and isinstance(by.value, int) else 2
+        turns, left = 1, 1 << 64
+        while left and value > 1:
+            turns, left = turns + 1, left // value
+        most = max(most, turns)
+    return most
+
+
 def _all(c: Walker, node: ast.While) -> list[Progress]:
     """What ends the loop."""
     found = _ends(c, node.test, True, node.body)

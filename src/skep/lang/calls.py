@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from skep.bpf.programs import Program, Subprog
 from skep.bpf.types import ArrayType, IntType, KernelStruct, LpmType
 from skep.errors import SkepError
+from skep.lang import remainders
 from skep.lang.aggregates import StructStorage
 from skep.lang.arguments import positional
 from skep.lang.held import Ref
@@ -289,6 +290,8 @@ def _parameters(c: Walker, scope: Scope, given: list[tuple[str, Value]], node: a
             c.scopes.pop()
             c.refuse_none(value, node, f"what is given for {name!r}")
         c.bind(scope.prefix + name, value, node)
+        if value.node is not None and remainders.divided(c.scopes[-2], value.node):
+            scope.divided_params.add(name)
 
 
 __all__ = ["TEXT", "ArrayType", "bind_arguments", "call", "call_object", "construct", "inline"]

@@ -89,10 +89,10 @@ class Debug:
     def file(self, name: str, source: str) -> str:
         known = self._files.get(name)
         if known is None:
-            folder, slash, base = name.rpartition("/")
+            # Without the folder: the object is the same wherever its source lies, which is in it as text.
+            base = name.rpartition("/")[2]
             known = self._files[name] = self.node(
-                f"!DIFile(filename: {quote(base)}, directory: {quote(folder or slash)}, "
-                f"source: {quote(source)})"
+                f'!DIFile(filename: {quote(base)}, directory: "", source: {quote(source)})'
             )
         return known
 

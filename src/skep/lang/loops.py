@@ -130,14 +130,21 @@ def while_(c: Walker, node: ast.While) -> None:
         turns = bounds.turns(c, node, back)
         return back
 
+    most = bounds.divided(c, node)
+    counter = c.em.slot("i64", ("turns", c.scope.prefix, id(node))) if most else ""
+    if most:
+        c.em.do(f"store i64 0, ptr {counter}")
     head = settle(c, walk)
     c.env = dict(head)
-    back, ends, loop, no_break, out = _while_once(c, node, min(turns, MOST))
+    back, ends, loop, no_break, out = _while_once(c, node, min(turns, MOST), counter, most)
     bounds.check(c, node, back)
     finish(c, node, [ends], loop, no_break, out)
 
 
-def _while_once(c: Walker, node: ast.While, turns: int) -> tuple[list[Env], Env | None, Loop, str, str]:
+def _while_once(
+    c: Walker, node: ast.While, turns: int, counter: str = "", most: int = 0
+) -> tuple[list[Env], Env | None, Loop, str, str]:
+    """Walk the loop. A ``counter`` shows the verifier that there are no more than ``most`` turns."""
     test, inside, no_break, out = (c.label(x) for x in ("while", "do", "od", "out"))
     loop = Loop(out, test, len(c.scope.withs), turns=max(1, turns))
     c.em.place(test)
@@ -146,6 +153,10 @@ def _while_once(c: Walker, node: ast.While, turns: int) -> tuple[list[Env], Env 
     if yes is not None:
         c.em.place(inside)
         c.env, c.live = yes, True
+        if counter:
+            now = c.opaque(c.em.op(f"load i64, ptr {counter}"))
+            c.em.do(f"store i64 {c.em.op(f'add i64 {now}, 1')}, ptr {counter}")
+            c.abort_unless(c.em.op(f"icmp ult i64 {now}, {most}"))
         back = _body(c, loop, node.body)
     return back, no, loop, no_break, out
 

@@ -99,6 +99,8 @@ class Namespace:
     def _struct(self, cls: Any) -> StructStorage:
         info = cls.__dict__["__bpf__"]
         for name in (info.name, *(name for name, _ in info.fields)):
+            if len(name) > 127:
+                raise SkepError(f"{name[:32]!r}... names a type or field: kernels take 127 bytes")
             if not name.isascii():
                 raise SkepError(f"{name!r} names a type or field: kernels take ASCII letters, digits, _ only")
         fields = []

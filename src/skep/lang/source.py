@@ -12,7 +12,7 @@ def advised(text: str, otherwise: str) -> tuple[str, str]:
     """(reason, what to write instead) of a declaration's error, whose text may have both."""
     import re
 
-    found = re.match(r"(.*?): ((?:say|write|use|give|it is|programs have|fields cannot|bpf)\b.*)", text)
+    found = re.match(r"(.*?): ((?:say|write|use|give|it is|programs have|fields cannot)\b.*)", text)
     return (found[1], found[2]) if found else (text, otherwise)
 
 
@@ -31,12 +31,27 @@ class SourceFile:
         """The file at ``path``, or what a shell or notebook keeps under that name."""
         try:
             with open(path, "rb") as file:
-                text = file.read().decode("utf-8-sig").replace("\r\n", "\n")
-        except (OSError, UnicodeDecodeError):
+                data = file.read()
+            text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        except (OSError, UnicodeDecodeError) as error:
             import linecache  # knows other encodings, and what shells and notebooks keep under a made-up name
 
             linecache.checkcache(path)
             text = "".join(linecache.getlines(path))
+            if not text and isinstance(error, UnicodeDecodeError):
+                line = data[: error.start].count(b"\n") + 1
+                shown = data.decode("utf-8", "replace")
+                column = len(
+                    data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")
+                )
+                raise CompileError(
+                    f"byte {data[error.start]:#04x} is no UTF-8",
+                    file=path,
+                    source=shown,
+                    line=line,
+                    column=column,
+                    hint="save the file as UTF-8, or say what it is: # -*- coding: latin-1 -*-",
+                ) from None
         if not text:
             raise CompileError(
                 "the source of the program cannot be read", file=path, hint="write the program in a file"

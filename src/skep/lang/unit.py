@@ -35,6 +35,9 @@ _ATTRIBUTES = (
     'attributes #0 = { nounwind "no-builtins" }\nattributes #1 = { noinline nounwind "no-builtins" }'
 )
 
+#: a name in BTF and the zero byte after it (KSYM_NAME_LEN before Linux 6.1)
+_LONGEST = 127
+
 
 class Unit:
     """Collects what becomes one object. ``target`` is "bpf", or "host" for native code of plain functions."""
@@ -81,6 +84,8 @@ class Unit:
 
     def symbol(self, name: str) -> str:
         """``name`` as a symbol of the object. Raises SkepError when another thing is called so."""
+        if len(name) > _LONGEST:
+            raise SkepError(f"{name[:32]!r}...: kernels take names of {_LONGEST} bytes")
         if not name.isascii():
             raise SkepError(f"{name!r}: kernels take names of ASCII letters, digits and _ only")
         if name in self._symbols:
@@ -312,12 +317,12 @@ class Unit:
     def program(self, program: Program) -> None:
         """Compile one program."""
         from skep.lang import contexts
+        from skep.uapi.enums import ProgType
 
         fn = program.fn
         file = self.source(fn)
         tree = file.function(fn)
         name = self.function_symbol(fn.__name__, file, tree)
-        from skep.uapi.enums import ProgType
         probe = Scope(fn, tree, file, "", "")
         params: list[tuple[str, Any, ast.AST]] = [
             (a.arg, ns.annotation(probe, a.arg), a) for a in [*tree.args.posonlyargs, *tree.args.args]
@@ -326,14 +331,14 @@ class Unit:
         c = Walker(self, program)
         result = self.di.base("int", 32, "signed")
         ctx = self.di.pointer("null")
+        if c.section is not None and c.section.type == ProgType.SYSCALL and len(params) == 1:
+            given_type = getattr(params[0][1], "__bpf__", None) and self.namespace.storage(params[0][1])
+            ctx = self.di.pointer(given_type.describe(self.di)) if given_type else ctx
         debug = self.di.subprogram(name, self.file_node(file), tree.lineno, result, [("ctx", ctx)])
         scope = Scope(fn, tree, file, "", debug)
         scope.result = "i32"
         scope.optional_result = ns.annotation(scope, "return") is None
         scope.hook_verdicts = self._verdicts(c, tree)
-        if c.section is not None and c.section.type == ProgType.SYSCALL and len(params) == 1:
-            given_type = getattr(params[0][1], "__bpf__", None) and self.namespace.storage(params[0][1])
-            ctx = self.di.pointer(given_type.describe(self.di)) if given_type else ctx
         c.scopes.append(scope)
         gives = ns.annotation(probe, "return")
         if gives in (str, bytes, float, list, tuple, dict) and tree.returns is not None:

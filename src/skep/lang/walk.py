@@ -411,6 +411,7 @@ class Walker:
         return self.em.op(f"getelementptr inbounds i8, ptr {address}, i64 {at}")
 
     def index(self, index: Value, count: builtins.int, what: str, node: ast.AST) -> Value:
+        index = remainders.bounded(self, index)
         """``index`` as one within ``count`` elements; refuses what may be outside."""
         number = self.as_int(index, node, "an index")
         if number.const is not None and -count <= number.const < 0:
@@ -523,7 +524,10 @@ class Walker:
             raise self.error(
                 node, f"size may be {worst}, the buffer has {whole} bytes", f"test it first: if n <= {whole}"
             )
-        return number.ir if number.const is not None else self.opaque(number.ir)
+        if number.const is not None:
+            return number.ir
+        made = remainders.bounded(self, number)
+        return made.ir if made is not number else self.opaque(number.ir)
 
     def spill(self, value: Value, of: Storage, node: ast.AST) -> str:
         """The address of ``value`` laid out as ``of``, with its padding zero (a map's key or value)."""
