@@ -86,6 +86,9 @@ class Scope:
         #: a function without a result returns 0
         self.optional_result = False
         self.sensitive = _sensitive(node)
+        #: parameters, and then all variables, that may hold the result of a division (`skep.lang.remainders`)
+        self.divided_params: set[str] = set()
+        self.divided: set[str] | None = None
         #: variables (and "$ret") that are None on some path: numbers in them carry a flag
         self.noneable = _noneable(node)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from skep.errors import CompileError
-from skep.lang import arith, held, locks, references
+from skep.lang import arith, held, locks, references, remainders
 from skep.lang.emit import Emit
 from skep.lang.layout import Storage
 from skep.lang.scope import Env, Scope
@@ -407,11 +407,11 @@ class Walker:
         """The address of an element ``size`` bytes large; the index is checked already."""
         if index.const is not None:
             return self.offset(address, index.const * size)
+        index = remainders.bounded(self, index)
         at = index.ir if size == 1 else self.em.op(f"mul i64 {index.ir}, {size}")
         return self.em.op(f"getelementptr inbounds i8, ptr {address}, i64 {at}")
 
     def index(self, index: Value, count: builtins.int, what: str, node: ast.AST) -> Value:
-        index = remainders.bounded(self, index)
         """``index`` as one within ``count`` elements; refuses what may be outside."""
         number = self.as_int(index, node, "an index")
         if number.const is not None and -count <= number.const < 0:
