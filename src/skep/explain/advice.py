@@ -107,6 +107,12 @@ def scalar_access(f: Finding) -> tuple[str, str]:
                 "keep the value in a local variable across the call",
             )
     made = f.chapters[0].what if f.chapters else ""
+    if "bpf_get_current_task returned" in made:
+        return (
+            f"r{f.register} is the task's address as a number, which programs cannot follow",
+            "read its fields with BPF_CORE_READ(task, field) or bpf_probe_read_kernel(); or take the task with "
+            "bpf_get_current_task_btf() (Linux 5.11), whose pointer tracing programs can follow directly",
+        )
     if "of the context" in made or "read from offset" in made:
         return (
             f"r{f.register} is a number read from memory, not a pointer that the verifier knows",
@@ -212,8 +218,15 @@ def stack_bounds(f: Finding) -> tuple[str, str]:
             "the index into this array on the stack is not bounded by its length",
             "bound the index (`if (i >= N) return …;` or `i &= N - 1`), or keep the array in a map value",
         )
+    off, size = f.number("off"), _found(f, r"size[ =](\d+)")
+    if -512 <= off < 0 < size and off + size > 0:
+        return (
+            f"up to {_bytes(size)} are written into a buffer on the stack that has room for {-off} at most",
+            "bound the length by the buffer: `if (len > sizeof(buf)) len = sizeof(buf);` just before the call, or make "
+            "the buffer as large as the mask allows",
+        )
     return (
-        f"offset {f.number('off')} is outside of the 512 bytes of stack (r10 -512 to r10 -1)",
+        f"offset {off} is outside of the 512 bytes of stack (r10 -512 to r10 -1)",
         "keep big buffers in a per-CPU array map",
     )
 
@@ -225,6 +238,23 @@ def argument(f: Finding) -> tuple[str, str]:
     helper = story.called(last) if last is not None else ""
     number = f.register or 1
     given = f"argument {number} of bpf_{helper}" if helper else f"r{number}"
+    if f.search("expects pointer to ctx"):
+        return (
+            "this global function's first argument is the context, and it is given something else",
+            "pass the context itself; compilers leave an argument unset that the function does not use, so use it there, or "
+            "make the function static",
+        )
+    if f.search("Caller passes invalid args"):
+        return (
+            "what is passed does not fit the global function's arguments",
+            "global functions are checked by their types alone: pass what the type says (pointers with as many bytes), tag "
+            "arguments (__arg_ctx, __arg_nonnull, __arg_trusted), or make the function static",
+        )
+    if helper in ("snprintf", "strncmp") and want.startswith("map_value") and have == "fp":
+        return (
+            f"{given} is on the stack, and must be a constant text",
+            "declare it `static const char text[] = …;`, which puts it into .rodata",
+        )
     if have.endswith("_or_null"):
         return f"{given} may be NULL", f"test it first: `if (!{variable_name(f)}) return …;`"
     if have in ("inv", "scalar"):
@@ -253,10 +283,17 @@ def context(f: Finding) -> tuple[str, str]:
     if f.search("dereference of modified ctx"):
         return (
             "the context pointer was changed before it was used",
-            "read context fields through the pointer the program was called with, at constant offsets",
+            "read context fields through the pointer the program was called with, at constant offsets; where the compiler did "
+            "this, copy the fields into variables first (and hold them there with barrier_var())",
         )
     written = f.trail.last is not None and f.trail.last.text.startswith("*(")
     verb = "written" if written else "read"
+    place = f.trail.last.source if f.trail.last is not None else None
+    if not written and off in (76, 80, 140) and place is not None and "data" in place.text:
+        return (
+            "programs of this type have no direct access to the packet",
+            "read it with bpf_skb_load_bytes(), or through a dynptr (bpf_dynptr_from_skb)",
+        )
     return (
         f"offset {off} of the context cannot be {verb} with {_bytes(size)} in a program of this type",
         "use the fields that this program type has, in their own size"
@@ -266,10 +303,32 @@ def context(f: Finding) -> tuple[str, str]:
 
 def helper(f: Finding) -> tuple[str, str]:
     name = f.match.groupdict().get("name") or "this helper"
+    _, _, number = name.partition("#")
+    kinds = _callers(int(number)) if number.isdigit() else []
+    if kinds:
+        others = "" if len(kinds) <= _MOST_KINDS else f" and {len(kinds) - _MOST_KINDS} more types"
+        return (
+            f"{name} is not for programs of this type, or not in this kernel",
+            f"{', '.join(kinds[:_MOST_KINDS])}{others} may call it; `skep feature probe` lists the helpers that this kernel has",
+        )
     return (
         f"{name} is not for programs of this type, or not in this kernel",
         "`skep feature probe` lists the helpers of each program type; the first kernel that has it may be newer than this one",
     )
+
+
+_MOST_KINDS = 8
+
+
+def _callers(number: int) -> list[str]:
+    """The program types that may call a helper, and the first Linux of each."""
+    from skep.uapi.availability import first
+    from skep.uapi.enums import ProgType
+
+    found = [(kind.name.lower(), first(kind, number)) for kind in ProgType]
+    return [
+        f"{name} (Linux {at[0]}.{at[1]})" if at > (5, 10) else name for name, at in found if at is not None
+    ]
 
 
 def gpl(f: Finding) -> tuple[str, str]:
@@ -330,6 +389,14 @@ def leak(f: Finding) -> tuple[str, str]:
 
 
 def lock(f: Finding) -> tuple[str, str]:
+    if f.search("calls are not allowed while"):
+        last = f.trail.last
+        name = f"bpf_{story.called(last)}" if last is not None and story.called(last) else "a function"
+        return (
+            f"{name} is called while a lock is held",
+            "call it before the lock is taken and keep the result in a variable; only the unlock (and functions of lists "
+            "and trees) may be called in between",
+        )
     return (
         "a lock (or RCU, preemption, interrupts) is still held here",
         "unlock on every path before returning; between lock and unlock no helper may be called and no other lock taken",
@@ -339,9 +406,12 @@ def lock(f: Finding) -> tuple[str, str]:
 def returned(f: Finding) -> tuple[str, str]:
     allowed = f.search(r"should have been in [\[(]([^\])]*)[\])]")
     span = f" ({allowed[1].replace('; ', ' mask ')})" if allowed else ""
+    made = f.chapters[-1].what if f.chapters else ""
+    computed = "a number" in made and "set to" not in made
     return (
         f"the return value is outside of what this program type may return{span}",
-        "return one of the values that the hook knows",
+        "return one of the values that the hook knows"
+        + (", as a constant on each path: `return condition ? 1 : 0;`" if computed else ""),
     )
 
 
@@ -359,6 +429,11 @@ def arithmetic(f: Finding) -> tuple[str, str]:
         return (
             "arithmetic on a pointer that may be NULL",
             f"test it first: `if (!{variable_name(f)}) return …;`, then add",
+        )
+    if f.search(r"value -\d+ makes|unbounded min value"):
+        return (
+            "the offset that is added may be negative",
+            "make the index unsigned, or test `index >= 0` as well, in the variable that is added",
         )
     if f.search("unbounded|out of range|makes"):
         return (
@@ -449,6 +524,13 @@ def reference(f: Finding) -> tuple[str, str]:
 
 
 def constant(f: Finding) -> tuple[str, str]:
+    last = f.trail.last
+    if last is not None and story.called(last) == "ringbuf_reserve":
+        return (
+            "the size of a record must be a constant that the verifier knows",
+            "reserve the largest size there can be; or copy records of any size with bpf_ringbuf_output(), or reserve with "
+            "bpf_ringbuf_reserve_dynptr()",
+        )
     return (
         "this argument must be a constant that the verifier knows",
         "pass a literal or a `const` global, not a value computed at run time",
@@ -474,6 +556,12 @@ def division(f: Finding) -> tuple[str, str]:
 
 
 def btf(f: Finding) -> tuple[str, str]:
+    if f.search("only read is supported"):
+        return (
+            "programs may not write to the kernel's objects",
+            "keep what you want to remember in a map, keyed by the object; a few fields can be written by kernel functions "
+            "or in struct_ops programs",
+        )
     return (
         "a field of a kernel type is accessed in a way its BTF does not allow",
         "read fields at their own offset and size, write none (but those the kernel opens); compile with CO-RE so that offsets fit this kernel",

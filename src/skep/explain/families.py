@@ -88,7 +88,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "callback",
         "not in a callback",
         "callbacks have their own rules",
-        r"from callback|in callback|in \w+ cb\b|callback (?:subprog|function)|calls are not allowed",
+        r"from callback|in callback|in \w+ cb\b|callback (?:subprog|function)|calls are not allowed(?! while)",
         advice.callback,
     ),
     _family(
@@ -309,7 +309,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "read-only",
         "a write to read-only memory",
         "maps that are frozen or flagged, and rdonly pointers, take no writes",
-        r"write into map forbidden|cannot write into|read-only|rdonly|write into memory|does not allow writes|read from map forbidden|write to .* prohibited|cannot be written|only read is supported",
+        r"write into map forbidden|cannot write into|read-only|rdonly|write into memory|does not allow writes|read from map forbidden|write to .* prohibited|cannot be written",
         advice.readonly,
     ),
     _family(
@@ -323,7 +323,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "argument-type",
         "an argument is of the wrong kind",
         "arguments must be what the helper's prototype asks for",
-        r"R(?P<reg>\d+) type=(?P<have>\w+) expected=(?P<want>.*)|arg#\d+ (?:expected|pointer|is|arg)|Caller passes invalid args|R\d+ (?:must|has to|is not|doesn't|expected)|expected pointer to|invalid type for",
+        r"R(?P<reg>\d+) type=(?P<have>\w+) expected=(?P<want>.*)|arg#\d+ (?:expected|expects|pointer|is|arg)|Caller passes invalid args|R\d+ (?:must|has to|is not|doesn't|expected)(?! (?:be )?a known const)|expected pointer to|invalid type for",
         advice.argument,
     ),
     _family(
@@ -372,7 +372,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "kernel-type",
         "a kernel object is accessed askew",
         "accesses follow the type's BTF",
-        r"access beyond struct|access beyond the end of member|cannot access ptr member|Type '\w+' is not a struct|is ptr_.* invalid|only .* access",
+        r"only read is supported|access beyond struct|access beyond the end of member|cannot access ptr member|Type '\w+' is not a struct|is ptr_.* invalid|only .* access",
         advice.btf,
     ),
     _family(

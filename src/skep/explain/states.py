@@ -6,6 +6,8 @@ import re
 from typing import Final
 
 _NAME: Final = re.compile(r"(R\d+|fp-?\d+|refs|cb|async_cb|preempt|rcu)(?:_[rwD]+)?=")
+#: what Linux prints after the state of a callback's frame
+_FRAME: Final = re.compile(r"(?: (?:async_)?cb)+\s*$")
 _NUMBER: Final = re.compile(r"-?(?:0x[0-9a-f]+|\d+)")
 
 
@@ -23,7 +25,7 @@ def parse(text: str) -> dict[str, str]:
             matches.append(match)
     for index, match in enumerate(matches):
         end = matches[index + 1].start() if index + 1 < len(matches) else len(text)
-        value = text[match.end() : end].strip()
+        value = _FRAME.sub("", text[match.end() : end]).strip()
         found[match[1]] = value
     return found
 

@@ -1,0 +1,90 @@
+"""Mistakes that people ask about: the family, and the answer that helps, from our verifier and from Linux."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import skep
+from skep.errors import KernelError, VerifierError
+from skep.explain import Explanation, explain
+from skep.obj import ObjectSpec, read
+from skep.verifier import Subject, check
+from tests.support import oracles
+
+#: program -> family, a part of the label, a part of the advice
+ASKED = {
+    "task_followed": ("lost-pointer", "the task's address as a number", "BPF_CORE_READ"),
+    "mask_too_wide": ("stack-bounds", "up to 255 bytes", "bound the length by the buffer"),
+    "negative_index": ("pointer-arithmetic", "may be negative", "make the index unsigned"),
+    "call_under_lock": ("lock-held", "bpf_ktime_get_ns is called while a lock", "before the lock"),
+    "packet_in_a_socket_filter": ("context-access", "no direct access to the packet", "bpf_skb_load_bytes"),
+    "format_on_the_stack": ("argument-type", "argument 3 of bpf_snprintf", "static const char"),
+    "record_of_any_size": ("constant-argument", "must be a constant", "bpf_ringbuf_output"),
+    "kernel_written": ("kernel-type", "may not write to the kernel's objects", "in a map"),
+    "callback_returns_two": ("return-value", "may return (0, 1)", "return one of the values"),
+    "length_returned": ("return-value", "may return (0, 1)", "condition ? 1 : 0"),
+    "helper_of_another_type": ("helper-not-allowed", "bpf_skb_load_bytes#26", "sched_cls"),
+    "context_optimised_away": ("argument-type", "first argument is the context", "make the function static"),
+}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    clang = oracles.tool("clang-19", "clang")
+    out = tmp_path_factory.mktemp("asked") / "asked.o"
+    words = ["-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wno-everything"]
+    source = Path(__file__).parent / "c" / "asked.bpf.c"
+    subprocess.run([clang, *words, "-c", str(source), "-o", str(out)], check=True)
+    return str(out)
+
+
+def answered(found: Explanation | None, name: str) -> None:
+    assert found is not None
+    family, label, advice = ASKED[name]
+    assert found.family == family, found.render()
+    assert label in found.label, found.render()
+    assert advice in (found.hint or ""), found.render()
+    assert found.location is not None and found.location.line
+
+
+def test_every_program_is_asked_about(asked: str) -> None:
+    spec: ObjectSpec = read(asked)
+    assert set(spec.programs) == set(ASKED)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_our_verifier_answers(asked: str, name: str) -> None:
+    with pytest.raises(VerifierError) as caught:
+        check(Subject.from_object(read(asked), name))
+    found = caught.value.explanation
+    assert isinstance(found, Explanation)
+    answered(found, name)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_answered_to_the_kernel_s_log(asked: str, name: str) -> None:
+    oracles.bpf()
+    spec = read(asked)
+    for other in list(spec.programs):
+        if other != name:
+            del spec.programs[other]
+    try:
+        with skep.load(spec, kernel="linux"):
+            pytest.fail("the kernel takes it")
+    except VerifierError as error:
+        answered(explain(error.log), name)
+    except KernelError as error:
+        pytest.skip(str(error))
+
+
+def test_a_callback_s_frame_is_no_part_of_a_value(asked: str) -> None:
+    """Linux ends the states of callbacks with "cb"."""
+    with pytest.raises(VerifierError) as caught:
+        check(Subject.from_object(read(asked), "callback_returns_two"))
+    found = caught.value.explanation
+    assert isinstance(found, Explanation)
+    assert found.story[-1][2] == "set to 2: the number 2"
