@@ -66,7 +66,7 @@ def _users(call: Call, kind: str) -> dict[int, list[int]]:
         fd = objects.opened(call.kernel, kind, id)
         if fd is not None:
             with objects.closing(call.kernel, fd):
-                if btf_id := objects.info(call.kernel, fd, kind)["btf_id"]:
+                if btf_id := objects.field(call.kernel, fd, kind, "btf_id"):
                     table.add(btf_id, id)
     return table.rows
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _socket as socket  # `socket` brings enums and more along, which take longer than a listing
 import errno
 import os
-import socket
 
 from skep.cli.noun import objects
 from skep.cli.noun.command import Call

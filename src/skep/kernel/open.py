@@ -6,16 +6,11 @@ import errno
 
 from skep.errors import KernelError, NotSupported
 from skep.kernel.codec import Codec
+from skep.kernel.kinds import file_of, kind_of
 from skep.kernel.map import Map
 from skep.kernel.protocol import Kernel
 from skep.uapi.attr import INFO
 
-KINDS = {
-    "anon_inode:bpf-map": "map",
-    "anon_inode:bpf-prog": "prog",
-    "anon_inode:bpf-link": "link",
-    "anon_inode:bpf_link": "link",
-}
 _WORDS = {"map": "a map", "prog": "a program", "link": "a link"}
 
 TYPE_CHECKING = False
@@ -32,24 +27,6 @@ def map_by_id(kernel: Kernel, id: int, *, key: Codec | None = None, value: Codec
 def map_from_pin(kernel: Kernel, path: str) -> Map:
     """A map pinned in bpffs, typed by the BTF that it was made with."""
     return map_from_fd(kernel, _pinned(kernel, path, "map"))
-
-
-def kind_of(fd: int) -> str | None:
-    """Which kind of object a descriptor is of: "map", "prog", "link"; None for anything else.
-
-    Asked for its info, an object of another kind answers too, with its own.
-    """
-    return KINDS.get(file_of(fd))
-
-
-def file_of(fd: int) -> str:
-    """What /proc says a descriptor is of; "nothing" when it is not open."""
-    import os
-
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return "nothing"
 
 
 def check_kind(fd: int, kind: str, where: str = "") -> None:

@@ -8,7 +8,8 @@ import socket
 
 from skep.errors import KernelError
 from skep.kernel.handle import Handle
-from skep.kernel.open import file_of, kind_of, map_from_fd, program_from_fd
+from skep.kernel.kinds import file_of, kind_of
+from skep.kernel.open import map_from_fd, program_from_fd
 from skep.kernel.protocol import Kernel
 
 TYPE_CHECKING = False

@@ -136,7 +136,8 @@ class Pinned:
         if isinstance(buffer, bytes):
             self._kept.append(buffer)
             return _Address.from_buffer(_Bytes(buffer)).value or 0
-        view = (_Byte * len(buffer)).from_buffer(buffer)
+        # its first byte will do: a type of each length would have to be made, which costs more than the call
+        view = _Byte.from_buffer(buffer)
         self._kept.append(view)
         return addressof(view)
 

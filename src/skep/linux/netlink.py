@@ -6,12 +6,11 @@ Attributes are (type, bytes); integers in host byte order unless a comment says 
 
 from __future__ import annotations
 
-import ctypes
+# `socket` and `contextlib` bring enums and more along, which take longer than a listing
+import _socket as socket
 import errno
 import os
-import socket
 import struct
-from contextlib import contextmanager
 
 from skep.errors import KernelError
 from skep.linux.reasons import refused
@@ -198,28 +197,41 @@ def open_netns(netns: str | int | None) -> int:
         raise KernelError(error.errno or 0, f"network namespace {netns}: {error.strerror}") from None
 
 
-@contextmanager
-def in_netns(netns: str | int | None) -> Iterator[None]:
+class in_netns:  # noqa: N801 - used as a function, as contextlib would make it
     """Be in another network namespace for a while: the calling thread alone. None: stay."""
-    if netns is None:
-        yield
-        return
-    home = open_netns(None)
-    try:
-        away = open_netns(netns)
+
+    __slots__ = ("_home", "_netns")
+
+    def __init__(self, netns: str | int | None) -> None:
+        self._netns = netns
+        self._home = -1
+
+    def __enter__(self) -> None:
+        if self._netns is None:
+            return
+        self._home = open_netns(None)
         try:
-            _setns(away)
-        finally:
-            os.close(away)
+            away = open_netns(self._netns)
+            try:
+                _setns(away)
+            finally:
+                os.close(away)
+        except BaseException:
+            os.close(self._home)
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        if self._netns is None:
+            return
         try:
-            yield
+            _setns(self._home)
         finally:
-            _setns(home)
-    finally:
-        os.close(home)
+            os.close(self._home)
 
 
 def _setns(fd: int) -> None:
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(fd, _CLONE_NEWNET):
         raise refused(ctypes.get_errno(), "setns")

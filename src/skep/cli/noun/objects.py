@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from sys import byteorder
 
 from skep.cli.noun.words import Usage, Words
 from skep.errors import KernelError, SkepError
-from skep.kernel.open import KINDS, kind_of
+from skep.kernel.kinds import KINDS, kind_of
 from skep.uapi.attr import INFO
 
 TYPE_CHECKING = False
@@ -63,6 +64,12 @@ def info(kernel: Kernel, fd: int, kind: str, **request: Any) -> dict[str, Any]:
     if kind == "prog":
         answer["gpl_compatible"] = bool(data[84] & 1) if len(data) > 84 else False
     return answer
+
+
+def field(kernel: Kernel, fd: int, kind: str, name: str) -> int:
+    """One number of what `info` answers; 0 on a kernel that does not know it."""
+    offset, size, _ = INFO[f"bpf_{kind}_info"].fields[name]
+    return int.from_bytes(kernel.obj_get_info_by_fd(fd, kind)[offset : offset + size], byteorder)
 
 
 def object_name(raw: bytes) -> str:
