@@ -103,10 +103,20 @@ def destroy_overwritten(env: Env, frame: Frame, spi: int) -> None:
     value = slot.value
     if not value.first:
         spi += 1
-    if counted(value.kind):
+    if counted(value.kind) and not (env.kernel >= (7, 0) and _clones(env, value.ref) > 1):
         env.reject("cannot overwrite referenced dynptr")
     frame.slots[spi] = frame.slots[spi - 1] = Slot(ALL_INVALID)
     env.forget(lambda p: p.type in _SLICES and p.dyn == value.id)
+
+
+def _clones(env: Env, ref: int) -> int:
+    """How many dynptrs share a reference: while there is another, one may be overwritten (Linux 7.0)."""
+    return sum(
+        isinstance(half := slot.value, Dynptr) and half.first and half.ref == ref
+        for frame in env.state.frames
+        for slot in frame.slots
+        if slot is not None
+    )
 
 
 def initialise(
@@ -140,10 +150,13 @@ def release(env: Env, reg: int) -> None:
         frame.slots[spi] = frame.slots[spi - 1] = Slot(ALL_INVALID)
         return
     env.release(found.ref)
-    for i, slot in enumerate(frame.slots):
-        half = slot.value if slot is not None else None
-        if isinstance(half, Dynptr) and half.first and half.ref == found.ref:
-            frame.slots[i] = frame.slots[i - 1] = Slot(ALL_INVALID)
+    # Linux before 7.0 forgets clones in other frames; what runs without a kernel must not.
+    everywhere = env.kernel >= (7, 0) or env.strict is not None
+    for one in env.state.frames if everywhere else (frame,):
+        for i, slot in enumerate(one.slots):
+            half = slot.value if slot is not None else None
+            if isinstance(half, Dynptr) and half.first and half.ref == found.ref:
+                one.slots[i] = one.slots[i - 1] = Slot(ALL_INVALID)
 
 
 # --- as arguments -------------------------------------------------------------------------------

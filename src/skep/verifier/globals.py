@@ -169,6 +169,10 @@ def _trusted(env: Env, btf: Btf, i: int, target: int, tags: list[str]) -> ArgFac
     return ArgFacts(a.ARG_PTR_TO_BTF_ID | flag, 0, found)
 
 
+#: contexts whose struct in the kernel is taken for them
+_KERNELS: Final = {"__sk_buff": "sk_buff", "xdp_md": "xdp_buff"}
+
+
 def _is_context(env: Env, btf: Btf, id: int) -> bool:
     subject = env.subject if env.subject.attach_prog is None else env.subject.attach_prog
     want = _CONTEXTS.get(P(subject.prog_type))
@@ -183,8 +187,9 @@ def _is_context(env: Env, btf: Btf, id: int) -> bool:
     if value[0] != t.STRUCT:
         return False
     if want == "bpf_user_pt_regs_t":
-        return bool(value[1] == "pt_regs")
-    return want is not None and bool(value[1] == want)
+        return bool(value[1] in ("pt_regs", want))
+    kernels = _KERNELS.get(want) if want is not None and env.kernel >= (6, 2) else None
+    return want is not None and bool(value[1] in (want, kernels))
 
 
 def enter_arguments(env: Env, frame: Frame, args: list[ArgFacts]) -> None:
