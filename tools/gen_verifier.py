@@ -360,6 +360,22 @@ def kfunc_flags() -> dict[str, tuple[set[str], set[str]]]:
     return out
 
 
+def _more_kfuncs(first: dict[str, dict[str, Version]]) -> None:
+    """Add what asking does not show: tools/data/kfuncs_more.txt."""
+    every = [line.split()[0] for line in (DATA / "kfuncs" / "6.18.txt").read_text().splitlines()]
+    for line in (DATA / "kfuncs_more.txt").read_text().splitlines():
+        if line[0] == "#":
+            continue
+        since, types, *names = line.split()
+        if types[0] == "=":
+            rows = [(kind, max(v, version(since))) for kind, v in first[types[1:]].items()]
+        else:
+            rows = [(kind, version(since)) for kind in (every if types == "ALL" else types.split(","))]
+        for name in names:
+            for kind, v in rows:
+                first.setdefault(name, {}).setdefault(kind, v)
+
+
 def kfuncs() -> str:
     flags = kfunc_flags()
     first: dict[str, dict[str, Version]] = {}
@@ -375,6 +391,7 @@ def kfuncs() -> str:
                 since = told[max(starts, key=len)] if starts else v
                 first.setdefault(name, {}).setdefault(kind, since if previous < since <= v else v)
         previous = v
+    _more_kfuncs(first)
     out = [
         HEADER.format(
             doc="Kernel functions: flags in Linux 6.18 and later, which programs may call them since when."

@@ -66,6 +66,8 @@ TARGETS = {
     A.LSM_MAC: ("bpf_lsm_file_open", 12),
     A.LSM_CGROUP: ("bpf_lsm_socket_bind", 12),
 }
+#: structs whose members may call functions of their own, and how these begin
+STRUCTS = {"sched_ext_ops": ("scx_bpf_",), "Qdisc_ops": ("bpf_qdisc_", "bpf_kfree_skb", "bpf_skb_get_hash")}
 _BTF_CONTEXT = (P.TRACING, P.LSM, P.STRUCT_OPS, P.EXT)
 _REFUSED = ("invalid func ", "unknown func ", "program of this type cannot use helper ")
 
@@ -165,9 +167,30 @@ class Prober:
         found = [(line.split()[0], self.btf.find(line.split()[0], 12)) for line in lines]
         return [(name, id) for name, id in found if id]
 
-    def kfuncs(self, kind: P, attr: dict[str, Any]) -> list[str]:
+    def members(self, struct: str) -> list[tuple[str, int]]:
+        """(name, index) of the functions in a struct of the kernel's that programs can make."""
+        id = self.target(struct, 4)
+        if self.btf is None or not id or not self.target(f"bpf_struct_ops_{struct}", 4):
+            return []
+        found = []
+        for index, member in enumerate(self.btf[id][3]):
+            kind = self.btf[self.btf.resolve(member[1])]
+            if kind[0] == 2 and self.btf[self.btf.resolve(kind[2])][0] == 13:
+                found.append((member[0], index))
+        return found
+
+    def kfuncs(
+        self,
+        kind: P,
+        attr: dict[str, Any],
+        known: frozenset[str] = frozenset(),
+        start: tuple[str, ...] = ("",),
+    ) -> list[str]:
+        """The functions, of those that begin so, that the kind may call; those of ``known`` are not asked."""
         out = []
         for name, id in self.kfunc_names():
+            if name in known or not name.startswith(start):
+                continue
             ok, log, _ = self.load(kind, insn(0x85, 0, 2, 0, id) + _EXIT, attr)
             if ok or (log and "is not allowed" not in log and "(85) call" in log):
                 out.append(name)
@@ -228,11 +251,14 @@ def main(path: str, how: str) -> None:
     for kind, attach, attr in prober.contexts():
         if how == "kfuncs":
             found: dict[str, Any]
-            if kind not in asked and prober.works(kind, attr):
+            more = kind in asked and kind in (P.KPROBE, P.TRACING)
+            if (kind not in asked or more) and prober.works(kind, attr):
                 asked.add(kind)
-                found = {"kfuncs": prober.kfuncs(kind, attr)}
-                out["contexts"][kind.name] = found
-                print(kind.name, len(found["kfuncs"]), flush=True)
+                before = frozenset(out["contexts"][kind.name]["kfuncs"]) if more else frozenset()
+                found = {"kfuncs": prober.kfuncs(kind, attr, before)}
+                key = f"{kind.name}/{A(attach).name}" if more else kind.name
+                out["contexts"][key] = found
+                print(key, len(found["kfuncs"]), flush=True)
             continue
         if not prober.works(kind, attr):
             print("no", kind.name, attach, prober.load(kind, _EXIT, attr)[1:], flush=True)
@@ -244,6 +270,14 @@ def main(path: str, how: str) -> None:
         out["contexts"][f"{kind.name}/{name}"] = found
         print(kind.name, name, len(found["helpers"]), len(found.get("access", [])), flush=True)
         Path(path).write_text(json.dumps(out))
+    if how == "kfuncs":
+        base = frozenset(out["contexts"].get("STRUCT_OPS", {}).get("kfuncs", ()))
+        for struct_name, start in STRUCTS.items():
+            for member, index in prober.members(struct_name):
+                attr = {"attach_btf_id": prober.target(struct_name, 4), "expected_attach_type": index}
+                found = {"kfuncs": prober.kfuncs(P.STRUCT_OPS, attr, base, start)}
+                out["contexts"][f"STRUCT_OPS/{struct_name}.{member}"] = found
+                print(struct_name, member, len(found["kfuncs"]), flush=True)
     if not how:
         out["objects"] = prober.objects()
     Path(path).write_text(json.dumps(out))

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from skep.verifier.subprogs import Subprog
 
 MAX_STACK: Final = 512
+#: references that no path can release any more: there are fewer registers and stack slots
+MAX_REFS: Final = 16 * (11 + 64)
 
 
 class Env:
@@ -434,7 +436,13 @@ class Env:
     def acquire(self, kind: int = REF_PTR, ptr: object = None) -> int:
         """Hold a new reference; its id."""
         id = self.new_id()
-        self.state.refs = (*self.state.refs, Ref(kind, id, self.pc, ptr))
+        refs = self.state.refs = (*self.state.refs, Ref(kind, id, self.pc, ptr))
+        if len(refs) > MAX_REFS:
+            first = refs[0]
+            self.reject(
+                f"Unreleased reference id={first.id} alloc_insn={first.insn}",
+                more=f"{len(refs)} references are held, more than registers and stack can keep to release them",
+            )
         return id
 
     def find_ref(self, id: int, kinds: int = REF_PTR) -> Ref | None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from skep.btf import types as t
 from skep.errors import BtfError
-from skep.uapi.enums import ProgType
+from skep.isa.opcodes import BPF_PSEUDO_KFUNC_CALL, CALL
+from skep.uapi.enums import AttachType, ProgType
 from skep.verifier import callback_states, graph
 from skep.verifier import dynptr as dp
 from skep.verifier import kinds as k
@@ -49,6 +50,8 @@ _PEEKS: Final = (
 )
 _SLICES: Final = ("bpf_dynptr_slice", "bpf_dynptr_slice_rdwr")
 _WQ_CALLBACK: Final = ("bpf_wq_set_callback_impl", "bpf_wq_set_callback")
+#: functions that many kernels have and offer no program
+_CONFIGURED: Final = ("bpf_verify_pkcs7_signature", "crash_kexec")
 #: functions that change the packet
 _CHANGES_PACKET: Final = ("bpf_xdp_pull_data",)
 
@@ -66,15 +69,17 @@ def check_kfunc_call(env: Env, insn: Insn) -> bool:
     kind = subject.prog_type
     if subject.attach_prog is not None and kind == 28:  # EXT
         kind = subject.attach_prog.prog_type
-    if kf.known(name) and not kf.allowed(name, kind, env.kernel):
-        since = kf.first(name, kind)
+    where = _place(env)
+    if kf.known(name) and not kf.allowed(name, kind, env.kernel, where):
+        since = kf.first(name, kind, where, env.kernel)
         text = f"calling kernel function {name} is not allowed"
         if since is not None:
             text += f" (Linux {since[0]}.{since[1]} has it)"
         env.reject(text)
-    if name.startswith("bpf_xdp_metadata_") and not subject.prog_flags & _DEV_BOUND:
-        env.reject("metadata kfuncs require device-bound program")
-    if not kf.known(name) and not _tagged(row.btf, row.btf_id):
+    if name in _CONFIGURED and not _marked(row.btf, row.btf_id):
+        env.reject(f"calling kernel function {name} is not allowed")
+    # What a module marks is taken; of the kernel's own all that can be called are known, with what they do.
+    if not kf.known(name) and (row.btf is env.subject.types or not _tagged(row.btf, row.btf_id)):
         env.reject(f"calling kernel function {name} is not allowed")
     if name == "__bpf_trap":
         env.reject("unexpected __bpf_trap() due to uninitialized variable?")
@@ -102,6 +107,38 @@ def check_kfunc_call(env: Env, insn: Insn) -> bool:
         assert call.iter is not None
         next_element(env, insn, *call.iter)
     return name == "bpf_throw"
+
+
+def check_device(env: Env) -> None:
+    """Metadata of packets is asked of the device that a program is bound to; seen before any path is."""
+    subject = env.subject
+    if subject.prog_type != ProgType.XDP or subject.prog_flags & _DEV_BOUND:
+        return
+    for pc, insn in enumerate(subject.insns):
+        if insn.opcode == CALL and insn.src == BPF_PSEUDO_KFUNC_CALL and insn.imm:
+            row = subject.kfunc(insn.imm, insn.off)
+            if row is not None and row.name.startswith("bpf_xdp_metadata_"):
+                env.pc = pc
+                env.reject("metadata kfuncs require device-bound program")
+
+
+def _marked(btf: Btf, id: int) -> bool:
+    """Whether types that mark functions for programs (since 6.11) mark this one."""
+    marks = [row[2] for _, row in btf.items() if row[0] == t.DECL_TAG and row[1] == "bpf_kfunc"]
+    return not marks or id in marks
+
+
+def _place(env: Env) -> str:
+    """What filters of kernel functions look at beside the type: the attach type, or a struct's member."""
+    subject = env.subject
+    if subject.struct_ops is not None and subject.types is not None:
+        struct, index = subject.struct_ops
+        id = subject.types.find(struct, t.STRUCT)
+        return f"{struct}.{subject.types[id][3][index][0]}" if id else struct
+    try:
+        return AttachType(subject.attach_type).name
+    except ValueError:
+        return ""
 
 
 def _tagged(btf: Btf, id: int) -> bool:

@@ -221,6 +221,8 @@ def write_variable(
     slots = frame.slots
     for spi in range((-low - 1) >> 3, (-high >> 3) - 1, -1):
         destroy_special(env, frame, spi)
+    by_slot = env.leaks and env.uninit_ok
+    data = Slot(ALL_MISC)
     i = low - 1
     while i < high - 1:
         i += 1
@@ -230,6 +232,20 @@ def write_variable(
         if slot is not None and slot.types == ALL_MISC:
             i += at & 7  # data stays data, to the slot's end
             continue
+        if at & 7 == 7 and by_slot and i + 8 <= high:
+            # A whole slot, where no byte is refused.
+            if zero and slot is not None:
+                if slot.types == ALL_ZERO or (slot.types == ALL_SPILL and is_null(slot.value)):
+                    zero_used = True
+                    i += 7
+                    continue
+                whole = slot.types == ALL_SPILL
+            else:
+                whole = True
+            if whole:
+                slots[spi] = data
+                i += 7
+                continue
         kind = INVALID if slot is None else slot.types[at & 7]
         if not env.leaks and kind not in (MISC, ZERO):
             env.reject(f"spilled ptr in range of var-offset stack write; insn {env.pc}, ptr off: {i}")

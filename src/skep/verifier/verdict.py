@@ -6,6 +6,7 @@ import gc
 from typing import TYPE_CHECKING, Final
 
 from skep.errors import VerifierError
+from skep.isa.opcodes import BPF_PSEUDO_KFUNC_CALL, CALL
 from skep.verifier import explore
 from skep.verifier.admission import check_program
 from skep.verifier.annotate import Annotation, Recorder
@@ -122,6 +123,10 @@ def _check(env: Env) -> None:
         env.reject("The total number of maps per program has reached the limit of 64")
     check_program(env)
     find_subprogs(env)
+    if any(insn.opcode == CALL and insn.src == BPF_PSEUDO_KFUNC_CALL for insn in subject.insns):
+        from skep.verifier.kfunc_call import check_device
+
+        check_device(env)
     env.code = decode(env)
     check_cfg(env)
     analyse(env)

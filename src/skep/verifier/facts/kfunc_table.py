@@ -45,6 +45,11 @@ bpf_strspn - -
 bpf_strstr - -
 bpf_task_work_schedule_resume_impl TRUSTED_ARGS -
 bpf_task_work_schedule_signal_impl TRUSTED_ARGS -
+@ 7.2:STRUCT_OPS/sched_ext_ops.select_cpu,STRUCT_OPS/sched_ext_ops.enqueue,STRUCT_OPS/sched_ext_ops.dispatch,STRUCT_OPS/sched_ext_ops_cid.select_cid,STRUCT_OPS/sched_ext_ops_cid.enqueue,STRUCT_OPS/sched_ext_ops_cid.dispatch
+__scx_bpf_dsq_insert_vtime RCU IMPLICIT_ARGS,RCU
+scx_bpf_dsq_insert___v2 RCU IMPLICIT_ARGS,RCU
+@ 7.2:SYSCALL,STRUCT_OPS/sched_ext_ops.select_cpu,STRUCT_OPS/sched_ext_ops.enqueue,STRUCT_OPS/sched_ext_ops_cid.select_cid,STRUCT_OPS/sched_ext_ops_cid.enqueue,STRUCT_OPS/sched_ext_ops.init_task,STRUCT_OPS/sched_ext_ops.dump,STRUCT_OPS/sched_ext_ops.cgroup_init,STRUCT_OPS/sched_ext_ops.cgroup_exit,STRUCT_OPS/sched_ext_ops.cgroup_prep_move,STRUCT_OPS/sched_ext_ops.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops.cgroup_set_weight,STRUCT_OPS/sched_ext_ops.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops.cgroup_set_idle,STRUCT_OPS/sched_ext_ops.sub_attach,STRUCT_OPS/sched_ext_ops.sub_detach,STRUCT_OPS/sched_ext_ops.cpu_online,STRUCT_OPS/sched_ext_ops.cpu_offline,STRUCT_OPS/sched_ext_ops.exit,STRUCT_OPS/sched_ext_ops.init,STRUCT_OPS/sched_ext_ops_cid.init_task,STRUCT_OPS/sched_ext_ops_cid.dump,STRUCT_OPS/sched_ext_ops_cid.cgroup_init,STRUCT_OPS/sched_ext_ops_cid.cgroup_exit,STRUCT_OPS/sched_ext_ops_cid.cgroup_prep_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_weight,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_idle,STRUCT_OPS/sched_ext_ops_cid.sub_attach,STRUCT_OPS/sched_ext_ops_cid.sub_detach,STRUCT_OPS/sched_ext_ops_cid.cid_online,STRUCT_OPS/sched_ext_ops_cid.cid_offline,STRUCT_OPS/sched_ext_ops_cid.exit,STRUCT_OPS/sched_ext_ops_cid.init
+__scx_bpf_select_cpu_and RCU IMPLICIT_ARGS,RCU
 @ 6.18:STRUCT_OPS
 bbr_cwnd_event - -
 bbr_init - -
@@ -137,6 +142,18 @@ bpf_dynptr_clone - -
 bpf_dynptr_is_null - -
 bpf_dynptr_is_rdonly - -
 bpf_dynptr_size - -
+@ 7.2:SOCKET_FILTER,KPROBE,SCHED_CLS,SCHED_ACT,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,LWT_IN,LWT_OUT,LWT_XMIT,SOCK_OPS,SK_SKB,CGROUP_DEVICE,SK_MSG,RAW_TRACEPOINT,CGROUP_SOCK_ADDR,LWT_SEG6LOCAL,SK_REUSEPORT,FLOW_DISSECTOR,CGROUP_SYSCTL,RAW_TRACEPOINT_WRITABLE,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SK_LOOKUP,SYSCALL,NETFILTER
+bpf_dynptr_file_discard RELEASE RELEASE
+bpf_dynptr_from_file - -
+bpf_strcasestr - -
+bpf_stream_print_stack - IMPLICIT_ARGS
+bpf_stream_vprintk TRUSTED_ARGS IMPLICIT_ARGS
+bpf_strncasecmp - -
+bpf_strncasestr - -
+bpf_task_work_schedule_resume TRUSTED_ARGS IMPLICIT_ARGS
+bpf_task_work_schedule_signal TRUSTED_ARGS IMPLICIT_ARGS
+bpf_timer_cancel_async - -
+bpf_wq_set_callback - IMPLICIT_ARGS
 @ 6.4:SOCKET_FILTER,SCHED_CLS,SCHED_ACT,TRACEPOINT,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,LWT_IN,LWT_OUT,LWT_XMIT,SK_SKB,CGROUP_DEVICE,CGROUP_SOCK_ADDR,LWT_SEG6LOCAL,CGROUP_SYSCTL,CGROUP_SOCKOPT,TRACING,NETFILTER 6.18:SOCK_OPS
 bpf_dynptr_from_skb TRUSTED_ARGS -
 @ 6.18:SCHED_CLS,SCHED_ACT
@@ -149,6 +166,14 @@ bpf_dynptr_slice_rdwr RET_NULL RET_NULL
 bpf_iter_num_destroy ITER_DESTROY ITER_DESTROY
 bpf_iter_num_new ITER_NEW ITER_NEW
 bpf_iter_num_next ITER_NEXT,RET_NULL ITER_NEXT,RET_NULL
+@ 6.12:LSM
+bpf_get_dentry_xattr SLEEPABLE,TRUSTED_ARGS SLEEPABLE
+bpf_get_task_exe_file ACQUIRE,RET_NULL,TRUSTED_ARGS ACQUIRE,RET_NULL
+bpf_path_d_path TRUSTED_ARGS -
+bpf_put_file RELEASE RELEASE
+@ 6.8:LSM
+bpf_get_file_xattr SLEEPABLE,TRUSTED_ARGS SLEEPABLE
+bpf_get_fsverity_digest TRUSTED_ARGS -
 @ 6.11:SOCKET_FILTER,KPROBE,SCHED_CLS,SCHED_ACT,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,LWT_IN,LWT_OUT,LWT_XMIT,SOCK_OPS,SK_SKB,CGROUP_DEVICE,SK_MSG,RAW_TRACEPOINT,CGROUP_SOCK_ADDR,LWT_SEG6LOCAL,SK_REUSEPORT,FLOW_DISSECTOR,CGROUP_SYSCTL,RAW_TRACEPOINT_WRITABLE,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SK_LOOKUP,SYSCALL,NETFILTER
 bpf_iter_bits_destroy ITER_DESTROY ITER_DESTROY
 bpf_iter_bits_new ITER_NEW ITER_NEW
@@ -166,13 +191,59 @@ bpf_iter_task_next ITER_NEXT,RET_NULL ITER_NEXT,RET_NULL
 bpf_iter_task_vma_destroy ITER_DESTROY ITER_DESTROY
 bpf_iter_task_vma_new ITER_NEW,RCU ITER_NEW,RCU
 bpf_iter_task_vma_next ITER_NEXT,RET_NULL ITER_NEXT,RET_NULL
+@ 6.12:STRUCT_OPS,SYSCALL,TRACING,TRACEPOINT,PERF_EVENT 7.2:STRUCT_OPS/sched_ext_ops,STRUCT_OPS/sched_ext_ops_cid
+bpf_iter_scx_dsq_destroy ITER_DESTROY ITER_DESTROY
+bpf_iter_scx_dsq_new ITER_NEW,RCU_PROTECTED IMPLICIT_ARGS,ITER_NEW,RCU_PROTECTED
+bpf_iter_scx_dsq_next ITER_NEXT,RET_NULL ITER_NEXT,RET_NULL
+scx_bpf_cpu_rq - IMPLICIT_ARGS
+scx_bpf_cpuperf_cap - IMPLICIT_ARGS
+scx_bpf_cpuperf_cur - IMPLICIT_ARGS
+scx_bpf_cpuperf_set - IMPLICIT_ARGS
+scx_bpf_destroy_dsq - IMPLICIT_ARGS
+scx_bpf_dsq_nr_queued - IMPLICIT_ARGS
+scx_bpf_dump_bstr TRUSTED_ARGS IMPLICIT_ARGS
+scx_bpf_error_bstr TRUSTED_ARGS IMPLICIT_ARGS
+scx_bpf_exit_bstr TRUSTED_ARGS IMPLICIT_ARGS
+scx_bpf_get_idle_cpumask ACQUIRE ACQUIRE,IMPLICIT_ARGS
+scx_bpf_get_idle_smtmask ACQUIRE ACQUIRE,IMPLICIT_ARGS
+scx_bpf_get_online_cpumask ACQUIRE ACQUIRE
+scx_bpf_get_possible_cpumask ACQUIRE ACQUIRE
+scx_bpf_kick_cpu - IMPLICIT_ARGS
+scx_bpf_nr_cpu_ids - -
+scx_bpf_pick_any_cpu RCU IMPLICIT_ARGS,RCU
+scx_bpf_pick_idle_cpu RCU IMPLICIT_ARGS,RCU
+scx_bpf_put_cpumask RELEASE RELEASE
+scx_bpf_put_idle_cpumask RELEASE RELEASE
+scx_bpf_task_cgroup ACQUIRE,RCU ACQUIRE,IMPLICIT_ARGS,RCU
+scx_bpf_task_cpu RCU RCU
+scx_bpf_task_running RCU RCU
+scx_bpf_test_and_clear_cpu_idle - IMPLICIT_ARGS
 @ 6.1:SCHED_CLS,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,CGROUP_DEVICE,CGROUP_SOCK_ADDR,CGROUP_SYSCTL,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SYSCALL 6.18:SOCK_OPS
 bpf_key_put RELEASE RELEASE
 bpf_lookup_system_key ACQUIRE,RET_NULL ACQUIRE,RET_NULL
 bpf_lookup_user_key ACQUIRE,RET_NULL,SLEEPABLE ACQUIRE,RET_NULL,SLEEPABLE
+bpf_verify_pkcs7_signature SLEEPABLE SLEEPABLE
+crash_kexec DESTRUCTIVE DESTRUCTIVE
+@ 6.16:STRUCT_OPS/Qdisc_ops
+bpf_kfree_skb RELEASE RELEASE
+bpf_skb_get_hash TRUSTED_ARGS -
 @ 5.13:SCHED_CLS,TRACEPOINT,PERF_EVENT,TRACING,SYSCALL
 bpf_kfunc_call_memb_release RELEASE RELEASE
 bpf_kfunc_call_test_release RELEASE RELEASE
+@ 7.2:SCHED_CLS,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,CGROUP_DEVICE,CGROUP_SOCK_ADDR,CGROUP_SYSCTL,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SYSCALL,SOCK_OPS
+bpf_list_add - IMPLICIT_ARGS
+bpf_list_del ACQUIRE,RET_NULL ACQUIRE,RET_NULL
+bpf_list_empty - -
+bpf_list_is_first - -
+bpf_list_is_last - -
+bpf_list_push_back - IMPLICIT_ARGS
+bpf_list_push_front - IMPLICIT_ARGS
+bpf_obj_drop RELEASE IMPLICIT_ARGS,RELEASE
+bpf_obj_new ACQUIRE,RET_NULL ACQUIRE,IMPLICIT_ARGS,RET_NULL
+bpf_percpu_obj_drop RELEASE IMPLICIT_ARGS,RELEASE
+bpf_percpu_obj_new ACQUIRE,RET_NULL ACQUIRE,IMPLICIT_ARGS,RET_NULL
+bpf_rbtree_add - IMPLICIT_ARGS
+bpf_refcount_acquire ACQUIRE,RCU,RET_NULL ACQUIRE,IMPLICIT_ARGS,RCU,RET_NULL
 @ 6.18:SCHED_CLS,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,SOCK_OPS,CGROUP_DEVICE,CGROUP_SOCK_ADDR,CGROUP_SYSCTL,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SYSCALL
 bpf_list_back RET_NULL RET_NULL
 bpf_list_front RET_NULL RET_NULL
@@ -195,27 +266,47 @@ bpf_preempt_enable - -
 bpf_wq_init - -
 bpf_wq_set_callback_impl - -
 bpf_wq_start - -
+@ 6.16:STRUCT_OPS/Qdisc_ops.dequeue
+bpf_qdisc_bstats_update TRUSTED_ARGS -
+@ 6.16:STRUCT_OPS/Qdisc_ops.enqueue
+bpf_qdisc_skb_drop RELEASE,TRUSTED_ARGS RELEASE
+@ 6.16:STRUCT_OPS/Qdisc_ops.enqueue,STRUCT_OPS/Qdisc_ops.dequeue
+bpf_qdisc_watchdog_schedule TRUSTED_ARGS -
 @ 6.3:SCHED_CLS,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,CGROUP_DEVICE,CGROUP_SOCK_ADDR,CGROUP_SYSCTL,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SYSCALL 6.18:SOCK_OPS
 bpf_rbtree_add_impl - -
 bpf_rbtree_first RET_NULL RET_NULL
 bpf_rbtree_remove ACQUIRE,RET_NULL ACQUIRE,RET_NULL
+@ 7.2:LSM
+bpf_real_data_inode RET_NULL,SLEEPABLE RET_NULL,SLEEPABLE
 @ 6.4:SCHED_CLS,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,CGROUP_DEVICE,CGROUP_SOCK_ADDR,CGROUP_SYSCTL,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SYSCALL 6.18:SOCK_OPS
 bpf_refcount_acquire_impl ACQUIRE,RCU,RET_NULL ACQUIRE,RCU,RET_NULL
+@ 6.15:LSM
+bpf_remove_dentry_xattr SLEEPABLE,TRUSTED_ARGS SLEEPABLE
+bpf_set_dentry_xattr SLEEPABLE,TRUSTED_ARGS SLEEPABLE
 @ 6.15:SOCKET_FILTER,KPROBE,SCHED_CLS,SCHED_ACT,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,LWT_IN,LWT_OUT,LWT_XMIT,SOCK_OPS,SK_SKB,CGROUP_DEVICE,SK_MSG,RAW_TRACEPOINT,CGROUP_SOCK_ADDR,LWT_SEG6LOCAL,SK_REUSEPORT,FLOW_DISSECTOR,CGROUP_SYSCTL,RAW_TRACEPOINT_WRITABLE,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SK_LOOKUP,SYSCALL,NETFILTER
 bpf_res_spin_lock RET_NULL RET_NULL
 bpf_res_spin_lock_irqsave RET_NULL RET_NULL
 bpf_res_spin_unlock - -
 bpf_res_spin_unlock_irqrestore - -
+@ 6.10:KPROBE/TRACE_KPROBE_SESSION 6.13:KPROBE/TRACE_UPROBE_SESSION 7.0:TRACING/TRACE_FSESSION
+bpf_session_cookie - -
+bpf_session_is_return - -
 @ 6.9:SCHED_CLS
 bpf_sk_assign_tcp_reqsk TRUSTED_ARGS -
 @ 6.7:CGROUP_SKB,CGROUP_SOCK,CGROUP_DEVICE,CGROUP_SOCK_ADDR,CGROUP_SYSCTL,CGROUP_SOCKOPT 6.18:SOCK_OPS
 bpf_sock_addr_set_sun_path - -
+@ 6.5:TRACING/TRACE_ITER
+bpf_sock_destroy TRUSTED_ARGS -
 @ 6.18:CGROUP_SKB,CGROUP_SOCK,SOCK_OPS,CGROUP_DEVICE,CGROUP_SOCK_ADDR,CGROUP_SYSCTL,CGROUP_SOCKOPT
 bpf_sock_ops_enable_tx_tstamp TRUSTED_ARGS -
 @ 6.7:SCHED_CLS,TRACEPOINT,XDP,PERF_EVENT,CGROUP_SKB,CGROUP_SOCK,CGROUP_DEVICE,CGROUP_SOCK_ADDR,CGROUP_SYSCTL,CGROUP_SOCKOPT,TRACING,STRUCT_OPS,SYSCALL 6.18:SOCK_OPS
 bpf_throw - -
 @ 6.8:XDP
 bpf_xdp_get_xfrm_state ACQUIRE,RET_NULL ACQUIRE,RET_NULL
+bpf_xdp_metadata_rx_vlan_tag - -
+@ 6.3:XDP
+bpf_xdp_metadata_rx_hash - -
+bpf_xdp_metadata_rx_timestamp - -
 @ 6.18:XDP
 bpf_xdp_pull_data - -
 @ 6.12:XDP
@@ -230,6 +321,70 @@ cubictcp_cwnd_event - -
 cubictcp_init - -
 cubictcp_recalc_ssthresh - -
 cubictcp_state - -
+scx_bpf_consume - -
+scx_bpf_dispatch RCU RCU
+scx_bpf_dispatch_vtime RCU RCU
+@ 7.2:SYSCALL,TRACING,TRACEPOINT,PERF_EVENT,STRUCT_OPS/sched_ext_ops,STRUCT_OPS/sched_ext_ops_cid
+scx_bpf_cid_curr RCU_PROTECTED,RET_NULL IMPLICIT_ARGS,RCU_PROTECTED,RET_NULL
+scx_bpf_cid_to_cpu - IMPLICIT_ARGS
+scx_bpf_cid_topo - IMPLICIT_ARGS
+scx_bpf_cidperf_cap - IMPLICIT_ARGS
+scx_bpf_cidperf_cur - IMPLICIT_ARGS
+scx_bpf_cidperf_set - IMPLICIT_ARGS
+scx_bpf_cpu_to_cid - IMPLICIT_ARGS
+scx_bpf_dsq_peek RCU_PROTECTED,RET_NULL IMPLICIT_ARGS,RCU_PROTECTED,RET_NULL
+scx_bpf_dsq_reenq - IMPLICIT_ARGS
+scx_bpf_kick_cid - IMPLICIT_ARGS
+scx_bpf_nr_cids - -
+scx_bpf_nr_online_cids - -
+scx_bpf_reenqueue_local___v2 - IMPLICIT_ARGS
+scx_bpf_task_cid RCU RCU
+scx_bpf_task_set_dsq_vtime RCU IMPLICIT_ARGS,RCU
+scx_bpf_task_set_slice RCU IMPLICIT_ARGS,RCU
+scx_bpf_this_cid - -
+scx_bpf_tid_to_task RCU_PROTECTED,RET_NULL RCU_PROTECTED,RET_NULL
+@ 7.2:STRUCT_OPS/sched_ext_ops.init,STRUCT_OPS/sched_ext_ops_cid.init
+scx_bpf_cid_override SLEEPABLE IMPLICIT_ARGS,SLEEPABLE
+@ 6.18:STRUCT_OPS,SYSCALL,TRACING,TRACEPOINT,PERF_EVENT 7.2:STRUCT_OPS/sched_ext_ops,STRUCT_OPS/sched_ext_ops_cid
+scx_bpf_cpu_curr RCU_PROTECTED,RET_NULL IMPLICIT_ARGS,RCU_PROTECTED,RET_NULL
+scx_bpf_cpu_node - IMPLICIT_ARGS
+scx_bpf_events - -
+scx_bpf_get_idle_cpumask_node ACQUIRE ACQUIRE,IMPLICIT_ARGS
+scx_bpf_get_idle_smtmask_node ACQUIRE ACQUIRE,IMPLICIT_ARGS
+scx_bpf_locked_rq RET_NULL IMPLICIT_ARGS,RET_NULL
+scx_bpf_now - -
+scx_bpf_nr_node_ids - -
+scx_bpf_pick_any_cpu_node RCU IMPLICIT_ARGS,RCU
+scx_bpf_pick_idle_cpu_node RCU IMPLICIT_ARGS,RCU
+@ 6.12:STRUCT_OPS,SYSCALL 7.2:STRUCT_OPS/sched_ext_ops.init_task,STRUCT_OPS/sched_ext_ops.dump,STRUCT_OPS/sched_ext_ops.cgroup_init,STRUCT_OPS/sched_ext_ops.cgroup_exit,STRUCT_OPS/sched_ext_ops.cgroup_prep_move,STRUCT_OPS/sched_ext_ops.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops.cgroup_set_weight,STRUCT_OPS/sched_ext_ops.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops.cgroup_set_idle,STRUCT_OPS/sched_ext_ops.sub_attach,STRUCT_OPS/sched_ext_ops.sub_detach,STRUCT_OPS/sched_ext_ops.cpu_online,STRUCT_OPS/sched_ext_ops.cpu_offline,STRUCT_OPS/sched_ext_ops.exit,STRUCT_OPS/sched_ext_ops.init,STRUCT_OPS/sched_ext_ops_cid.init_task,STRUCT_OPS/sched_ext_ops_cid.dump,STRUCT_OPS/sched_ext_ops_cid.cgroup_init,STRUCT_OPS/sched_ext_ops_cid.cgroup_exit,STRUCT_OPS/sched_ext_ops_cid.cgroup_prep_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_weight,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_idle,STRUCT_OPS/sched_ext_ops_cid.sub_attach,STRUCT_OPS/sched_ext_ops_cid.sub_detach,STRUCT_OPS/sched_ext_ops_cid.cid_online,STRUCT_OPS/sched_ext_ops_cid.cid_offline,STRUCT_OPS/sched_ext_ops_cid.exit,STRUCT_OPS/sched_ext_ops_cid.init
+scx_bpf_create_dsq SLEEPABLE IMPLICIT_ARGS,SLEEPABLE
+@ 6.12:STRUCT_OPS 7.2:STRUCT_OPS/sched_ext_ops.dispatch,STRUCT_OPS/sched_ext_ops_cid.dispatch
+scx_bpf_dispatch_cancel - IMPLICIT_ARGS
+scx_bpf_dispatch_nr_slots - IMPLICIT_ARGS
+@ 6.12:STRUCT_OPS,SYSCALL
+scx_bpf_dispatch_from_dsq RCU RCU
+scx_bpf_dispatch_from_dsq_set_slice RCU RCU
+scx_bpf_dispatch_from_dsq_set_vtime RCU RCU
+scx_bpf_dispatch_vtime_from_dsq RCU RCU
+@ 6.18:STRUCT_OPS 7.2:STRUCT_OPS/sched_ext_ops.select_cpu,STRUCT_OPS/sched_ext_ops.enqueue,STRUCT_OPS/sched_ext_ops.dispatch,STRUCT_OPS/sched_ext_ops_cid.select_cid,STRUCT_OPS/sched_ext_ops_cid.enqueue,STRUCT_OPS/sched_ext_ops_cid.dispatch
+scx_bpf_dsq_insert RCU IMPLICIT_ARGS,RCU
+scx_bpf_dsq_insert_vtime RCU RCU
+@ 6.18:STRUCT_OPS,SYSCALL 7.2:STRUCT_OPS/sched_ext_ops.dispatch,STRUCT_OPS/sched_ext_ops_cid.dispatch,STRUCT_OPS/sched_ext_ops.init_task,STRUCT_OPS/sched_ext_ops.dump,STRUCT_OPS/sched_ext_ops.cgroup_init,STRUCT_OPS/sched_ext_ops.cgroup_exit,STRUCT_OPS/sched_ext_ops.cgroup_prep_move,STRUCT_OPS/sched_ext_ops.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops.cgroup_set_weight,STRUCT_OPS/sched_ext_ops.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops.cgroup_set_idle,STRUCT_OPS/sched_ext_ops.sub_attach,STRUCT_OPS/sched_ext_ops.sub_detach,STRUCT_OPS/sched_ext_ops.cpu_online,STRUCT_OPS/sched_ext_ops.cpu_offline,STRUCT_OPS/sched_ext_ops.exit,STRUCT_OPS/sched_ext_ops.init,STRUCT_OPS/sched_ext_ops_cid.init_task,STRUCT_OPS/sched_ext_ops_cid.dump,STRUCT_OPS/sched_ext_ops_cid.cgroup_init,STRUCT_OPS/sched_ext_ops_cid.cgroup_exit,STRUCT_OPS/sched_ext_ops_cid.cgroup_prep_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_weight,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_idle,STRUCT_OPS/sched_ext_ops_cid.sub_attach,STRUCT_OPS/sched_ext_ops_cid.sub_detach,STRUCT_OPS/sched_ext_ops_cid.cid_online,STRUCT_OPS/sched_ext_ops_cid.cid_offline,STRUCT_OPS/sched_ext_ops_cid.exit,STRUCT_OPS/sched_ext_ops_cid.init
+scx_bpf_dsq_move RCU RCU
+scx_bpf_dsq_move_set_slice RCU RCU
+scx_bpf_dsq_move_set_vtime RCU RCU
+scx_bpf_dsq_move_vtime RCU RCU
+@ 6.18:STRUCT_OPS 7.2:STRUCT_OPS/sched_ext_ops.dispatch,STRUCT_OPS/sched_ext_ops_cid.dispatch
+scx_bpf_dsq_move_to_local - IMPLICIT_ARGS
+@ 7.2:STRUCT_OPS/sched_ext_ops.dispatch,STRUCT_OPS/sched_ext_ops_cid.dispatch
+scx_bpf_dsq_move_to_local___v2 - IMPLICIT_ARGS
+scx_bpf_sub_dispatch - IMPLICIT_ARGS
+@ 6.12:STRUCT_OPS 7.2:STRUCT_OPS/sched_ext_ops.cpu_release
+scx_bpf_reenqueue_local - IMPLICIT_ARGS
+@ 6.18:STRUCT_OPS,SYSCALL 7.2:STRUCT_OPS/sched_ext_ops.select_cpu,STRUCT_OPS/sched_ext_ops.enqueue,STRUCT_OPS/sched_ext_ops_cid.select_cid,STRUCT_OPS/sched_ext_ops_cid.enqueue,STRUCT_OPS/sched_ext_ops.init_task,STRUCT_OPS/sched_ext_ops.dump,STRUCT_OPS/sched_ext_ops.cgroup_init,STRUCT_OPS/sched_ext_ops.cgroup_exit,STRUCT_OPS/sched_ext_ops.cgroup_prep_move,STRUCT_OPS/sched_ext_ops.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops.cgroup_set_weight,STRUCT_OPS/sched_ext_ops.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops.cgroup_set_idle,STRUCT_OPS/sched_ext_ops.sub_attach,STRUCT_OPS/sched_ext_ops.sub_detach,STRUCT_OPS/sched_ext_ops.cpu_online,STRUCT_OPS/sched_ext_ops.cpu_offline,STRUCT_OPS/sched_ext_ops.exit,STRUCT_OPS/sched_ext_ops.init,STRUCT_OPS/sched_ext_ops_cid.init_task,STRUCT_OPS/sched_ext_ops_cid.dump,STRUCT_OPS/sched_ext_ops_cid.cgroup_init,STRUCT_OPS/sched_ext_ops_cid.cgroup_exit,STRUCT_OPS/sched_ext_ops_cid.cgroup_prep_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_weight,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_idle,STRUCT_OPS/sched_ext_ops_cid.sub_attach,STRUCT_OPS/sched_ext_ops_cid.sub_detach,STRUCT_OPS/sched_ext_ops_cid.cid_online,STRUCT_OPS/sched_ext_ops_cid.cid_offline,STRUCT_OPS/sched_ext_ops_cid.exit,STRUCT_OPS/sched_ext_ops_cid.init
+scx_bpf_select_cpu_and RCU RCU
+@ 6.12:STRUCT_OPS 7.2:STRUCT_OPS/sched_ext_ops.select_cpu,STRUCT_OPS/sched_ext_ops.enqueue,STRUCT_OPS/sched_ext_ops_cid.select_cid,STRUCT_OPS/sched_ext_ops_cid.enqueue,STRUCT_OPS/sched_ext_ops.init_task,STRUCT_OPS/sched_ext_ops.dump,STRUCT_OPS/sched_ext_ops.cgroup_init,STRUCT_OPS/sched_ext_ops.cgroup_exit,STRUCT_OPS/sched_ext_ops.cgroup_prep_move,STRUCT_OPS/sched_ext_ops.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops.cgroup_set_weight,STRUCT_OPS/sched_ext_ops.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops.cgroup_set_idle,STRUCT_OPS/sched_ext_ops.sub_attach,STRUCT_OPS/sched_ext_ops.sub_detach,STRUCT_OPS/sched_ext_ops.cpu_online,STRUCT_OPS/sched_ext_ops.cpu_offline,STRUCT_OPS/sched_ext_ops.exit,STRUCT_OPS/sched_ext_ops.init,STRUCT_OPS/sched_ext_ops_cid.init_task,STRUCT_OPS/sched_ext_ops_cid.dump,STRUCT_OPS/sched_ext_ops_cid.cgroup_init,STRUCT_OPS/sched_ext_ops_cid.cgroup_exit,STRUCT_OPS/sched_ext_ops_cid.cgroup_prep_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_cancel_move,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_weight,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_bandwidth,STRUCT_OPS/sched_ext_ops_cid.cgroup_set_idle,STRUCT_OPS/sched_ext_ops_cid.sub_attach,STRUCT_OPS/sched_ext_ops_cid.sub_detach,STRUCT_OPS/sched_ext_ops_cid.cid_online,STRUCT_OPS/sched_ext_ops_cid.cid_offline,STRUCT_OPS/sched_ext_ops_cid.exit,STRUCT_OPS/sched_ext_ops_cid.init
+scx_bpf_select_cpu_dfl RCU IMPLICIT_ARGS,RCU
 @ 5.13:STRUCT_OPS
 tcp_cong_avoid_ai - -
 tcp_reno_cong_avoid - -

@@ -118,21 +118,38 @@ def _firsts(since: str) -> dict[str, Version]:
     return out
 
 
-def first(name: str, prog_type: int) -> Version | None:
-    """The first Linux that lets programs of this type call the function; None: none that was asked does."""
+#: schedulers' functions are for schedulers alone, and many for some of their members, from here on
+_SCHEDULERS: Final = (7, 2)
+
+
+def first(
+    name: str, prog_type: int, where: str | None = None, kernel: Version | None = None
+) -> Version | None:
+    """The first Linux that lets programs of this type call the function; None: none that is known does.
+
+    ``where`` is what the function's filter looks at: the attach type's name, or ``struct.member`` of a
+    struct_ops program; with None it is not looked at. ``kernel`` is the version that filters.
+    """
     row = _table().get(name)
     if row is None:
         return None
-    kind = ProgType(prog_type)
-    found = _firsts(row[2]).get(kind.name)
-    if found is None and kind == ProgType.LSM:  # asked where LSM programs could not be loaded
-        found = _firsts(row[2]).get("TRACING")
-    return found
+    kind = ProgType(prog_type).name
+    firsts = _firsts(row[2])
+    found = firsts.get(kind)
+    if kind == "STRUCT_OPS" and kernel is not None and kernel >= _SCHEDULERS and "scx_" in name:
+        found = None
+    if found is None and kind == "LSM":  # asked where LSM programs could not be loaded
+        found = firsts.get("TRACING")
+    if found is not None:
+        return found
+    if where is None:
+        return min((v for key, v in firsts.items() if key.startswith(kind + "/")), default=None)
+    return firsts.get(f"{kind}/{where}") or firsts.get(f"{kind}/{where.partition('.')[0]}")
 
 
-def allowed(name: str, prog_type: int, kernel: Version = (6, 18)) -> bool:
-    """Whether programs of this type may call the function."""
-    found = first(name, prog_type)
+def allowed(name: str, prog_type: int, kernel: Version = (6, 18), where: str | None = None) -> bool:
+    """Whether programs of this type may call the function (``where``: see `first`)."""
+    found = first(name, prog_type, where, kernel)
     return found is not None and found <= kernel
 
 
