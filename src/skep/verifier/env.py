@@ -441,7 +441,7 @@ class Env:
             first = refs[0]
             self.reject(
                 f"Unreleased reference id={first.id} alloc_insn={first.insn}",
-                more=f"{len(refs)} references are held, more than registers and stack can keep to release them",
+                more=f"{len(refs)} references are held, more than registers and stack can keep",
             )
         return id
 
