@@ -138,11 +138,11 @@ class ExternTable:
         """Raises NotSupported for a kernel function that came after this kernel."""
         from skep.uapi.kfuncs import CALLS_SINCE, first
 
-        since = first(name)
+        since, what = first(name), f"kernel function {name}"
         if since is None and self.kernel.version < (5, 13):
-            since = CALLS_SINCE
+            since, what = CALLS_SINCE, f"calling kernel functions ({name})"
         if since is not None and self.kernel.version < tuple(map(int, since.split("."))):
-            raise NotSupported(95, f"kernel function {name}", since=since)
+            raise NotSupported(95, what, since=since)
 
     def _agrees(self, extern: Extern, btf: Btf, id: int) -> bool:
         """Whether the kernel's variable or function ``id`` is of the type that the object declares."""

@@ -34,6 +34,16 @@ _UNSIZED: Final = frozenset(
 )
 _POISON: Final = "195896080"
 _LAST_INSN: Final = re.compile(r"^(?:from \d+ to )?(\d+): \([0-9a-f]{2}\)", re.M)
+#: what older verifiers say of instructions that they do not know
+_UNKNOWN: Final = (
+    "unknown opcode",
+    "uses reserved fields",
+    "unrecognized bpf_ld_imm64 insn",
+    "number of funcs in func_info doesn't match",
+    "uses invalid atomic o",  # operand, opcode
+)
+_LD_IMM64: Final = 0x18
+_PSEUDO_FUNC: Final = 4
 _HELPER: Final = re.compile(r"(?:unknown func|invalid func|cannot use helper) ([a-z0-9_]+)#(\d+)")
 
 
@@ -57,6 +67,8 @@ def of_map(kernel: Kernel, spec: MapSpec, error: KernelError) -> SkepError:
     error.reason = f"map {spec.name} ({shape}): {error.reason}"
     if error.errno == errno.EINVAL and not spec.max_entries and kind not in _UNSIZED:
         error.reason += f": its size is left to the loader: max_entries={{{spec.name!r}: …}}"
+    if error.errno == errno.E2BIG:
+        error.reason += ": larger than this kernel allows such a map to be"
     return error
 
 
@@ -96,10 +108,37 @@ def of_program(kernel: Kernel, linked: LinkedProgram, error: KernelError) -> Ske
         since, name = _helper(int(found[2]), found[1])
         if since is not None and not _has(kernel, since):
             return NotSupported(error.errno or 0, f"program {spec.name}: {name}", since=since, cmd=error.cmd)
+    if any(words in log for words in _UNKNOWN) and (lacks := _instruction(kernel, linked)) is not None:
+        what, since = lacks
+        return NotSupported(error.errno or 0, f"program {spec.name}: {what}", since=since, cmd=error.cmd)
     if error.errno in (errno.EPERM, errno.ENOSYS, errno.ENOMEM) or not log.strip():
         error.reason = f"program {spec.name}: {error.reason}"
         return error
     return _verifier(spec.name, error)
+
+
+def _instruction(kernel: Kernel, linked: LinkedProgram) -> tuple[str, str] | None:
+    """The first instruction that this kernel is too old for, in words, and the first Linux with it."""
+    from skep.asm.linux import text
+    from skep.isa import facts
+    from skep.isa.ebpf import decode
+
+    insns = list(decode(bytes(linked.code)))
+    rest = iter(range(len(insns)))
+    for pc in rest:
+        insn = insns[pc]
+        since = facts.since(insn)
+        if since is not None and kernel.version < since:
+            if insn.opcode == _LD_IMM64 and insn.src == _PSEUDO_FUNC:
+                what = "functions as callbacks"
+            else:
+                mnemonic = text(insns, pc).partition(") ")[2]
+                version = facts.version(insn)
+                what = f"the instruction `{mnemonic}`{f' of -mcpu=v{version}' if version > 3 else ''}"
+            return what, f"{since[0]}.{since[1]}"
+        if insn.opcode == _LD_IMM64:
+            next(rest, None)
+    return None
 
 
 def _helper(number: int, name: str) -> tuple[str | None, str]:
