@@ -149,3 +149,45 @@ def test_refused_at_the_span(hook: str, params: str, body: str, at: str, says: s
 def test_the_key_of_a_trie_has_a_length() -> None:
     with pytest.raises(SkepError, match=r"the key is bpf\.lpm\(be32\)"):
         language.LpmTrie(language.be32, language.u32)
+
+
+STALE = [
+    "u = t\nif t.n < 8:\n    u.n = 100\n    t.xs[t.n] = 4",
+    "if t.n < 8:\n    t = rows[1]\n    t.xs[t.n] = 4",
+    "if t.n < 8:\n    rows[0] = Row(n=9)\n    t.xs[t.n] = 4",
+    "if t.n < 8:\n    for i in range(4):\n        t.xs[t.n] = 4\n        t.n += 1",
+    "if t.n < 8:\n    bpf.ktime()\n    t.xs[t.n] = 4",
+    "if t.n < 8:\n    t.both.whole = 500\n    t.both.parts.n = 500\n    t.xs[t.n] = 4",
+    "p = t.both.parts\nif p.n < 8:\n    t.both.whole = 500\n    t.xs[p.n] = 4",
+]
+
+
+@pytest.mark.parametrize("body", STALE)
+def test_a_member_that_may_have_changed_is_tested_again(body: str, tmp_path: Path) -> None:
+    text = f"""{HEADER}
+@bpf.struct
+class Parts:
+    low: u16
+    n: u32
+
+@bpf.union
+class Both:
+    whole: u64
+    parts: Parts
+
+@bpf.struct
+class Row:
+    n: u32
+    both: Both
+    xs: list[u8] = bpf.array(u8, 8)
+
+rows = bpf.Array(Row, 2)
+
+@bpf.tc
+def main(ctx: bpf.SkBuff) -> int:
+    t = rows[0]
+{textwrap.indent(body, "    ")}
+    return 0
+"""
+    with pytest.raises(CompileError, match="the index may be 4294967295"):
+        to_ir([module(tmp_path, text).main])

@@ -6,6 +6,7 @@ import ast
 from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
+from skep.lang import paths
 from skep.lang.layout import BoolStorage, IntStorage, Storage, atomic
 from skep.lang.values import BUILTIN, INT, TEXT, BytesType, IntType, PtrType, TupleType, Value
 
@@ -66,7 +67,8 @@ class TextStorage(Storage):
     def ref_set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
         at = c.index(index, self.size, self.name, node)
         byte = c.em.op(f"trunc i64 {c.as_int(new, node, 'to store it as a byte').ir} to i8")
-        c.em.do(f"store i8 {byte}, ptr {c.element(v.ir, at, 1)}, align 1")
+        with paths.storing(c, True, ""):
+            c.em.do(f"store i8 {byte}, ptr {c.element(v.ir, at, 1)}, align 1")
 
     def ref_length(self, c: Walker, v: Value, node: ast.AST) -> Value:
         return c.text_length(v.ir, self.size) if self.text else c.int_const(self.size)
@@ -163,14 +165,16 @@ class ArrayStorage(Storage):
         return c.load(self.of, self._address(c, v, index, node), v, node)
 
     def ref_set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
-        self.of.store(c, self._address(c, v, index, node), new, node)
+        with paths.storing(c, self.of.scalar, ""):
+            self.of.store(c, self._address(c, v, index, node), new, node)
 
     def ref_add_item(
         self, c: Walker, v: Value, index: Value, op: ast.operator, by: Value, node: ast.AST
     ) -> bool:
         if not isinstance(self.of, IntStorage):
             return False
-        return atomic(c, self.of, v, self._address(c, v, index, node), op, by, node)
+        with paths.storing(c, True, ""):
+            return atomic(c, self.of, v, self._address(c, v, index, node), op, by, node)
 
     def ref_length(self, c: Walker, v: Value, node: ast.AST) -> Value:
         return c.int_const(self.count)
@@ -253,6 +257,7 @@ class StructStorage(Storage):
         found = self.fields.get(name)
         if found is None:
             raise c.error(node, f"struct {self.name} has no field {name!r}", c.nearest(name, self.fields))
+        c.overlaid = c.overlaid or self.union
         return found
 
     def _align(self, field: Field) -> int:
@@ -271,10 +276,11 @@ class StructStorage(Storage):
         field = self.field(c, name, node)
         known = isinstance(v.obj, str) and v.obj.startswith("%")  # the field's address, see mapkinds.Entered
         address = v.obj if known else c.offset(v.ir, field.offset)
-        if field.width:
-            self._store_bits(c, address, field, new, node)
-        else:
-            field.of.store(c, address, new, node, align=self._align(field))
+        with paths.storing(c, field.of.scalar, name):
+            if field.width:
+                self._store_bits(c, address, field, new, node)
+            else:
+                field.of.store(c, address, new, node, align=self._align(field))
 
     def ref_add_attr(
         self, c: Walker, v: Value, name: str, op: ast.operator, by: Value, node: ast.AST
@@ -282,7 +288,8 @@ class StructStorage(Storage):
         field = self.field(c, name, node)
         if field.width or self.packed:
             return False
-        return atomic(c, field.of, v, c.offset(v.ir, field.offset), op, by, node)
+        with paths.storing(c, field.of.scalar, name):
+            return atomic(c, field.of, v, c.offset(v.ir, field.offset), op, by, node)
 
     def _unit(self, field: Field) -> tuple[int, int, bool, bool]:
         """(bits loaded, shift to the field, signed, network order)."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
+
+#: calls that may change memory, and atomic operations
+_CHANGES = re.compile(r"(tail )?call (?!.*(asm|@llvm\.(?!mem)))")
 
 
 class Mark(NamedTuple):
@@ -30,6 +34,10 @@ class Emit:
         #: pointers into an arena (`skep.lang.arena`), and what refuses to give one to the kernel
         self.shared: set[str] = set()
         self.refuse_shared: Callable[[], None] | None = None
+        #: told of each instruction that may change memory, but for stores while ``quiet`` is not 0
+        self.changes: Callable[[], None] | None = None
+        self.quiet = 0
+        self._scalars: set[str] = set()
         self._count = 0
         self._slots: dict[object, str] = {}
         self._free: dict[tuple[int, int], list[str]] = {}
@@ -39,6 +47,10 @@ class Emit:
         """Emit an instruction that has a result; the result's name."""
         if self.guard is not None and "inttoptr (i64 " in text and "call " in text:
             self.guard(text)
+        if self.changes is not None and (
+            _CHANGES.match(text) or (text.startswith(("atomicrmw", "cmpxchg")) and not self.quiet)
+        ):
+            self.changes()
         self._count += 1
         name = f"%r{self._count}"
         if self.shared:
@@ -48,9 +60,18 @@ class Emit:
 
     def do(self, text: str) -> None:
         """Emit an instruction without a result."""
+        if self.changes is not None and (
+            _CHANGES.match(text)
+            or (text.startswith("store ") and not self.quiet and self._target(text) not in self._scalars)
+        ):
+            self.changes()
         if self.shared:
             text = self._in_space(text)
         self.lines.append(f"  {text}{self.dbg}")
+
+    @staticmethod
+    def _target(store: str) -> str:
+        return store.rpartition(", ptr ")[2].split(",")[0]
 
     def _in_space(self, text: str, name: str = "") -> str:
         """The instruction with the pointers into an arena typed as such.
@@ -143,6 +164,7 @@ class Emit:
         if known is None:
             known = self._slots[key] = f"%s{len(self.slots)}"
             self.slots.append(f"  {known} = alloca {llvm}")
+            self._scalars.add(known)
         return known
 
     def mark(self) -> Mark:

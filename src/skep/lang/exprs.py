@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from skep.lang import arith, calls, objects, tests
+from skep.lang import arith, calls, objects, paths, tests
 from skep.lang.scope import join
 from skep.lang.values import NONE, OPTIONAL, TEXT, BoolType, IntType, PtrType, Value
 
@@ -112,6 +112,9 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
 
 
 def _attribute(c: Walker, node: ast.Attribute) -> Value:
+    kept = paths.taken(c, node)
+    if kept is not None:
+        return kept
     value = owner(c, node.value)
     c.at(node)
     return value.type.attr(c, value, node.attr, node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
-from skep.lang import held
+from skep.lang import held, paths
 from skep.lang.values import (
     BOOL,
     INT,
@@ -86,6 +86,8 @@ class Scope:
         #: a function without a result returns 0
         self.optional_result = False
         self.sensitive = _sensitive(node)
+        #: members that bound something, "table.used"
+        self.members = paths.bounding(node)
         #: parameters, and then all variables, that may hold the result of a division (`skep.lang.remainders`)
         self.divided_params: set[str] = set()
         self.divided: set[str] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from skep.lang import arith, locks, references
+from skep.lang import arith, locks, paths, references
 from skep.lang.scope import Env, join
 from skep.lang.values import INT, NONE, OPTIONAL, TEXT, TUPLE, BoolType, IntType, PtrType, Value
 
@@ -103,6 +103,8 @@ def _chain(c: Walker, node: ast.Compare, yes: str, no: str) -> tuple[Env | None,
 
 def _variable(c: Walker, node: ast.expr) -> str | None:
     """The key of the local variable that ``node`` names or assigns."""
+    if isinstance(node, ast.Attribute):
+        return paths.key(c, node)
     target = node.target if isinstance(node, ast.NamedExpr) else node
     if isinstance(target, ast.Name):
         key = c.scope.prefix + target.id
@@ -113,6 +115,7 @@ def _variable(c: Walker, node: ast.expr) -> str | None:
 def _plain(c: Walker, node: ast.expr) -> tuple[Value, Facts]:
     """``if x``: not None for references, not zero for numbers."""
     value = c.expr(node)
+    paths.keep(c, node, value)
     key = _variable(c, node)
     if c.only_bools and not isinstance(value.type, BoolType):
         raise c.error(
@@ -168,13 +171,14 @@ def compare_node(c: Walker, node: ast.Compare) -> tuple[Value, Facts]:
 def _operand(c: Walker, node: ast.expr, op: ast.cmpop) -> Value:
     """A side of a comparison; the verifier is to learn about a variable that bounds something."""
     value = c.expr(node)
+    paths.keep(c, node, value)
     if (
         isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE))
         and value.type is INT
         and value.const is None
         and isinstance(node, ast.Name)
         and c.unit.target == "bpf"
-        and node.id in c.scope.sensitive
+        and (isinstance(node, ast.Attribute) or (isinstance(node, ast.Name) and node.id in c.scope.sensitive))
         and (key := _variable(c, node)) is not None
     ):
         return Value(INT, c.barrier(c.env[key]), value.lo, value.hi, place=value.place)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from skep.errors import CompileError
-from skep.lang import arith, held, locks, references, remainders
+from skep.lang import arith, held, locks, paths, references, remainders
 from skep.lang.emit import Emit
 from skep.lang.layout import Storage
 from skep.lang.scope import Env, Scope
@@ -88,6 +88,9 @@ class Walker:
     def __init__(self, unit: Unit, program: Program | None = None) -> None:
         self.unit = unit
         self.em = Emit()
+        self.em.changes = lambda: paths.changed(self)
+        #: a union was looked into: members may lie over one another
+        self.overlaid = False
         self.env: Env = {}
         #: why variables are not usable any more, for the message
         self.lost: dict[str, str] = {}
@@ -309,6 +312,7 @@ class Walker:
     def bind(self, key: str, value: Value, node: ast.AST) -> Value:
         """Give the variable ``key`` (prefix and name) a value."""
         value = value.type.materialise(self, value, node)
+        paths.renamed(self, key)
         old = self.env.get(key)
         if old is not None and (old.ref is not None or old.type is TUPLE):
             references.overwritten(self, key, old, value, node)
