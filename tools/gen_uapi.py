@@ -46,7 +46,8 @@ CONTEXTS = ["__sk_buff", "xdp_md", "bpf_sock_ops", "bpf_sock_addr", "bpf_sk_look
             "bpf_sock", "bpf_sysctl", "bpf_sockopt", "bpf_perf_event_data", "bpf_cgroup_dev_ctx", "bpf_flow_keys",
             "bpf_tcp_sock", "bpf_sock_tuple", "bpf_fib_lookup", "bpf_tunnel_key", "bpf_xfrm_state", "bpf_redir_neigh",
             "bpf_pidns_info", "bpf_devmap_val", "bpf_cpumap_val", "bpf_cgroup_storage_key", "bpf_stack_build_id",
-            "bpf_spin_lock", "bpf_timer", "bpf_dynptr", "bpf_nf_ctx", "pt_regs"]  # fmt: skip
+            "bpf_spin_lock", "bpf_timer", "bpf_dynptr", "bpf_nf_ctx", "pt_regs",
+            "bpf_perf_event_value", "btf_ptr"]  # fmt: skip
 
 
 class Types:

@@ -73,6 +73,11 @@ def check(c: Walker, number: int, name: str, node: ast.AST) -> None:
                 f"@bpf.{section.prefix.rstrip('/+')}(..., sleepable=True) where the hook allows it",
             )
         return
+    from skep.lang.helpers_call import OPTIONAL
+
+    if number in OPTIONAL and OPTIONAL[number][0] is section.type:
+        licensed(c, number, node)
+        return
     kind = section.type.name.lower()
     later = availability.first(section.type, number)
     if later is not None:
@@ -86,6 +91,8 @@ def check(c: Walker, number: int, name: str, node: ast.AST) -> None:
         (f for t in availability.types_with(number, (99, 0)) if (f := availability.first(t, number))),
         default=None,
     )
+    if number in OPTIONAL:
+        others, first = [OPTIONAL[number][0].name.lower()], OPTIONAL[number][1]
     hint = f"Linux {first[0]}.{first[1]} and later: {', '.join(others)} programs can" if first else ""
     hint = hint or "no program type has it in the kernels that are known here"
     raise c.error(node, f"{kind} programs cannot call bpf_{name}", hint)

@@ -19,6 +19,7 @@ from skep.lang.helpers_structs import LayoutStorage, number_at
 from skep.lang.kernel_types import KernelType, types_of
 from skep.lang.maps import MapType
 from skep.lang.values import INT, S64_MAX, S64_MIN, TEXT, U64, PtrType, Value
+from skep.uapi.enums import ProgType
 from skep.verifier import kinds
 from skep.verifier.facts import args as a
 from skep.verifier.facts import protos
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
 _BASE: Final = 0xFF
+#: helpers that kernels have by an option which those that were asked lack: whose, from which Linux on
+OPTIONAL: Final = {
+    58: (ProgType.KPROBE, (4, 16)),  # CONFIG_BPF_KPROBE_OVERRIDE
+    77: (ProgType.LIRC_MODE2, (4, 18)),  # CONFIG_BPF_LIRC_MODE2
+    78: (ProgType.LIRC_MODE2, (4, 18)),
+    92: (ProgType.LIRC_MODE2, (5, 0)),
+}
 
 
 class Param(NamedTuple):
@@ -72,6 +80,10 @@ def caller(number: int, name: str) -> Callable[..., Value]:
             raise c.error(node, f"bpf.{name}() is written otherwise here", instead)
         check(c, number, name, node)
         c.node = node
+        if name == "ringbuf_discard":
+            from skep.lang import mapkinds
+
+            return mapkinds.discard(c, args, kwargs, node)
         if number in (153, 154) and args and args[0].type.name.startswith("a per-CPU "):
             from skep.lang import percpu
 
@@ -86,7 +98,6 @@ _INSTEAD: Final = {
     "kptr_xchg": "old = value.field.swap(new), for a field bpf.Kptr[bpf.task_struct]",
     "ringbuf_reserve": "with ring.reserve() as e: ... submits e at the end of the block",
     "ringbuf_submit": "with ring.reserve() as e: ... submits e at the end of the block",
-    "ringbuf_discard": "with ring.reserve() as e: ... submits e; look first, and reserve after",
     "spin_lock": "with value.lock: ... holds the lock for the block",
     "spin_unlock": "with value.lock: ... holds the lock for the block",
 }
@@ -161,6 +172,10 @@ class _Call:
             kind, attach = int(section.type), int(section.attach_type or 0)
             sleepable = section.sleepable
         found = protos.proto(kind or 2, self.number, attach, sleepable)
+        if found is None and self.number in OPTIONAL:
+            rest = [protos.Arg(a.ARG_ANYTHING)] * (len(self.c_proto.params) - 1)
+            shape = (protos.Arg(a.ARG_PTR_TO_CTX), *rest)
+            found = protos.Proto(self.name, True, False, False, False, "", a.RET_INTEGER, "", shape)
         if found is None:
             raise self.error("its prototype is not known")
         if self.name in ("skb_set_tunnel_key", "skb_set_tunnel_opt"):

@@ -90,19 +90,29 @@ class Reservation(Type):
 
     def enter(self, c: Walker, v: Value, node: ast.AST) -> tuple[Value, Value | None]:
         there = c.boolean(c.em.op(f"icmp ne ptr {v.ir}, null"))
-        return Value(Entered(self.of, c.depth()), v.ir), there
+        flag = c.em.slot("i1", ("discard", c.scope.prefix, id(node)))
+        return Value(Entered(self.of, c.depth(), flag), v.ir), there
 
     def begin(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
+        assert isinstance(entered.type, Entered)
+        c.em.do(f"store i1 false, ptr {entered.type.flag}")
         c.zero(entered.ir, self.of.size, 8)
 
     def skipped(self, c: Walker, v: Value, node: ast.AST) -> None:
         self.ring.count_lost(c)
 
     def exit(self, c: Walker, v: Value, entered: Value, node: ast.AST) -> None:
-        flags = v.obj or "0"
-        number = 133 if flags == "discard" else 132
-        operand = "0" if flags == "discard" else flags
-        c.em.do(f"call void inttoptr (i64 {number} to ptr)(ptr {entered.ir}, i64 {operand})")
+        done = c.label("sent")
+        if isinstance(entered.type, Entered) and entered.type.discarded:
+            away, keep = c.label("away"), c.label("keep")
+            c.em.cond(c.em.op(f"load i1, ptr {entered.type.flag}"), away, keep)
+            c.em.place(away)
+            c.em.do(f"call void inttoptr (i64 133 to ptr)(ptr {entered.ir}, i64 0)")
+            c.em.br(done)
+            c.em.place(keep)
+        c.em.do(f"call void inttoptr (i64 132 to ptr)(ptr {entered.ir}, i64 {v.obj or '0'})")
+        c.em.br(done)
+        c.em.place(done)
 
     def dropped(self, c: Walker, v: Value, node: ast.AST) -> None:
         raise c.error(node, "what is reserved must be submitted", "with ring.reserve() as e: ...")
@@ -117,8 +127,11 @@ class Reservation(Type):
 class Entered(PtrType):
     """A record in the ring: zero where nothing is stored."""
 
-    def __init__(self, of: Storage, depth: int) -> None:
+    def __init__(self, of: Storage, depth: int, flag: str) -> None:
         super().__init__(of, "ring")
+        #: where it is noted that the record is not to be sent, and whether anything notes it
+        self.flag = flag
+        self.discarded = False
         #: fields that still are zero, as long as no loop inside the block is entered
         self.untouched = set(of.fields) if isinstance(of, StructStorage) else set()
         self.depth = depth
@@ -140,6 +153,20 @@ class Entered(PtrType):
     def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
         self.untouched.discard(name)  # what is inside may be written through the reference
         return super().attr(c, v, name, node)
+
+
+def discard(c: Walker, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    """``bpf.ringbuf_discard(e)``: at the end of its block the record is thrown away."""
+    e = named(c, "bpf.ringbuf_discard", ("record", "flags"), 1, args, kwargs, node)["record"]
+    if not isinstance(e.type, Entered):
+        raise c.error(
+            node,
+            f"bpf.ringbuf_discard() takes what a ring has reserved, not {e.type.name}",
+            "with ring.reserve() as e: ... bpf.ringbuf_discard(e)",
+        )
+    e.type.discarded = True
+    c.em.do(f"store i1 true, ptr {e.type.flag}")
+    return c.none()
 
 
 class RingType(MapType):

@@ -465,4 +465,20 @@ CONTEXTS: Final[dict[str, Layout]] = {
             "ssx": (160, 8, 0),
         },
     ),
+    "bpf_perf_event_value": Layout(
+        24,
+        {
+            "counter": (0, 8, 0),
+            "enabled": (8, 8, 0),
+            "running": (16, 8, 0),
+        },
+    ),
+    "btf_ptr": Layout(
+        16,
+        {
+            "ptr": (0, 8, 0),
+            "type_id": (8, 4, 0),
+            "flags": (12, 4, 0),
+        },
+    ),
 }
