@@ -176,7 +176,6 @@ def _operand(c: Walker, node: ast.expr, op: ast.cmpop) -> Value:
         isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE))
         and value.type is INT
         and value.const is None
-        and isinstance(node, ast.Name)
         and c.unit.target == "bpf"
         and (isinstance(node, ast.Attribute) or (isinstance(node, ast.Name) and node.id in c.scope.sensitive))
         and (key := _variable(c, node)) is not None
