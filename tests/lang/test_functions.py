@@ -144,7 +144,8 @@ def test_structs_and_arrays_in_the_kernel(tmp_path: Path) -> None:
         kinds = kinds_of(getattr(alone, name))
         given = ", ".join(f"{kind!r}(given[{i}])" for i, kind in enumerate(kinds))
         text += "given = bpf.Array(s64, 4)\nresult: s64 = bpf.var(0)\n\n"
-        text += f"@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    global result\n    result = {name}({given})\n    return 2\n"
+        text += "@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    global result\n"
+        text += f"    result = {name}({given})\n    return 2\n"
         made = module(tmp_path, text, f"kernel_{name}")
         rng = random.Random(f"{seed()}-{name}")
         with skep.load(made) as obj:
