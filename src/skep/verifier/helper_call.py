@@ -201,7 +201,9 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
     write_uninit(env, call.uninit)
     if call.release_reg:
         _release(env, call, f"{helper_name(number)}#{number}")
-    changes_packet = number in CHANGES_PACKET
+    # A tail call that succeeds does not come back here; Linux before 6.18 took it for any other helper.
+    returns = number != _TAIL_CALL or env.kernel < (6, 18)
+    changes_packet = number in CHANGES_PACKET and returns
     if _check_special(env, call, insn):
         changes_packet = True
     result, id = _result(env, call)

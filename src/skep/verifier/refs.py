@@ -208,10 +208,6 @@ _UNDER_LOCK: Final = frozenset(
         "bpf_stream_vprintk",
         "bpf_stream_vprintk_impl",
         "bpf_stream_print_stack",
-        "bpf_preempt_disable",
-        "bpf_preempt_enable",
-        "bpf_local_irq_save",
-        "bpf_local_irq_restore",
     )
 )
 
@@ -220,5 +216,9 @@ def check_call_under_lock(env: Env, insn: Insn) -> None:
     """A call while a lock is held: giving it back, and little else."""
     if insn.src == 0 and insn.imm != _SPIN_UNLOCK:
         env.reject("function calls are not allowed while holding a lock")
-    if insn.src == 2 and (insn.off or _kfunc_name(env, insn.imm, insn.off) not in _UNDER_LOCK):
+    if insn.src != 2:
+        return
+    name = _kfunc_name(env, insn.imm, insn.off)
+    later = env.kernel < (7, 0) and (name or "").startswith(("bpf_arena_", "bpf_stream_"))
+    if insn.off or name not in _UNDER_LOCK or later:
         env.reject("function calls are not allowed while holding a lock")
