@@ -37,6 +37,29 @@ WRONG = [
      "maps is a Python list, which programs cannot see", 6),
     ("maps = bpf.ArrayOfMaps(bpf.Array(u16, 2), 2, initial=[bpf.Array(u64, 2)])" + END,
      "map maps: initial[0] is of another kind, key or value than the inner maps", 3),
+    ("m = bpf.Hash(u32, u64, name='bad name')" + END, "Hash: name='bad name' is not of ASCII letters, digits and _", 3),
+    ("m = bpf.Hash(u32, u64, name=5)" + END, "Hash: name=5 is not of ASCII letters", 3),
+    ("m = bpf.Hash(u32, u64, flags='x')" + END, "Hash: flags='x' is no number", 3),
+    ("m = bpf.HashOfMaps(u32, u64)" + END, "HashOfMaps: u64 is no map", 3),
+    ("m = bpf.ProgArray(2, initial={0: 5})" + END, "map m: initial[0] is 5, and its slots hold programs", 3),
+    ("m = bpf.ArrayOfMaps(bpf.Array(u64, 2), 2, initial=[bpf.Array(u64, 2)] * 3)" + END,
+     "map m: initial[2] is beyond its 2 slots", 3),
+    ("größe = bpf.Hash(u32, u64)" + END, "'größe': kernels take names of ASCII letters, digits and _ only", 3),
+    (END.replace("main", "größe"), "'größe': kernels take names of ASCII letters", 5),
+    ("m" * 200 + " = bpf.Hash(u32, u64)" + END, "...: kernels take names of 127 bytes", 3),
+    ("@bpf.struct\nclass A:\n    größe: u32\nm = bpf.Hash(u32, A)" + END, "'größe' names a type or field", 6),
+    ("x: u8 = bpf.var(256)" + END, "x: 256 does not fit u8, which holds 0 to 255", 3),
+    ("@bpf.struct\nclass A:\n    x: u32\nv: A = bpf.var(5)" + END, "v: 5 is no A", 6),
+    ("x: list[u32] = bpf.var(5)" + END, "list is no type that has a size in memory (say how many", 3),
+    ("@bpf.xdp\ndef main(ctx: bpf.Xdp) -> str:\n    return 2", "a program returns a number, no str", 4),
+    ("def f(a, /, b):\n    return a\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return f(a=1, b=2)",
+     "f() takes 'a' by position only (f(a))", 7),
+    ("class P:\n    x: u32\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    p = P()\n    return 2",
+     "class P cannot be called in a program (make it a struct: @bpf.struct above class P)", 7),
+    ("S = frozenset((1, 2))\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return 1 in S",
+     "S is a Python frozenset, which programs cannot see (a constant table is a tuple", 6),
+    ("import os\n@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return os.getpid()",
+     "getpid() cannot be called in a program (bpf.pid())", 6),
 ]  # fmt: skip
 
 
@@ -46,7 +69,7 @@ def test_refused(text: str, says: str, line: int, tmp_path: Path) -> None:
     path.write_text(HEADER + text + "\n")
     with pytest.raises(CompileError, match=re.escape(says)) as caught:
         to_ir(programs_of(imported(str(path))))
-    assert caught.value.line == line and caught.value.file == str(path)
+    assert caught.value.line == line and caught.value.file == str(path) and caught.value.hint
 
 
 def test_licenses_that_are_compatible(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ class IntStorage(ScalarStorage):
 
     def narrow(self, c: Walker, value: Value, node: ast.AST) -> str:
         """The operand of this type's width, wrapped, in memory order."""
+        self._whole(c, value, node)
         number = c.as_int(value, node, f"to store it as {self.name}")
         bits = self.record.bits
         if number.const is not None:
@@ -172,8 +173,18 @@ class IntStorage(ScalarStorage):
         got = self.narrow(c, value, node)
         c.em.do(f"store i{self.record.bits} {got}, ptr {address}, align {align or self.align}")
 
+    def _whole(self, c: Walker, value: Value, node: ast.AST) -> None:
+        """Refuse part of an address of the kernel's: the verifier lets no pointer be cut."""
+        if self.record.bits < 64 and getattr(value.type, "pointer", False) is True:
+            raise c.error(
+                c.blamed(value, node),
+                f"{value.type.name} is an address, which does not fit {self.name}",
+                "keep it as u64, or one of its members",
+            )
+
     def wrap(self, c: Walker, value: Value, node: ast.AST) -> Value:
         """``u32(x)``: the number as this type would hold it."""
+        self._whole(c, value, node)
         number = c.as_int(value, node, f"for {self.name}()")
         if number.const is not None:
             return c.int_const(self.record(number.const))

@@ -20,9 +20,9 @@ from skep.lang.layout import Storage
 from skep.lang.scope import Env, Scope
 from skep.lang.values import (
     BOOL,
-    BUILTIN,
     INT,
     NONE,
+    OBJECT,
     TEXT,
     TUPLE,
     U64,
@@ -71,8 +71,8 @@ def _hint_of_no_number(v: Value) -> str:
             number = int.from_bytes(bytes(map(int, parts)), "big")
             return f"as a number: 0x{number:08X}"
         return "texts go in bpf.char fields"
-    if kind is BUILTIN:
-        return "call it: NAME()"
+    if kind is not OBJECT and type(kind).call is not Type.call:
+        return f"call it: {kind.name if kind.name.startswith('bpf.') else 'NAME'}()"
     if isinstance(kind, PtrType) and kind.of.is_text:
         return "single bytes are numbers: text[0]"
     if kind is TUPLE:
