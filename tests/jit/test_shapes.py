@@ -99,8 +99,8 @@ def test_long_blocks_are_split_and_compute_the_same() -> None:
             assert (got, theirs) == (expected, ours), f"SKEP_SEED={SEED}, {length} bytes"
 
 
-def _loops(count: int) -> list[Insn]:
-    """So many loops, one after the other, each of which sums the first eight bytes of ctx."""
+def _loops(count: int, step: int = 2) -> list[Insn]:
+    """So many loops, one after the other, each of which sums eight bytes of ctx, ``step`` apart."""
     add = op.BPF_ALU64 | op.BPF_ADD
     body = [
         Insn(op.BPF_ALU64 | op.BPF_MOV, 3),
@@ -108,8 +108,8 @@ def _loops(count: int) -> list[Insn]:
         Insn(add | op.BPF_X, 4, 3),
         Insn(op.BPF_LDX | op.BPF_MEM | op.BPF_B, 5, 4),
         Insn(add | op.BPF_X, 0, 5),
-        Insn(add, 3, imm=1),
-        Insn(op.BPF_JMP | op.BPF_JLT, 3, 0, -6, 8),
+        Insn(add, 3, imm=step),
+        Insn(op.BPF_JMP | op.BPF_JLT, 3, 0, -6, 8 * step),
     ]
     return [Insn(op.BPF_ALU64 | op.BPF_MOV, 0), *body * count, Insn(op.EXIT)]
 
@@ -117,10 +117,11 @@ def _loops(count: int) -> list[Insn]:
 def test_many_loops_are_not_vectorised() -> None:
     """LLVM's pipelines take a time that grows like the square of their number."""
     assert choose_level(lower(_loops(3))) == "O1"
+    assert choose_level(lower(_loops(3, step=1))) == "flat"  # neighbours: vectors are made here
     assert choose_level(lower(_loops(100))) == "flat"
     assert choose_level(lower(_loops(500))) == "large"
     with jit.compile(_loops(100), cached=False) as native:
-        assert native.run(bytearray(range(8))) == 2800
+        assert native.run(bytearray(range(16))) == 5600
 
 
 def test_many_subprograms() -> None:

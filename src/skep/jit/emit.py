@@ -15,7 +15,9 @@ from skep.jit import guard, kinds, loops
 from skep.jit.body import Value
 from skep.jit.cfg import BRANCH, BUDGET, EXIT, FALL, JUMP, MAY, REGISTERS, TURNS, Block
 from skep.jit.insns import Instructions, Plan, parameters, result_type, results
+from skep.jit.lanes import Done, Lanes
 from skep.jit.memory import STACK, STRIDE, Facts
+from skep.jit.vector import Turn, Unfit, Vectors
 
 MAY_GOTO_TURNS: Final = 8 << 20  # BPF_MAX_LOOPS
 
@@ -51,19 +53,25 @@ class _Loop:
 
     __slots__ = (
         "again",
+        "before",
         "blocks",
         "compared",
         "cost",
         "count",
         "ends",
+        "final",
         "first",
+        "fork",
         "guard",
         "header",
         "latch",
         "left",
+        "maybe",
         "over",
+        "pause",
         "phis",
         "pre",
+        "rest",
         "single",
         "steps",
         "test",
@@ -91,11 +99,17 @@ class _Loop:
         self.over = False  # all guarded turns are over
         self.total: Value = 0  # the guard's number of turns
         self.left = ""  # turns left at the start of one, in the fast copy
+        self.before = ""  # the block from which the fast copy is entered
+        self.fork = 0  # where among the lines the fast copy's jump back is
+        self.pause = ""  # the label where all guarded turns are over
+        self.final: set[Value] = set()  # values of the fast copy's last turn that somebody reads after it
+        self.maybe = True  # our own vectors are not made, nor is it in vain
+        self.rest: Done | None = None  # where they leave turns to the fast copy
 
     @property
     def rewarding(self) -> bool:
         """Whether its fast copy may be vectorised."""
-        return self.single and self.touches and len(self.blocks) <= _MAX_VECTOR_BLOCKS
+        return self.single and self.touches and self.maybe and len(self.blocks) <= _MAX_VECTOR_BLOCKS
 
 
 class FunctionEmitter(Instructions):
@@ -112,6 +126,8 @@ class FunctionEmitter(Instructions):
         self.written: dict[int, int] = {}
         self.loops = self._find_loops() if plan.checks and not plan.blind else {}
         self._latches = {loop.latch: loop for loop in self.loops.values()}
+        #: whether some loop has got vectors
+        self.vectors = False
         #: the loop whose fast copy is being emitted
         self.fast: _Loop | None = None
         for start, component in self.function.component.items():
@@ -189,10 +205,11 @@ class FunctionEmitter(Instructions):
         for loop in self.loops.values():
             if loop.left and loop.pre is not None:
                 less, here = loop.ends
-                before, after = (names.get(label, label) for label in (loop.pre.label, here))
-                loop.count.append(
-                    f"  {loop.left} = phi i64 [ {loop.total}, %{before} ], [ {less}, %{after} ]"
-                )
+                before, after = (names.get(label, label) for label in (loop.before, here))
+                pairs = f"[ {loop.total}, %{before} ], [ {less}, %{after} ]"
+                if loop.rest is not None:
+                    pairs += f", [ {loop.rest.left}, %{loop.rest.label} ]"
+                loop.count.append(f"  {loop.left} = phi i64 {pairs}")
         flat: list[str] = []
         for line in lines:
             if isinstance(line, str):
@@ -212,7 +229,7 @@ class FunctionEmitter(Instructions):
         for line in lines:
             if isinstance(line, str) and line[-1] == ":":
                 label = line[:-1]
-                if kept and kept[-1] == f"  br label %{label}" and len(self.edges[label]) == 1:
+                if kept and kept[-1] == f"  br label %{label}" and len(self.edges.get(label, ())) == 1:
                     kept.pop()
                     names[label] = here
                     continue
@@ -575,17 +592,57 @@ class FunctionEmitter(Instructions):
         self.memory.skip = found.slots
         loop.again[-1] += ", !llvm.loop !7004"
         self._note(f"f{start}", pre)
+        loop.before = pre.label
         changed = self.written[self.function.component[start]] & ~(1 << BUDGET)
+        phis: dict[int, str] = {}
+        mark = 0
         for member in loop.blocks:
             if member == start:
-                self._enter(start, "f", changed=changed)
+                phis = self._enter(start, "f", changed=changed)
                 loop.left = body.new()
                 body.lines.append(loop.count)
+                mark = len(body.lines)
             else:
                 self._enter(member, "f")
             self._instructions(self.function.blocks[member])
         self.fast = None
         self.memory.skip = frozenset()
+        if loop.rewarding and loop.blocks == [start]:
+            self._vectors(loop, tracker, phis, mark)
+
+    def _vectors(self, loop: _Loop, tracker: loops.Tracker, phis: dict[int, str], mark: int) -> None:
+        """Put whole vectors before the fast copy, a single block whose lines start at ``mark``."""
+        body, pre, fast = self.body, loop.pre, f"f{loop.header}"
+        lines = body.lines[mark : loop.fork]
+        if pre is None or loop.test is None or loop.ends[1] != fast or any(line[-1] == ":" for line in lines):
+            return
+        back = self.edges[fast][-1]
+        turn = Turn(
+            lines,
+            phis,
+            pre.values,
+            back.values,
+            {reg: step for reg, step in loop.steps.items() if reg in phis},
+            {name: tracker.accesses[pc] for name, pc in self.memory.places.items() if pc in tracker.accesses},
+            loop.final,
+        )
+        try:
+            vectors = Vectors(turn)
+        except Unfit as error:
+            loop.maybe = not error.hopeless
+            return
+        loop.maybe, self.vectors = False, True
+        body.lines[loop.fork] += ", !llvm.loop !7004"
+        loop.before = f"n{loop.header}"
+        loop.guard[-1] = loop.guard[-1].replace(f"label %{fast},", f"label %{loop.before},")
+        self.edges[fast][0] = pre._replace(label=loop.before)
+        done = Lanes(body, vectors).emit(loop.total, loop.before, fast)
+        if vectors.whole:
+            body.do(f"br label %{loop.pause}")
+            return
+        loop.rest = done
+        self._note(fast, _Edge(done.label, done.values, pre.facts))
+        body.do(f"br label %{fast}")
 
     def _plain(self, loop: _Loop) -> None:
         """Keep LLVM from studying how the values of the careful copy evolve: nothing comes of it."""
@@ -621,6 +678,7 @@ class FunctionEmitter(Instructions):
         loop.ends = (less, here)
         self._note(f"f{start}", _Edge(here, values, facts))
         test = loop.test
+        loop.fork, loop.pause = len(body.lines), pause
         if condition is None or test is not None:
             body.do(f"br i1 {more}, label %f{start}, label %{pause}")
         else:
@@ -655,6 +713,9 @@ class FunctionEmitter(Instructions):
         loop.over = True
         goal = self._edge(leave, done, ends)
         loop.over = False
+        for target, read in ((start, values), (leave, self.edges[goal][-1].values)):
+            mask = self.function.live[target] & (1 << BUDGET) - 1
+            loop.final |= {value for reg, value in enumerate(read) if mask >> reg & 1}
         body.do(f"br label %{goal}")
 
     def _spent(self, loop: _Loop) -> Value:

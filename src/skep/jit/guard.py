@@ -33,8 +33,8 @@ def turns(
 
 def asks(body: Body, test: Test, before: list[Value], turn: Value) -> str:
     """Emit the condition for another turn as it is at the end of turn ``turn`` (from 0)."""
-    value = _start(body, test.moving.terms, test.moving.const, before)
-    limit = _start(body, test.limit.terms, test.limit.const, before)
+    value = start(body, test.moving.terms, test.moving.const, before)
+    limit = start(body, test.limit.terms, test.limit.const, before)
     return body.op(f"icmp {test.predicate} i64 {body.plus(value, body.times(turn, test.step))}, {limit}")
 
 
@@ -42,12 +42,12 @@ def _least(body: Body, a: Value, b: Value) -> Value:
     return body.op(f"call i64 @llvm.umin.i64(i64 {a}, i64 {b})")
 
 
-def _start(body: Body, terms: Coefficients, const: int, before: list[Value]) -> Value:
+def start(body: Body, terms: Coefficients, const: int, before: list[Value]) -> Value:
     """The sum of the terms and the constant when the loop is entered."""
-    start: Value = 0
+    value: Value = 0
     for term, factor in sorted(terms, key=str):
-        start = body.plus(start, body.times(before[term] if isinstance(term, int) else term, factor))
-    return body.add(start, const)
+        value = body.plus(value, body.times(before[term] if isinstance(term, int) else term, factor))
+    return body.add(value, const)
 
 
 def _divided(body: Body, value: Value, by: int) -> Value:
@@ -60,7 +60,7 @@ def _divided(body: Body, value: Value, by: int) -> Value:
 
 def _inside(body: Body, bound: Bound, before: list[Value]) -> Value:
     """Turns during which a moving range stays inside its region."""
-    low = _start(body, bound.terms, bound.low, before)
+    low = start(body, bound.terms, bound.low, before)
     last = body.add(low, bound.end - 1 - bound.low)
     # Where both are known and the last byte is inside, so is the first.
     needs_low = low != last and not (isinstance(low, int) and isinstance(last, int) and 0 <= low < last)
@@ -84,8 +84,8 @@ def _inside(body: Body, bound: Bound, before: list[Value]) -> Value:
 
 def _lasting(body: Body, test: Test, before: list[Value]) -> Value:
     """Turns at whose end the condition for another one is sure to hold."""
-    value = _start(body, test.moving.terms, test.moving.const, before)
-    limit = _start(body, test.limit.terms, test.limit.const, before)
+    value = start(body, test.moving.terms, test.moving.const, before)
+    limit = start(body, test.limit.terms, test.limit.const, before)
     first, second = (value, limit) if test.step < 0 else (limit, value)
     size = abs(test.step)
     if size == 1 and test.predicate in ("ult", "ugt"):

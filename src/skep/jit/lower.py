@@ -39,6 +39,8 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 !7006 = !{!"llvm.loop.unroll.disable"}
 """
 
+#: Of functions with vectors. Longer ones than 256 bits, stored across cache lines, cost more than they bring.
+_VECTORS: Final = '"prefer-vector-width"="256" "min-legal-vector-width"="256" '
 _LENGTH: Final = f"i64 range(i64 0, {1 << 47})"
 _ABI: Final = f"ptr %ctx, {_LENGTH} %ctx_len, ptr %pkt, {_LENGTH} %pkt_len, ptr noalias %state"
 
@@ -109,8 +111,10 @@ def lower(
     turning = False
     for key, function in functions.items():
         emitter = FunctionEmitter(plan, key)
+        text = emitter.text()
+        how = _VECTORS if emitter.vectors else ""
         if function.is_main:
-            parts.append(f"define {linkage}i64 @{name}({_ABI}) nounwind {rest} ")
+            parts.append(f"define {linkage}i64 @{name}({_ABI}) nounwind {how}{rest} ")
         else:
             signature = _ABI
             if plan.area:
@@ -120,9 +124,10 @@ def lower(
             for reg in parameters(plan, key):
                 signature += f", i64 %{'budget' if reg == cfg.BUDGET else f'a{reg}'}"
             parts.append(
-                f"define internal fastcc {result_type(plan, key)} @{function.name}({signature}) nounwind "
+                f"define internal fastcc {result_type(plan, key)} @{function.name}({signature})"
+                f" nounwind {how}"
             )
-        parts.append(emitter.text())
+        parts.append(text)
         rewarding += emitter.rewarding()
         turning = turning or emitter.turning()
     if declarations:

@@ -36,7 +36,7 @@ class Memory:
     lowest byte; ``%area`` and ``%top`` (bytes in use by live frames) if ``area`` is true.
     """
 
-    __slots__ = ("area", "body", "checks", "facts", "skip", "tracker", "uses_ctx_int")
+    __slots__ = ("area", "body", "checks", "facts", "places", "skip", "tracker", "uses_ctx_int")
 
     def __init__(self, body: Body, *, checks: bool, area: bool) -> None:
         self.body = body
@@ -49,6 +49,8 @@ class Memory:
         self.tracker: Tracker | None = None
         #: slots whose accesses a loop's guard has vouched for
         self.skip: frozenset[int] = frozenset()
+        #: address -> its slot, for those accesses
+        self.places: dict[str, int] = {}
 
     # --- addresses as numbers
 
@@ -101,7 +103,10 @@ class Memory:
         if atomic and self.checks:
             self._aligned(at, size, pc)
         base = ("", "%ctx", "%area", "%frame")[region]
-        return body.op(f"getelementptr {'inbounds ' if self.checks else ''}i8, ptr {base}, i64 {at}")
+        pointer = body.op(f"getelementptr {'inbounds ' if self.checks else ''}i8, ptr {base}, i64 {at}")
+        if not checked:
+            self.places[pointer] = pc
+        return pointer
 
     def _tell(self, region: int, value: Value, off: int, size: int, pc: int) -> None:
         """Let the tracker know of an access at ``value + off`` in ctx or the own frame."""
@@ -200,7 +205,10 @@ class Memory:
             at = self._inside(kinds.CTX, in_ctx, off, size, pc) if checked else body.add(in_ctx, off)
             if atomic:
                 self._aligned(at, size, pc)
-            return body.op(f"getelementptr inbounds i8, ptr %ctx, i64 {at}")
+            pointer = body.op(f"getelementptr inbounds i8, ptr %ctx, i64 {at}")
+            if not checked:
+                self.places[pointer] = pc
+            return pointer
         at_ctx = body.add(in_ctx, off)
         ok_ctx = self._in_ctx(at_ctx, size)
         in_area = body.op(f"sub i64 {value}, %area_int")
