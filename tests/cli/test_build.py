@@ -1,5 +1,6 @@
 """`skep build` and `skep check` as a user meets them."""
 
+# ruff: noqa: E501 (inputs and what is said of them stay whole)
 from __future__ import annotations
 
 import json
@@ -125,6 +126,77 @@ def test_a_program_that_cannot_be_built(text: str, says: str, tmp_path: Path) ->
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "p.o").exists()
+
+
+PROGRAM = "from skep import bpf\n@bpf.xdp\ndef p(ctx: bpf.Xdp) -> int:\n    return nothing\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "says", "line"),
+    [
+        (b"# caf\xe9\n" + PROGRAM.encode(), "p.py:1:6: byte 0xe9 is no UTF-8", "# caf\ufffd"),
+        (PROGRAM.replace("nothing", "0\0").encode(), "p.py:4:13: source code string cannot contain null bytes", ""),
+        (PROGRAM.replace("\n", "\r").encode(), "p.py:4:12: 'nothing' is not defined", "    return nothing"),
+        (PROGRAM.replace("\n", "\r\n").encode(), "p.py:4:12: 'nothing' is not defined", "    return nothing"),
+        (b"\xef\xbb\xbf" + PROGRAM.encode(), "p.py:4:12: 'nothing' is not defined", "    return nothing"),
+        (b"# -*- coding: latin-1 -*-\n# \xe9\n" + PROGRAM.encode(), "p.py:6:12: 'nothing'", "    return nothing"),
+        (PROGRAM.replace("    return", "\treturn").encode(), "p.py:4:9: 'nothing' is not", " return nothing"),
+        (PROGRAM.replace("    return", "    x = 1\n\treturn").encode(), "p.py:5:1: inconsistent use of tabs", ""),
+        (b"class E(BaseException):\n    pass\nraise E('a\\nb')\n", "p.py:3:1: E while it was imported: a b", ""),
+        (b"import os\nos.nosuch()\n", "p.py:2:1: AttributeError while it was imported", "os.nosuch()"),
+        (b"import beside\n", "p.py:1:1: ZeroDivisionError while it was imported: division by zero (beside.py:2)",
+         "import beside"),
+        (b"import p\np.x\n", "p.py:2:1: AttributeError while it was imported", ""),
+        (b"x = " + b"(" * 1000 + b")" * 1000, "too many nested parentheses", ""),
+        (b"x = 1" + b" + 1" * 20_000, "", ""),
+        (b"", "no BPF program in this file", ""),
+    ],
+)  # fmt: skip
+def test_files_that_are_wrong(data: bytes, says: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.py"
+    path.write_bytes(data)
+    (tmp_path / "beside.py").write_text("x = 0\n1 / x\n")
+    done = skep("build", str(path), "-o", str(tmp_path / "p.o"))
+    assert done.returncode == 1
+    assert says in done.stderr and "Traceback" not in done.stderr
+    first, *rest = done.stderr.splitlines()
+    assert first.endswith(")")  # what to write instead
+    if line:
+        assert rest[0] == line
+    if rest:
+        assert set(rest[1]) <= {" ", "^"} and "^" in rest[1]
+    assert not (tmp_path / "p.o").exists()
+
+
+def test_what_is_no_file(good: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "folder.py").mkdir()
+    for name, says in (
+        ("pipe.py", "is no regular file"),
+        ("folder.py", "is a folder"),
+        ("none.py", "no such file"),
+        ("x.txt", "no Python file"),
+    ):
+        done = skep("build", str(tmp_path / name))
+        assert done.returncode == 1 and done.stderr.endswith("\n") and says in done.stderr, name
+
+
+def test_where_the_object_goes(good: str, tmp_path: Path) -> None:
+    """A source is not written over; what cannot be written says so, and leaves nothing behind."""
+    other = tmp_path / "link"
+    other.symlink_to(good)
+    for out, says in (
+        (good, "a source file is not written over"),
+        (str(other), "a source file is not written over"),
+        (str(tmp_path / "other.py"), "a source file is not written over"),
+        (str(tmp_path / "none" / "x.o"), "No such file or directory"),
+        (str(tmp_path), "Is a directory"),
+        ("/dev/full", "No space left on device"),
+    ):
+        before = sorted(tmp_path.iterdir())
+        done = skep("build", good, "-o", out)
+        assert done.returncode == 1 and says in done.stderr, (out, done.stderr)
+        assert sorted(tmp_path.iterdir()) == before and Path(good).read_text() == GOOD
 
 
 def test_usage(tmp_path: Path) -> None:

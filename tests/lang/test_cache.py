@@ -126,3 +126,46 @@ def test_without_llvmlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     made = module(tmp_path, HEADER + "@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return 1\n")
     with pytest.raises(MissingDependency, match=r"skep\[llvm\]"):
         build(made, cache=False)
+
+
+def test_where_the_source_lies_makes_no_difference(tmp_path: Path) -> None:
+    """Line information names the file, not its folder: the same bytes from every place, twice."""
+    text = HEADER + "@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return ctx.rx_queue_index & 1\n"
+    made = []
+    for folder, name in (("a", "prog"), ("b", "prog"), ("b", "prog"), ("b", "other")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        made.append(build(module(tmp_path / folder, text, name), cache=False))
+    assert made[0] == made[1] == made[2] != made[3]
+    assert b"other.py" in made[3] and b"prog.py" not in made[3] and str(tmp_path).encode() not in made[0]
+
+
+def test_a_file_of_another_name_is_another_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKEP_CACHE", str(tmp_path / "cache"))
+    text = HEADER + "@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return 2\n"
+    build(module(tmp_path, text, "one"))
+    assert b"two.py" in build(module(tmp_path, text, "two"))
+
+
+@pytest.mark.parametrize("cache", ["file", "/proc/self/nothing", "shared"])
+def test_a_cache_that_cannot_be_used(cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)  # anybody could put something there
+    monkeypatch.setenv("SKEP_CACHE", str(tmp_path / cache))
+    made = module(tmp_path, HEADER + "@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return 2\n")
+    assert build(made) == build(made, cache=False)
+    assert not list((tmp_path / "shared").iterdir())
+
+
+def test_several_processes_at_once(tmp_path: Path) -> None:
+    (tmp_path / "prog.py").write_text(HEADER + "@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return 2\n")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nimport prog\nfrom skep.loading import build\n"
+        "sys.stdout.buffer.write(build(prog))"
+    )
+    env = {**os.environ, "SKEP_CACHE": str(tmp_path / "cache")}
+    words = [sys.executable, "-c", script, str(tmp_path)]
+    running = [subprocess.Popen(words, env=env, stdout=subprocess.PIPE) for _ in range(3)]
+    made = [process.communicate(timeout=120)[0] for process in running]
+    assert made[0].startswith(b"\x7fELF") and len(set(made)) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
