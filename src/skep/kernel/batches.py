@@ -24,11 +24,15 @@ _SLOTS: Final = frozenset((T.PROG_ARRAY, T.ARRAY_OF_MAPS, T.DEVMAP, T.CPUMAP, T.
 
 
 def chunks(map: Map, *, delete: bool = False) -> Iterator[tuple[int, bytearray, bytearray]]:
-    """(count, keys, values) of each batch. Raises KernelError of `_CANNOT` before the first one."""
+    """(count, keys, values) of each batch. Raises KernelError of `_CANNOT` before the first one.
+
+    Where others delete meanwhile, some kernels start again: at most twice the map's size comes.
+    """
     key_size, value_size = map.key_size, map.raw_value_size
     count = max(16, min(map.max_entries, _AT_ONCE, _BYTES // (key_size + value_size)))
     position: bytearray | None = None
-    while True:
+    left = 2 * map.max_entries + 16
+    while left > 0:
         keys, values = bytearray(key_size * count), bytearray(value_size * count)
         reached = bytearray(max(8, key_size))
         try:
@@ -41,6 +45,7 @@ def chunks(map: Map, *, delete: bool = False) -> Iterator[tuple[int, bytearray, 
             # A bucket of the hash holds more than was asked for.
             count *= 2
             continue
+        left -= found
         if found:
             yield found, keys, values
         if end:

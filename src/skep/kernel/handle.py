@@ -13,6 +13,25 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+def forked_from(pid: int) -> bool:
+    """Whether this process is a child of the one that made something, ``pid``, and that one is still there.
+
+    What a process undoes when it closes is not a child's to undo. One whose parent has gone, a daemon, has
+    taken over.
+    """
+    import os
+
+    if os.getpid() == pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 class Handle:
     """Owns one descriptor of a kernel. A context manager; `close` may be called again.
 

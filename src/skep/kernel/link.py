@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from skep.errors import KernelError, NotSupported
-from skep.kernel.handle import Handle
+from skep.kernel.handle import Handle, forked_from
 from skep.kernel.protocol import Kernel
 
 TYPE_CHECKING = False
@@ -87,9 +89,12 @@ class Link(Handle):
 
 
 class ManualLink(Link):
-    """An attachment that ``undo`` takes back: for mechanisms whose descriptor alone does not."""
+    """An attachment that ``undo`` takes back: for mechanisms whose descriptor alone does not.
 
-    __slots__ = ("_replace", "_undo")
+    A forked child that closes it gives back its descriptors only, as with links that are descriptors.
+    """
+
+    __slots__ = ("_maker", "_replace", "_undo")
 
     def __init__(
         self,
@@ -104,6 +109,7 @@ class ManualLink(Link):
         super().__init__(kernel, fd, kind=kind, target=target)
         self._undo: Callable[[], None] | None = undo
         self._replace = replace
+        self._maker = os.getpid()
 
     def update(self, program: Program, *, old: Program | None = None) -> None:
         if self._replace is None or old is not None:
@@ -123,7 +129,7 @@ class ManualLink(Link):
     def close(self) -> None:
         undo, self._undo = self._undo, None
         try:
-            if undo is not None:
+            if undo is not None and not forked_from(self._maker):
                 undo()
         finally:
             super().close()

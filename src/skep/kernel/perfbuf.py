@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import struct
 from _thread import allocate_lock
 from sys import byteorder
 
 from skep.errors import KernelError
 from skep.kernel.codec import Codec
+from skep.kernel.handle import forked_from
 from skep.kernel.perfevent import (
     BPF_OUTPUT,
     DISABLED,
@@ -95,6 +97,7 @@ class PerfBuffer:
         self.count = 0
         self.lost_by_cpu: dict[int, int] = {}
         self._rings: list[_Ring] = []
+        self._maker = os.getpid()
         self._fence = allocate_lock()
         kernel = map.kernel
         size = pages * page_size()
@@ -145,6 +148,7 @@ class PerfBuffer:
 
     def _each(self, out: list[Any], limit: int) -> Iterator[int]:
         """Append records CPU by CPU; gives the numbers of those that had some."""
+        self._own_memory()
         for ring in self._rings:
             before = len(out)
             # Collecting garbage among many new values would cost more than making them; none is garbage.
@@ -227,11 +231,17 @@ class PerfBuffer:
             fill = bytes(codec.size - length)
             out += [codec.decode(bytes(data[i : i + length]) + fill) for i in starts]
 
+    def _own_memory(self) -> None:
+        """Raises ValueError in a forked child: the kernel does not let it have the buffers' memory."""
+        if self._rings and os.getpid() != self._maker:
+            raise ValueError("PerfBuffer: a forked process has to open its own")
+
     def _ready(self) -> bool:
         return any(ring.words[_HEAD] != ring.words[_TAIL] for ring in self._rings)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is a record, or ``timeout`` seconds have passed (None: for ever)."""
+        self._own_memory()
         if not self._ready():
             self.map.kernel.poll({ring.fd: _POLLIN for ring in self._rings}, milliseconds(timeout))
         return self._ready()
@@ -249,15 +259,17 @@ class PerfBuffer:
 
     def close(self) -> None:
         kernel = self.map.kernel
+        ours = not forked_from(self._maker)
         while self._rings:
             ring = self._rings.pop()
-            if not self.map.closed:
+            if ours and not self.map.closed:
                 try:  # noqa: SIM105 - contextlib is 5 ms of a start
                     del self.map[ring.cpu]
                 except (KeyError, KernelError):
                     pass
             ring.release()
-            kernel.munmap(ring.view)
+            if os.getpid() == self._maker:
+                kernel.munmap(ring.view)
             kernel.close(ring.fd)
 
     def __enter__(self) -> Self:

@@ -9,13 +9,17 @@ from skep.kernel import batches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 
     from skep.kernel.map import Map
 
     _Base = MutableMapping[bytes, bytes]
+    _Items = ItemsView[bytes, bytes]
+    _Values = ValuesView[bytes]
 else:
+    from _collections_abc import ItemsView as _Items
     from _collections_abc import MutableMapping as _Base
+    from _collections_abc import ValuesView as _Values
 
 
 class RawMap(_Base):
@@ -70,3 +74,32 @@ class RawMap(_Base):
 
     def __len__(self) -> int:
         return len(self.map)
+
+    def items(self) -> _Items:
+        """(key, value) pairs, as they were when their batch was read."""
+        return RawItems(self)
+
+    def values(self) -> _Values:
+        return RawValues(self)
+
+    def clear(self) -> None:
+        self.map.clear()
+
+
+class RawItems(_Items):
+    """`RawMap.items`: what others delete meanwhile is not looked up again."""
+
+    _mapping: RawMap
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return batches.raw_items(self._mapping.map)
+
+
+class RawValues(_Values):
+    """`RawMap.values`."""
+
+    _mapping: RawMap
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _, value in batches.raw_items(self._mapping.map):
+            yield value

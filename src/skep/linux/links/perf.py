@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from skep.errors import KernelError
+from skep.kernel.handle import forked_from
 from skep.kernel.perfevent import ENABLE, SET_BPF
 from skep.linux.links.common import FixedLink, absent, lacks
 from skep.uapi.enums import AttachType
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 class PerfLink(FixedLink):
     """A program on a perf event. ``fd`` is the link's, or without one (``kind`` "perf") the event's."""
 
-    __slots__ = ("_after", "event_fd")
+    __slots__ = ("_after", "_maker", "event_fd")
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class PerfLink(FixedLink):
         super().__init__(kernel, fd, kind=kind, target=target)
         self.event_fd = event_fd
         self._after = after
+        self._maker = os.getpid()
 
     def pin(self, path: str) -> None:
         if self.fd == self.event_fd:
@@ -53,7 +57,7 @@ class PerfLink(FixedLink):
                 self.kernel.close(event)
             super().close()
         finally:
-            if after is not None:
+            if after is not None and not forked_from(self._maker):
                 after()
 
 

@@ -13,6 +13,7 @@ import struct
 from contextlib import ExitStack
 
 from skep.errors import ElfError, KernelError
+from skep.kernel.handle import forked_from
 from skep.kernel.link import Link
 from skep.linux.links.common import GroupLink, absent, bad, close_all, older
 from skep.linux.links.elfsym import ElfFile, find_binary
@@ -323,12 +324,13 @@ def _number(value: int | bytes) -> int:
 class UsdtLink(GroupLink):
     """All sites of a probe, and the slots of their specs."""
 
-    __slots__ = ("_pinned", "_table")
+    __slots__ = ("_maker", "_pinned", "_table")
 
     def __init__(self, links: list[Link], table: _Specs | None, *, target: str) -> None:
         super().__init__(links, target=target)
         self._table = table
         self._pinned = False
+        self._maker = os.getpid()
 
     def pin(self, path: str) -> None:
         super().pin(path)
@@ -339,7 +341,7 @@ class UsdtLink(GroupLink):
         try:
             super().close()
         finally:
-            if table is not None:
+            if table is not None and not forked_from(self._maker):
                 table.release(keep=self._pinned)
 
 
