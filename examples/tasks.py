@@ -34,4 +34,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] and not sys.argv[1].isdigit():
+        sys.exit(__doc__)
     main()
