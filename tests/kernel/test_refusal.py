@@ -84,3 +84,29 @@ def test_maps_that_are_too_large() -> None:
         kernel.map_create(spec.type, spec.key_size, spec.value_size, spec.max_entries)
     assert caught.value.errno == errno.E2BIG
     assert "larger than this kernel allows" in str(refusal.of_map(kernel, spec, caught.value))
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("kind", "sizes", "words"),
+    [
+        (MapType.ARRAY, (8, 4), "its keys are indexes of 4 bytes"),
+        (MapType.ARRAY, (4, 0), "its values have no bytes"),
+        (MapType.LPM_TRIE, (8, 0), "its values have no bytes"),
+    ],
+)
+def test_shapes_that_are_wrong(kind: MapType, sizes: tuple[int, int], words: str) -> None:
+    bpf()
+    kernel = LinuxKernel()
+    spec = MapSpec("wrong", kind, *sizes, 1, flags=kind == MapType.LPM_TRIE)
+    with pytest.raises(KernelError) as caught:
+        kernel.map_create(spec.type, spec.key_size, spec.value_size, 1, spec.flags)
+    assert str(refusal.of_map(kernel, spec, caught.value)).endswith(words)
+
+
+@pytest.mark.live
+def test_weak_functions_of_later_kernels() -> None:
+    bpf()
+    made = refusal._weak(Old(6, 1), "p", "bpf_dynptr_from_skb")
+    assert isinstance(made, NotSupported) and made.since == "6.4"
+    assert not isinstance(refusal._weak(Old(6, 4), "p", "bpf_dynptr_from_skb"), NotSupported)

@@ -128,14 +128,22 @@ class ExternTable:
                 )
             found = None
         if found is None and not extern.weak:
-            if wanted == _FUNC:
-                self._too_old(name)
-            raise self._missing(extern, "the kernel's BTF")
+            since = self._too_old(name) if wanted == _FUNC else None
+            error = self._missing(extern, "the kernel's BTF")
+            if since is not None:
+                module = (
+                    f" (Linux {since} and later have it: as a module that is not loaded, or not configured)"
+                )
+                error = UnresolvedSymbol(f"{error}{module}")
+            raise error
         self._found[extern.name] = found
         return found
 
-    def _too_old(self, name: str) -> None:
-        """Raises NotSupported for a kernel function that came after this kernel."""
+    def _too_old(self, name: str) -> str | None:
+        """The first Linux with a kernel function, None where that is not known.
+
+        Raises NotSupported for one that came after this kernel.
+        """
         from skep.uapi.kfuncs import CALLS_SINCE, first
 
         since, what = first(name), f"kernel function {name}"
@@ -143,6 +151,7 @@ class ExternTable:
             since, what = CALLS_SINCE, f"calling kernel functions ({name})"
         if since is not None and self.kernel.version < tuple(map(int, since.split("."))):
             raise NotSupported(95, what, since=since)
+        return since
 
     def _agrees(self, extern: Extern, btf: Btf, id: int) -> bool:
         """Whether the kernel's variable or function ``id`` is of the type that the object declares."""

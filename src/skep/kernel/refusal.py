@@ -32,6 +32,12 @@ _UNSIZED: Final = frozenset(
         MapType.STRUCT_OPS,
     )
 )
+_ARRAYS: Final = frozenset(
+    (MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.PROG_ARRAY, MapType.ARRAY_OF_MAPS, MapType.CGROUP_ARRAY)
+)
+_HASHES: Final = frozenset(
+    (MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH, MapType.LPM_TRIE)
+)
 _POISON: Final = "195896080"
 _LAST_INSN: Final = re.compile(r"^(?:from \d+ to )?(\d+): \([0-9a-f]{2}\)", re.M)
 #: what older verifiers say of instructions that they do not know
@@ -67,6 +73,10 @@ def of_map(kernel: Kernel, spec: MapSpec, error: KernelError) -> SkepError:
     error.reason = f"map {spec.name} ({shape}): {error.reason}"
     if error.errno == errno.EINVAL and not spec.max_entries and kind not in _UNSIZED:
         error.reason += f": its size is left to the loader: max_entries={{{spec.name!r}: …}}"
+    elif error.errno == errno.EINVAL and kind in _ARRAYS and spec.key_size != 4:
+        error.reason += ": its keys are indexes of 4 bytes"
+    elif error.errno == errno.EINVAL and kind in _ARRAYS | _HASHES and not spec.value_size:
+        error.reason += ": its values have no bytes"
     if error.errno == errno.E2BIG:
         error.reason += ": larger than this kernel allows such a map to be"
     return error
@@ -99,9 +109,7 @@ def of_program(kernel: Kernel, linked: LinkedProgram, error: KernelError) -> Ske
         names = list(linked.object.externs)
         number = int(found[2]) - POISON_CALL
         if number < len(names):
-            lacking: SkepError = UnresolvedSymbol(
-                f"program {spec.name} calls {names[number]!r}, a function that this kernel lacks"
-            )
+            lacking = _weak(kernel, spec.name, names[number])
             lacking.__cause__ = error
             return lacking
     if found:
@@ -115,6 +123,16 @@ def of_program(kernel: Kernel, linked: LinkedProgram, error: KernelError) -> Ske
         error.reason = f"program {spec.name}: {error.reason}"
         return error
     return _verifier(spec.name, error)
+
+
+def _weak(kernel: Kernel, program: str, name: str) -> SkepError:
+    """The error for a reachable call of a weak kernel function that is not there."""
+    from skep.uapi.kfuncs import first
+
+    since = first(name.split("___")[0])
+    if since is not None and not _has(kernel, since):
+        return NotSupported(errno.EINVAL, f"program {program}: kernel function {name}", since=since)
+    return UnresolvedSymbol(f"program {program} calls {name!r}, a function that this kernel lacks")
 
 
 def _instruction(kernel: Kernel, linked: LinkedProgram) -> tuple[str, str] | None:
