@@ -18,7 +18,9 @@ from skep.cli.noun.objects import info
 from skep.cli.prog.profile import table
 from skep.kernel.object import Object
 from skep.linux.profiler import Reading
+from skep.uapi.enums import ProgType
 from tests.cli.bpftool import Pair, bpffs, compile_c
+from tests.linux.links.rig import Rig
 from tests.support.oracles import bpf, netns, tool
 
 pytestmark = pytest.mark.live
@@ -470,6 +472,38 @@ def test_cgroup(loaded: Object, pair: Pair) -> None:
         folder.rmdir()
 
 
+def test_perf(pair: Pair, tmp_path: Path) -> None:
+    """Raw tracepoints, perf events without links and uprobes of this process, as bpftool lists them."""
+    bpf()
+    rig = Rig(str(tmp_path))
+    try:
+        library = rig.library()
+        raw = rig.counter(ProgType.RAW_TRACEPOINT, own=True, to="sys_enter")
+        stable = rig.counter(ProgType.TRACEPOINT, own=True, to="syscalls/sys_enter_getppid")
+        probe = rig.counter(ProgType.KPROBE, own=True, hook="uprobe")
+        with (
+            raw.attach(),
+            stable.attach(link=False),
+            probe.attach(library, "twice", pid=0, link=False),
+        ):
+            ours, theirs = (
+                [row for row in json.loads(text) if row["pid"] == os.getpid()]
+                for text in (pair.ours("-j", "perf", "show")[1], pair.theirs("-j", "perf", "show")[1])
+            )
+            assert ours == theirs
+            assert [row["fd_type"] for row in ours] == ["raw_tracepoint", "tracepoint", "uprobe"]
+            assert ours[2]["filename"] == library
+            mine = f"pid {os.getpid()} "
+            lines = [
+                [line for line in text.splitlines() if line.startswith(mine)]
+                for text in (pair.ours("perf", "list")[1], pair.theirs("perf", "list")[1])
+            ]
+            assert lines[0] == lines[1] and len(lines[0]) == 3
+    finally:
+        rig.close()
+    assert pair.ours("perf", "show", "id")[0] == pair.ours("perf", "x")[0] == 2
+
+
 def test_struct_ops_without_any(pair: Pair) -> None:
     status, _, err = pair.ours("struct_ops", "show", "name", f"none{os.getpid()}")
     assert status == 1
@@ -549,7 +583,7 @@ def test_failures_exit_with_1(pair: Pair, words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "noun", ["prog", "map", "link", "btf", "cgroup", "net", "iter", "struct_ops", "gen", "feature"]
+    "noun", ["prog", "map", "link", "btf", "cgroup", "net", "iter", "perf", "struct_ops", "gen", "feature"]
 )
 def test_help(pair: Pair, noun: str) -> None:
     for word in ("help", "-h", "--help"):

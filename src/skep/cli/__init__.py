@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "link": ("skep.cli.links", "attachments held as links; put objects together"),
     "map": ("skep.cli.map", "maps and what they hold"),
     "net": ("skep.cli.net", "programs attached to network interfaces"),
+    "perf": ("skep.cli.perf", "programs on perf events and tracepoints"),
     "prog": ("skep.cli.prog", "loaded programs"),
     "run": ("skep.cli.run", "load programs, attach them, print their events"),
     "struct_ops": ("skep.cli.struct_ops", "kernel interfaces implemented by programs"),

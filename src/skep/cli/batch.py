@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VERBS = {"file": "skep.cli.batch:file"}
 #: what a line may start with
-NOUNS: Final = ("prog", "map", "link", "cgroup", "net", "btf", "iter", "struct_ops", "gen", "feature")
+NOUNS: Final = ("prog", "map", "link", "cgroup", "net", "btf", "iter", "struct_ops", "gen", "feature", "perf")
 _OPTIONS: Final = {"json": "-j", "pretty": "-p", "bpffs": "-f", "nomount": "-n", "pids": "-P", "all": "-a"}
 _SPACE: Final = " \t\r\n"
 

@@ -474,7 +474,7 @@ class LinuxKernel:
     def task_fd_query(self, pid: int, fd: int) -> dict[str, Any]:
         layout = ATTR["task_fd_query"]
         pinned = Pinned()
-        name = bytearray(512)
+        name = bytearray(4096)
         attr = layout.pack({"pid": pid, "fd": fd, "buf_len": len(name), "buf": pinned(name)})
         self._bpf(Cmd.TASK_FD_QUERY, attr, pinned)
         done = layout.unpack(attr)
