@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
-from skep.lang import bounds, tests
+from skep.lang import bounds, forget, tests
 from skep.lang.aggregates import StructStorage
 from skep.lang.arena import ArenaRef
 from skep.lang.bounds import MOST
@@ -254,13 +254,16 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
     c.em.do(f"store i64 {start.ir}, ptr {counter}")
     limits = bounds.counters(c, node, turns)
 
+    carried: list[str] = []
+
     def once() -> tuple[list[Env], Env | None, Loop, str, str]:
-        return _for_once(c, node, span, array, counter, (lo, hi), limits)
+        return _for_once(c, node, span, array, counter, (lo, hi), limits, carried)
 
     def walk(head: Env) -> list[Env]:
         return once()[0]
 
     head = settle(c, walk)
+    carried += forget.carried(c, head, _dry(c, walk, head))
     c.env = dict(head)
     _, ends, loop, no_break, out = once()
     finish(c, node, [ends], loop, no_break, out)
@@ -274,6 +277,7 @@ def _for_once(
     counter: str,
     ends_at: tuple[int, int],
     limits: dict[str, tuple[int, int]],
+    carried: list[str],
 ) -> tuple[list[Env], Env | None, Loop, str, str]:
     em = c.em
     test, inside, onward, no_break, out = (c.label(x) for x in ("for", "do", "next", "od", "out"))
@@ -288,6 +292,7 @@ def _for_once(
         # At least one turn: the test comes after the body, and the variable has a value after the loop.
         em.place(inside)
         c.env = bounds.within(c.env, limits)
+        forget.forget(c, carried)
         back = turn(c, node, loop, Value(INT, em.op(f"load i64, ptr {counter}"), lo, hi), array)
         em.place(onward)
         if not back:
@@ -304,6 +309,7 @@ def _for_once(
     em.cond(going, inside, no_break)
     em.place(inside)
     c.env = bounds.within(c.env, limits)
+    forget.forget(c, carried)
     back = turn(c, node, loop, Value(INT, now, lo, hi), array)
     em.place(onward)
     _step(c, counter, span.step)

@@ -133,6 +133,14 @@ class Unit:
             self.top.append(f'@{symbol} = global i64 0, section ".bss", align 8, !dbg {var}')
         return symbol
 
+    def zero_variable(self, symbol: str) -> str:
+        """The address of a global variable that is 0, which only we know."""
+        if symbol not in self._symbols:
+            self._symbols.add(symbol)
+            var = self.di.variable(symbol, 1, self.di.integer(t.u64))
+            self.top.append(f'@{symbol} = global i64 0, section ".bss", align 8, !dbg {var}')
+        return f"@{symbol}"
+
     def wanted(self, program: Program) -> None:
         """A program that a map refers to has to be in the object."""
         self.more_programs.append(program)
