@@ -1050,4 +1050,10 @@ CASES = [
         "struct task_struct is an address, which does not fit u32",
         "keep it as u64",
     ),
+    Case(
+        "d = b'x'\nx = bpf.dynptr_from_xdp(0, d)",
+        "d",
+        "bpf.dynptr_from_xdp(): 'ptr__uninit' is a struct bpf_dynptr *, not a text",
+        "give a struct bpf_dynptr *",
+    ),
 ]

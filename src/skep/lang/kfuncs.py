@@ -366,6 +366,12 @@ def _operand(
         return f"ptr {callbacks.callback(c, value, node, called)}", ""
     if isinstance(value.type, MapType):
         return f"ptr {value.ir}", ""
+    if (c.is_number(value) or value.type is TEXT) and isinstance(kind, KPtr) and isinstance(kind.to, KStruct):
+        raise c.error(
+            c.blamed(value, node),
+            f"{references.shown(name)}(): {param!r} is a {kind.to.name} *, not {value.type.name}",
+            f"give a {kind.to.name} *: an argument of the program, or what a kfunc gives",
+        )
     if value.type is TEXT and not param.endswith(("__str", "__ign")):
         room = c.buffer(len(value.obj) + 1, 8)  # the verifier lets no function have what is read-only
         c.copy(room, c.unit.constant(value.obj + bytes(1)), len(value.obj) + 1)
@@ -393,12 +399,6 @@ def _operand(
                 "take it from an argument of the program, or from a kfunc that gives one",
             )
         return f"ptr {address(c, value, node)}", ""
-    if c.is_number(value) and isinstance(kind, KPtr) and isinstance(kind.to, KStruct):
-        raise c.error(
-            c.blamed(value, node),
-            f"{references.shown(name)}(): {param!r} is a {kind.to.name} *, not {value.type.name}",
-            f"give a {kind.to.name} *: an argument of the program, or what a kfunc gives",
-        )
     return f"ptr {address(c, value, node)}", ""
 
 

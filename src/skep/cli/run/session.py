@@ -280,12 +280,28 @@ def _child(command: list[str], read: int, write: int) -> None:
         if not os.read(read, 1):
             os._exit(0)
         signal(SIGINT, SIG_DFL)
-        os.execvp(command[0], command)
+        _become(command)
     except OSError as error:
         os.write(2, f"skep run: {command[0]}: {error.strerror}\n".encode())
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
     finally:
         os._exit(126)
+
+
+def _become(command: list[str]) -> None:
+    """As `os.execvp`, which imports modules first: programs would see files opened that are not CMD's."""
+    name = command[0]
+    if "/" in name:
+        os.execv(name, command)
+    failed: OSError = FileNotFoundError(2, os.strerror(2))
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        try:
+            os.execv(f"{folder or '.'}/{name}", command)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            failed = error
+    raise failed
 
 
 # --- values on the command line ----------------------------------------------------------------
