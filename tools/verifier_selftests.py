@@ -103,6 +103,8 @@ def _test(name: str, tags: list[str]) -> Test:
             modes.add("_unpriv")
         elif key == "test_log_level":
             level = int(value, 0)
+        elif text == "load_mode=no_jited":
+            machines.add("one that interprets")
         elif key == "test_arch":
             machines.add(value)
         elif key == "test_prog_flags":

@@ -13,7 +13,6 @@ from skep.verifier.strict import no_kernel_memory
 from skep.verifier.value import Value
 
 if TYPE_CHECKING:
-    from skep.btf import Btf
     from skep.verifier.env import Env
 
 #: members that are as good as the pointer they are read through, by struct (verifier.c, __safe_*)
@@ -36,6 +35,8 @@ _TRUSTED_OR_NULL: Final = {
     "vm_area_struct": ("vm_mm", "vm_file"),
     "dentry": ("d_inode",),
 }
+#: before, programs were held to see no dentry without an inode
+_NEGATIVE_DENTRIES: Final = (6, 17)
 _TRUSTING: Final = k.MEM_ALLOC | k.PTR_TRUSTED | k.NON_OWN_REF
 
 
@@ -102,7 +103,7 @@ def loaded(env: Env, p: Ptr, btf_id: int, flags: int, field: str) -> Value:
         flag = k.PTR_UNTRUSTED
     elif is_trusted(p) or p.type & k.MEM_RCU:
         outer = types[p.aux].name
-        if _safe(env, types, _TRUSTED, outer, field):
+        if field in _TRUSTED.get(outer, ()) and not (outer == "dentry" and env.kernel >= _NEGATIVE_DENTRIES):
             flag |= k.PTR_TRUSTED
         elif field in _TRUSTED_OR_NULL.get(outer, ()):
             flag |= k.PTR_TRUSTED | k.PTR_MAYBE_NULL
@@ -121,10 +122,6 @@ def loaded(env: Env, p: Ptr, btf_id: int, flags: int, field: str) -> Value:
         flag &= ~(_TRUSTING | k.MEM_RCU)
     id = env.new_id() if flag & k.PTR_MAYBE_NULL else 0
     return env.ptrs.make(k.PTR_TO_BTF_ID | flag, id=id, aux=btf_id, obj=types)
-
-
-def _safe(env: Env, types: Btf, table: dict[str, tuple[str, ...]], outer: str, field: str) -> bool:
-    return field in table.get(outer, ())
 
 
 def check_map_pointer(env: Env, reg: int, p: Ptr, off: int, size: int, write: bool) -> Value | None:

@@ -299,8 +299,11 @@ class Env:
     # --- context -------------------------------------------------------------------------------
 
     def in_sleepable(self) -> bool:
-        """The program (or this callback) may sleep."""
-        return self.subject.sleepable or self.state.in_sleepable
+        """The program (or this callback) may sleep. Timers may not, whoever sets them (Linux 6.18)."""
+        st = self.state
+        if st.frames[0].in_async and self.kernel >= (6, 18):
+            return st.in_sleepable
+        return self.subject.sleepable or st.in_sleepable
 
     def in_rcu(self) -> bool:
         """Pointers that RCU protects stay valid here."""

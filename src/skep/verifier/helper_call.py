@@ -176,6 +176,8 @@ def check_helper_call(env: Env, insn: Insn, number: int) -> None:
     st = env.state
     if fn.might_sleep:
         if not env.in_sleepable():
+            if env.kernel >= (7, 0):
+                env.reject(f"sleepable helper {helper_name(number)}#{number} in {env.context()}")
             env.reject("helper call might sleep in a non-sleepable prog")
         for held, where in (
             (st.rcu_locks, "rcu_read_lock region"),

@@ -174,7 +174,8 @@ def _pointer(env: Env, call: KfuncCall, index: int, word: str, target: int) -> b
         and (null or value.type & k.PTR_MAYBE_NULL)
         and word not in ("nullable", "opt")
     ):
-        env.reject(f"Possibly NULL pointer passed to trusted arg{index}")
+        shown = f"R{reg}" if env.kernel >= (7, 0) else f"arg{index}"
+        env.reject(f"Possibly NULL pointer passed to trusted {shown}")
     if isinstance(value, Ptr) and value.ref:
         call.ref = value.ref
         if call.flags & kf.RELEASE:
