@@ -31,6 +31,7 @@ HEADERS = {
     "linux/capability.h": ("CAP_",),
     "linux/lirc.h": ("LIRC_MODE2_", "LIRC_VALUE"),
     "linux/sched.h": ("CLONE_",),
+    "linux/time.h": ("CLOCK_",),
     "linux/mpls.h": ("MPLS_LS_", "MPLS_LABEL_"),
     "sys/socket.h": ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_UNSPEC", "SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_SEQPACKET", "SOL_SOCKET", "SO_"),
     "netinet/tcp.h": ("TCPOPT_", "TCPOLEN_", "TCP_ESTABLISHED", "TCP_SYN_SENT", "TCP_SYN_RECV", "TCP_FIN_WAIT", "TCP_TIME_WAIT", "TCP_CLOSE", "TCP_LAST_ACK", "TCP_LISTEN", "TCP_CLOSING", "SOL_TCP", "TCP_NODELAY", "TCP_MAXSEG", "TCP_CONGESTION"),

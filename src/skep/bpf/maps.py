@@ -31,6 +31,10 @@ class Map:
     __slots__ = ("extra", "flags", "initial", "inner", "key", "max_entries", "name", "numa", "pin", "value")
     kind = ""
 
+    def __class_getitem__(cls, of: object) -> type[Map]:
+        """``bpf.Hash[int, Event]``, as type checkers want a map's annotation."""
+        return cls
+
     def __init__(
         self,
         key: Any = None,

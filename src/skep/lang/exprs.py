@@ -98,6 +98,9 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
     if id in scope.closure:
         return objects.wrap(c, scope.closure[id], node, id)
     if id in scope.globals:
+        kept = paths.taken(c, node) if isinstance(node, ast.Name) else None
+        if kept is not None:
+            return kept
         return objects.wrap(c, scope.globals[id], node, id)
     if hasattr(builtins, id):
         return objects.wrap(c, getattr(builtins, id), node, id)

@@ -325,7 +325,8 @@ class _Call:
         if value is None:
             if nullable:
                 return "ptr null"
-            raise self.error(f"{name!r} is missing")
+            hint = "d = bpf.Dynptr(), and then d as this argument" if "dynptr" in self.name else ""
+            raise self.error(f"{name!r} is missing", hint)
         if nullable and value.type.name == "None":
             return "ptr null"
         if value.type.llvm == "ptr":

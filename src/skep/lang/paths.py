@@ -2,7 +2,8 @@
 
 The value that was tested is kept like a variable and taken again where the member is read, until the member
 may have changed: something is stored that may be it, something is called, or the name means another object.
-Only members that bound something (in an index or an argument), and those that may be None, are kept.
+Only members and global variables that bound something (in an index or an argument), and those that may be
+None, are kept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from skep.bpf.globals import Global
 from skep.lang.values import INT, OPTIONAL, Value
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ def key(c: Walker, node: ast.expr) -> str | None:
 
 
 def _key(c: Walker, node: ast.expr) -> str | None:
+    if isinstance(node, ast.Name):
+        variable = _global(c, node.id)
+        return f"{_MARK}{id(variable)}" if variable is not None else None
     if not isinstance(node, ast.Attribute):
         return None
     path = text(node)
@@ -59,12 +64,20 @@ def _key(c: Walker, node: ast.expr) -> str | None:
     return f"{_MARK}{c.scope.prefix}{path}"
 
 
+def _global(c: Walker, name: str) -> Global | None:
+    """The global variable of the module that a name means: it lies in memory as members do."""
+    scope = c.scope
+    found = None if name in scope.locals or name in scope.closure else scope.globals.get(name)
+    return found if isinstance(found, Global) else None
+
+
 def keep(c: Walker, node: ast.expr, value: Value) -> None:
     """Remember the value of a member that is being tested."""
     made = _key(c, node)
     if made is None or value.ref is not None:
         return
-    number = value.type is INT and value.const is None and text(node) in c.scope.members
+    bounds = c.scope.sensitive if isinstance(node, ast.Name) else c.scope.members
+    number = value.type is INT and value.const is None and text(node) in bounds
     if number or (value.type.nullable and value.type is not OPTIONAL):
         c.bind(made, value, node)
 

@@ -103,13 +103,12 @@ def _chain(c: Walker, node: ast.Compare, yes: str, no: str) -> tuple[Env | None,
 
 def _variable(c: Walker, node: ast.expr) -> str | None:
     """The key of the local variable that ``node`` names or assigns."""
-    if isinstance(node, ast.Attribute):
-        return paths.key(c, node)
     target = node.target if isinstance(node, ast.NamedExpr) else node
     if isinstance(target, ast.Name):
         key = c.scope.prefix + target.id
-        return key if key in c.env else None
-    return None
+        if key in c.env:
+            return key
+    return paths.key(c, node)
 
 
 def _plain(c: Walker, node: ast.expr) -> tuple[Value, Facts]:
@@ -177,7 +176,7 @@ def _operand(c: Walker, node: ast.expr, op: ast.cmpop) -> Value:
         and value.type is INT
         and value.const is None
         and c.unit.target == "bpf"
-        and (isinstance(node, ast.Attribute) or (isinstance(node, ast.Name) and node.id in c.scope.sensitive))
+        and (not isinstance(node, ast.Name) or node.id in c.scope.sensitive)
         and (key := _variable(c, node)) is not None
     ):
         return Value(INT, c.barrier(c.env[key]), value.lo, value.hi, place=value.place)

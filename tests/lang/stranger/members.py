@@ -76,7 +76,36 @@ def mark(skb: bpf.SkBuff) -> int:
     return 0
 
 
+stack: list[u32] = bpf.var(bpf.array(u32, 16))
+used: u32 = bpf.var(0)
+over: u32 = bpf.var(0)
+small = bpf.Hash(u32, Slot, max_entries=8)
+
+
+def clear(table: bpf.Hash[int, Slot], key: u32, value: Slot) -> bool:
+    value.hits = key + value.key
+    return False
+
+
+@bpf.xdp
+def push(ctx: bpf.Xdp) -> int:
+    global used, over
+    for k in (5, 6, 7):
+        if used >= 16:
+            over += 1
+            continue
+        stack[used] = k
+        used += 1
+    small[3] = Slot(key=4)
+    small.for_each(clear, None)
+    return 2
+
+
 def check(obj):
+    for _ in range(6):
+        assert obj.push.run(bytes(64)).retval == 2
+    assert list(obj.bss.stack) == ([5, 6, 7] * 6)[:16] and obj.bss.over == 2 and obj.bss.used == 16
+    assert obj.small[3].hits == 7
     obj.tables[1] = {"n": 3}
     for _ in range(2):
         assert obj.fill.run(bytes(64)).retval == 2
