@@ -9,7 +9,6 @@ The object may come from disk, so every offset, size and index is checked: damag
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import mmap
@@ -17,6 +16,7 @@ import os
 import struct
 
 from skep.errors import LinkError
+from skep.llvm import foreign
 from skep.llvm.relocate import MACHINES, SPREAD, relocate, stub
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm start 5 ms
@@ -81,7 +81,7 @@ class Image:
 
     def __init__(
         self,
-        libc: ctypes.CDLL,
+        libc: _Libc,
         base: int,
         size: int,
         symbols: dict[str, int],
@@ -117,6 +117,8 @@ class Image:
 
     def code(self, symbol: str) -> bytes:
         """A copy of the symbol's bytes (machine code, for a listing)."""
+        import ctypes  # for listings only
+
         return ctypes.string_at(self.address(symbol), self._sizes[symbol])
 
     def close(self) -> None:
@@ -149,7 +151,7 @@ def load(obj: bytes, *, symbols: Mapping[str, int] | None = None) -> Image:
     """
     linker = _Linker(obj, symbols or {})
     size = len(linker.image)
-    libc = _libc()
+    libc = _Libc()
     base = _reserve(libc, size)
     try:
         linker.link(base)
@@ -173,7 +175,7 @@ def place(code: bytes, symbols: Mapping[str, int]) -> Image:
     """
     if not all(0 <= offset < len(code) for offset in symbols.values()):
         raise LinkError("native code: a symbol lies outside")
-    libc = _libc()
+    libc = _Libc()
     base = _reserve(libc, len(code))
     try:
         _map(libc, base, bytearray(code))
@@ -341,7 +343,7 @@ class _Linker:
     def _outside(self, name: str) -> int:
         address = self.given.get(name)
         if address is None and name in LIBRARY:
-            address = ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value
+            address = foreign.address_of(name)
         if not address:
             raise LinkError(f"native object: nobody defines {name!r}")
         return address
@@ -351,37 +353,34 @@ def _pages(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _libc() -> ctypes.CDLL:
-    """The C library, with types of our own: nobody else shares this object. Made once for each image."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_size_t,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_long,
-    )
-    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-    libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return libc
+class _Libc:
+    """The C library's calls for memory, with types of our own. Made once for each image."""
+
+    __slots__ = ("mmap", "mprotect", "munmap")
+
+    def __init__(self) -> None:
+        size, number = foreign.Size, foreign.Int
+        self.mmap = foreign.library(
+            "mmap", foreign.Address, foreign.Address, size, number, number, number, foreign.Long
+        )
+        self.munmap = foreign.library("munmap", number, foreign.Address, size)
+        self.mprotect = foreign.library("mprotect", number, foreign.Address, size, number)
 
 
 _PROT_NONE: Final = 0
 _MAP_FIXED: Final = 0x10
-_FAILED: Final = ctypes.c_void_p(-1).value
+_FAILED: Final = foreign.Address(-1).value
 
 
-def _reserve(libc: ctypes.CDLL, size: int) -> int:
+def _reserve(libc: _Libc, size: int) -> int:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     base: int | None = libc.mmap(None, _pages(size), _PROT_NONE, flags, -1, 0)
     if base is None or base == _FAILED:
-        raise LinkError(f"no room for {size} bytes of code: {os.strerror(ctypes.get_errno())}")
+        raise LinkError(f"no room for {size} bytes of code: {os.strerror(foreign.get_errno())}")
     return base
 
 
-def _map(libc: ctypes.CDLL, base: int, image: bytearray) -> None:
+def _map(libc: _Libc, base: int, image: bytearray) -> None:
     try:
         fd = _memory_file()
     except OSError:
@@ -395,7 +394,7 @@ def _map(libc: ctypes.CDLL, base: int, image: bytearray) -> None:
         protection = mmap.PROT_READ | mmap.PROT_EXEC
         flags = mmap.MAP_PRIVATE | _MAP_FIXED
         if libc.mmap(base, _pages(len(image)), protection, flags, fd, 0) == _FAILED:
-            raise LinkError(f"executable memory is refused: {os.strerror(ctypes.get_errno())}")
+            raise LinkError(f"executable memory is refused: {os.strerror(foreign.get_errno())}")
     except OSError as error:
         raise LinkError(f"executable memory is refused: {error.strerror}") from None
     finally:
@@ -412,11 +411,13 @@ def _memory_file() -> int:
         return os.memfd_create("skep", flags)
 
 
-def _map_without_file(libc: ctypes.CDLL, base: int, image: bytearray) -> None:
+def _map_without_file(libc: _Libc, base: int, image: bytearray) -> None:
     """Where memory files are forbidden: write first, then exchange writing for executing."""
     writable = mmap.PROT_READ | mmap.PROT_WRITE
     if libc.mprotect(base, _pages(len(image)), writable):
-        raise LinkError(f"memory is refused: {os.strerror(ctypes.get_errno())}")
+        raise LinkError(f"memory is refused: {os.strerror(foreign.get_errno())}")
+    import ctypes
+
     ctypes.memmove(base, bytes(image), len(image))
     if libc.mprotect(base, _pages(len(image)), mmap.PROT_READ | mmap.PROT_EXEC):
-        raise LinkError(f"executable memory is refused: {os.strerror(ctypes.get_errno())}")
+        raise LinkError(f"executable memory is refused: {os.strerror(foreign.get_errno())}")

@@ -10,9 +10,10 @@ Only for the process of a command, which owns its signals; a library reads with 
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
+
+from skep.llvm import foreign
 
 _SIGBUS = 7
 _SA_SIGINFO = 4
@@ -38,15 +39,15 @@ _X86_64 = bytes.fromhex(
 )
 
 
-class _Action(ctypes.Structure):
+class _Action(foreign.Structure):
     """struct sigaction of the C libraries of 64-bit Linux."""
 
-    _fields_ = [
-        ("handler", ctypes.c_void_p),
-        ("mask", ctypes.c_ubyte * 128),
-        ("flags", ctypes.c_int),
-        ("restorer", ctypes.c_void_p),
-    ]
+    _fields_ = (
+        ("handler", foreign.Address),
+        ("mask", foreign.Byte * 128),
+        ("flags", foreign.Int),
+        ("restorer", foreign.Address),
+    )
 
 
 class Guard:
@@ -56,7 +57,7 @@ class Guard:
         self._code: mmap.mmap | None = None
         self._before = _Action()
         self.active = False
-        if os.uname().machine != "x86_64" or mmap.PAGESIZE != 4096 or ctypes.sizeof(ctypes.c_void_p) != 8:
+        if os.uname().machine != "x86_64" or mmap.PAGESIZE != 4096 or foreign.sizeof(foreign.Address) != 8:
             return
         try:
             fd = os.memfd_create("skep-guard", os.MFD_CLOEXEC)
@@ -64,22 +65,30 @@ class Guard:
                 os.write(fd, _X86_64)
                 os.ftruncate(fd, 4096)
                 # Mapped through libc: Python's mmap gives no address of pages that cannot be written.
-                libc = ctypes.CDLL(None)
-                libc.mmap.restype = ctypes.c_void_p
-                address = libc.mmap(
-                    None, ctypes.c_size_t(4096), mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE, fd,
-                    ctypes.c_long(0),
-                )  # fmt: skip
+                number = foreign.Int
+                map_ = foreign.library(
+                    "mmap",
+                    foreign.Address,
+                    foreign.Address,
+                    foreign.Size,
+                    number,
+                    number,
+                    number,
+                    foreign.Long,
+                )
+                address = map_(None, 4096, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE, fd, 0)
             finally:
                 os.close(fd)
         except OSError:
             return
-        if address in (None, ctypes.c_void_p(-1).value):
+        if address in (None, foreign.Address(-1).value):
             return
         self._address = address
         action = _Action(handler=address, flags=_SA_SIGINFO)
-        if libc.sigaction(_SIGBUS, ctypes.byref(action), ctypes.byref(self._before)):
-            libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(4096))
+        self._act = foreign.library("sigaction", number, number, foreign.Address, foreign.Address)
+        self._unmap = foreign.library("munmap", number, foreign.Address, foreign.Size)
+        if self._act(_SIGBUS, foreign.byref(action), foreign.byref(self._before)):
+            self._unmap(address, 4096)
             return
         self.active = True
 
@@ -87,6 +96,5 @@ class Guard:
         """Put the former handler back."""
         if self.active:
             self.active = False
-            libc = ctypes.CDLL(None)
-            libc.sigaction(_SIGBUS, ctypes.byref(self._before), None)
-            libc.munmap(ctypes.c_void_p(self._address), ctypes.c_size_t(4096))
+            self._act(_SIGBUS, foreign.byref(self._before), None)
+            self._unmap(self._address, 4096)

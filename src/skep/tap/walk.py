@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 from struct import pack
 
+from skep.llvm import foreign
 from skep.tap.layout import FIELDS, RECORD_HEADER, Mode, Status
 from skep.tap.native import ScanCode, ScanState, libc_address
 from skep.tap.plain import Plain
@@ -39,14 +39,14 @@ class Walker:
         self._slack = plain.record_limit + RECORD_HEADER
         self._out = mmap.mmap(-1, room, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         # An array type over the buffer is the only way to its address; it must go before the buffer.
-        self._pin = ctypes.c_char.from_buffer(self._out)
+        self._pin = foreign.Byte.from_buffer(self._out)
         self._view = memoryview(self._out)
         self.state = ScanState(
             max_caplen=plain.record_limit,
             snaplen=plain.snaplen,
             limit=NO_LIMIT,
             mode=mode,
-            out=ctypes.addressof(self._pin),
+            out=foreign.addressof(self._pin),
             out_size=room,
             divisor=divisor,
             copy=libc_address("memcpy"),
@@ -108,18 +108,14 @@ class Mapping:
     """
 
     def __init__(self, fd: int, size: int) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = (
-            ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64,
-        )  # fmt: skip
-        libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-        libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        self._munmap, self._madvise = libc.munmap, libc.madvise
+        address_, size_, number = foreign.Address, foreign.Size, foreign.Int
+        map_ = foreign.library("mmap", address_, address_, size_, number, number, number, foreign.Long)
+        self._munmap = foreign.library("munmap", number, address_, size_)
+        self._madvise = foreign.library("madvise", number, address_, size_, number)
         self.size = size
-        address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        address = map_(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
         if address is None or address == (1 << 64) - 1:
-            raise OSError(ctypes.get_errno(), "the capture cannot be mapped")
+            raise OSError(foreign.get_errno(), "the capture cannot be mapped")
         self.address: int = address
 
     def populate(self, start: int, end: int) -> None:
@@ -177,7 +173,7 @@ class MappedWalker(Walker):
         """
         state, count = self.state, len(starts)
         state.status = Status.DONE
-        size = count * ctypes.sizeof(state)
+        size = count * foreign.sizeof(state)
         if len(self._room) != size:
             self._room = bytearray(size)
             self._lanes = (ScanState * count).from_buffer(self._room)
@@ -219,7 +215,7 @@ class ReadWalker(Walker):
 
     def _grow(self, size: int) -> None:
         self._buffer = bytearray(size)
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        self._address = foreign.addressof(foreign.Byte.from_buffer(self._buffer))
 
     def _walk(self, start: int, stop: int, size: int, between: Sequence[int]) -> None:
         state = self.state
