@@ -1,6 +1,6 @@
 """The long run: generated programs to our verifier and the running kernel, and the accepted ones executed.
 
-    python -m tests.verifier.long [--programs 20000] [--seed N] [--inputs 4] [--folder DIFFS]
+    python -m tests.verifier.long [--programs 20000] [--seed N] [--inputs 4] [--folder DIFFS] [--more]
 
 Every program is judged by both (`differ`); each that both accept is then run in a bounds-checked interpreter
 on random inputs (`concrete`). Prints the tally every thousand programs, the table by reason at the end, and
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from skep.asm import disassemble
-from tests.verifier import generate
+from tests.verifier import generate, generate_more
 from tests.verifier.harness import differ
 from tests.verifier.harness.concrete import Run, Violation
 from tests.verifier.harness.kernel import lab
@@ -50,14 +50,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--inputs", type=int, default=4, help="executions of each accepted program")
     parser.add_argument("--folder", default="", help="where disagreements are kept, minimised")
+    parser.add_argument("--more", action="store_true", help="programs of generate_more")
     options = parser.parse_args()
+    make = generate_more.question if options.more else generate.question
     tally, sound = differ.Tally(), Soundness(options.inputs)
     first = options.seed * 1_000_000
     start = time.monotonic()
     with lab() as live:
         asked, seed = 0, first
         while asked < options.programs:
-            question = generate.question(seed)
+            question = make(seed)
             seed += 1
             if question is None:
                 continue

@@ -1,6 +1,6 @@
 """Accepted programs as native code: no violation, and the results of the checked interpreter.
 
-    python -m tests.verifier.native [--programs 20000] [--seed N] [--inputs 4] [--again PROGRAM]
+    python -m tests.verifier.native [--programs 20000] [--seed N] [--inputs 4] [--again PROGRAM] [--more]
 
 Every generated program that ``check(strict=True, annotate=True)`` accepts runs twice on each input:
 interpreted with every access and annotation checked, and compiled without a check (`harness.native`). r0 and
@@ -18,7 +18,7 @@ from skep.asm import disassemble
 from skep.errors import SkepError, VerifierError
 from skep.llvm import warm
 from skep.verifier import check
-from tests.verifier import generate
+from tests.verifier import generate, generate_more
 from tests.verifier.harness.concrete import Run, Violation
 from tests.verifier.harness.native import Program, contents
 from tests.verifier.harness.ours import subject_of
@@ -54,7 +54,9 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=4, help="runs of each accepted program")
     parser.add_argument("--again", type=int, help="one program by its number")
     parser.add_argument("--tell", action="store_true", help="print each program's number before it runs")
+    parser.add_argument("--more", action="store_true", help="programs of generate_more")
     options = parser.parse_args()
+    make = generate_more.question if options.more else generate.question
     warm()
     first = options.seed * 1_000_000 + 250_000
     seeds = iter([options.again]) if options.again is not None else iter(range(first, first + (1 << 30)))
@@ -62,7 +64,7 @@ def main() -> int:
     failed: list[str] = []
     start = time.monotonic()
     for seed in seeds:
-        question = generate.question(seed)
+        question = make(seed)
         if question is None:
             continue
         asked += 1

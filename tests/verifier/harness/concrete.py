@@ -420,6 +420,22 @@ class Run:
         self._buffer(self.read(2), self.question.maps[self._map(1)].key_size, False)
         return self.random.choice((0, -2))
 
+    def _tail_call(self) -> int:
+        """It fails: there is no program at any index."""
+        if self.read(1) != self.ctx:
+            raise Violation("r1 is not the context")
+        self._map(2)
+        self.read(3)
+        return -2
+
+    def _push(self) -> int:
+        self._buffer(self.read(2), self.question.maps[self._map(1)].value_size, False)
+        return self.random.choice((0, -7))
+
+    def _pop(self) -> int:
+        self._buffer(self.read(2), self.question.maps[self._map(1)].value_size, True)
+        return self.random.choice((0, -2))
+
     def _any(self) -> int:
         return self.random.choice((0, 1, 5, M32, self.random.getrandbits(32), self.random.getrandbits(64)))
 
@@ -475,7 +491,8 @@ class Run:
 
 _HELPERS: dict[int, Callable[[Run], int | None]] = {
     1: Run._lookup, 2: Run._update, 3: Run._delete, 5: Run._any, 7: lambda run: run.random.getrandbits(32),
-    8: lambda run: run.random.randrange(2), 25: Run._event, 26: Run._load_bytes, 28: Run._checksum,
+    8: lambda run: run.random.randrange(2), 12: Run._tail_call, 25: Run._event, 26: Run._load_bytes,
+    28: Run._checksum, 87: Run._push, 88: Run._pop, 89: Run._pop,
     113: Run._probe, 115: Run._probe_text, 131: Run._reserve, 132: Run._submit, 133: Run._submit,
 }  # fmt: skip
 
