@@ -243,7 +243,7 @@ def gen_kernel(names: Names) -> str:
 def gen_contexts() -> str:
     out = [
         HEADER.format(doc="Contexts, as programs see them."),
-        "from skep.bpf._base import Buffer, Text, Context",
+        "from skep.bpf._base import Buffer, Packet, Text, Context",
         "",
     ]
     with_packet = {"xdp_md", "__sk_buff", "sk_msg_md", "sk_reuseport_md"}
@@ -274,7 +274,7 @@ def gen_contexts() -> str:
         if any(field.startswith("regs.") for field in CONTEXTS[struct].fields):
             out += ["    @property", "    def regs(self) -> PtRegs: ..."]
         if struct in with_packet:
-            out += ["    def packet(self) -> Buffer:", '        """A cursor over the packet."""']
+            out += ["    def packet(self) -> Packet:", '        """A cursor over the packet."""']
         if struct in ("xdp_md", "__sk_buff"):
             out += ["    def metadata(self) -> Buffer:"]
             out += [

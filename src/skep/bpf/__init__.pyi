@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, dataclass_transform, overlo
 from skep.bpf._base import Buffer as Buffer
 from skep.bpf._base import Context as Context
 from skep.bpf._base import KernelStruct as KernelStruct
+from skep.bpf._base import Packet as Packet
 from skep.bpf._base import Pointer as Pointer
 from skep.bpf._base import Raw as Raw
 from skep.bpf._base import Text as Text

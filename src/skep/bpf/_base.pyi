@@ -110,6 +110,9 @@ class Buffer:
     def __len__(self) -> int:
         """Bytes of the whole, wherever the cursor is."""
 
+class Packet(Buffer):
+    """What ``ctx.packet()`` gives: ``def parse(packet: bpf.Packet) -> int``."""
+
 class int_ref(int):
     """A number in a map or packet: ``r.value`` reads and writes it."""
 

@@ -10,8 +10,8 @@ from skep.bpf import be16, be32, u8
 class ethhdr:  # noqa: N801
     """An Ethernet II header, 14 bytes. ``proto`` below 0x600 is an 802.3 length."""
 
-    dest: bytes = bpf.raw(6)
-    source: bytes = bpf.raw(6)
+    dest: bpf.Raw = bpf.raw(6)
+    source: bpf.Raw = bpf.raw(6)
     proto: be16
 
 
@@ -46,9 +46,9 @@ class arp_ipv4:  # noqa: N801
     ar_hln: u8
     ar_pln: u8
     ar_op: be16
-    ar_sha: bytes = bpf.raw(6)
+    ar_sha: bpf.Raw = bpf.raw(6)
     ar_sip: be32
-    ar_tha: bytes = bpf.raw(6)
+    ar_tha: bpf.Raw = bpf.raw(6)
     ar_tip: be32
 
 

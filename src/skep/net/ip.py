@@ -37,12 +37,12 @@ class ipv6hdr:  # noqa: N801
 
     priority: u8 = bpf.bits(u8, 4)
     version: u8 = bpf.bits(u8, 4)
-    flow_lbl: bytes = bpf.raw(3)
+    flow_lbl: bpf.Raw = bpf.raw(3)
     payload_len: be16
     nexthdr: u8
     hop_limit: u8
-    saddr: bytes = bpf.raw(16)
-    daddr: bytes = bpf.raw(16)
+    saddr: bpf.Raw = bpf.raw(16)
+    daddr: bpf.Raw = bpf.raw(16)
 
 
 @bpf.struct

@@ -55,7 +55,7 @@ class sctphdr:  # noqa: N801
     source: be16
     dest: be16
     vtag: be32
-    checksum: bytes = bpf.raw(4)
+    checksum: bpf.Raw = bpf.raw(4)
 
 
 @bpf.struct
