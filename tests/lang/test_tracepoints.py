@@ -11,8 +11,10 @@ import skep
 from skep import bpf as language
 from skep.errors import CompileError, SkepError
 from skep.lang.compile import compile_programs, sections, to_ir
+from skep.lang.tracepoints import fields, signature, types_here
 from skep.loading import programs_of
 from skep.obj import read
+from skep.uapi.tracepoint_changes import CHANGES
 from tests.lang.support import HEADER, module
 from tests.support.oracles import bpf
 
@@ -112,6 +114,28 @@ def test_refusals(target: str, params: str, at: str, says: str, tmp_path: Path) 
     line = error.source.splitlines()[error.line - 1]
     assert line[error.column : error.end_column] == at
     assert says in error.reason
+
+
+@pytest.mark.live
+def test_arguments_that_move_are_not_guessed(tmp_path: Path) -> None:
+    """What other kernels have elsewhere is refused by name, and taken when asked for."""
+    bpf()
+    types = types_here()
+    assert types is not None
+    tried = 0
+    for event, moved in CHANGES.items():
+        own = set(signature(types, event)) - fields(types, event)
+        for name in sorted(own & set(moved.split())):
+            text = f'{HEADER}@bpf.tracepoint("any:{event}"{{}})\ndef main({name}) -> int:\n    return 0\n'
+            made = module(tmp_path, text.format(""), f"{event}_{name}")
+            with pytest.raises(
+                CompileError, match="an object built here would take something else"
+            ) as caught:
+                to_ir([made.main])
+            assert 'via="tp_btf"' in caught.value.hint
+            to_ir([module(tmp_path, text.format(', via="tp_btf"'), f"{event}_{name}_asked").main])
+            tried += 1
+    assert tried
 
 
 def test_ways_are_named() -> None:

@@ -128,8 +128,36 @@ def choose(
             f"arguments: {', '.join(known)}",
         )
     if own and all(name in known for name in names):
-        return Choice(f"{mark}tp_btf/{event}", "a BTF tracepoint: it takes the tracepoint's own arguments")
+        _steady(file, event, known, params)
+        why = "a BTF tracepoint: it takes the tracepoint's own arguments, where Linux 5.10 to 7.3 have them"
+        return Choice(f"{mark}tp_btf/{event}", why)
     return Choice(stay, _dearer(event, known))
+
+
+def changes(event: str) -> set[str]:
+    """The arguments of a tracepoint that lie elsewhere, or are something else, in other kernels."""
+    from skep.uapi.tracepoint_changes import CHANGES
+    from skep.uapi.tracepoints import event_classes
+
+    return {arg for name in (event, *event_classes(event)) for arg in CHANGES.get(name, "").split()}
+
+
+def _steady(
+    file: SourceFile,
+    event: str,
+    known: dict[str, tuple[int, KernelType]],
+    params: Sequence[tuple[str, Any, ast.AST]],
+) -> None:
+    """Refuse to guess where an argument lies that other kernels have elsewhere."""
+    moved = changes(event)
+    for name, _, node in params:
+        if name in moved:
+            raise file.error(
+                node,
+                f"{name!r} is in another place, or of another type, among the arguments of {event} in other "
+                "kernels, where an object built here would take something else for it",
+                f'via="tp_btf" takes argument {known[name][0]} everywhere; def f(ctx) has the record, relocated',
+            )
 
 
 def _is_record(name: str, annotation: Any, event: str) -> bool:
