@@ -128,11 +128,9 @@ def test_arguments_that_move_are_not_guessed(tmp_path: Path) -> None:
         for name in sorted(own & set(moved.split())):
             text = f'{HEADER}@bpf.tracepoint("any:{event}"{{}})\ndef main({name}) -> int:\n    return 0\n'
             made = module(tmp_path, text.format(""), f"{event}_{name}")
-            with pytest.raises(
-                CompileError, match="an object built here would take something else"
-            ) as caught:
+            with pytest.raises(CompileError, match="would take something else for it") as caught:
                 to_ir([made.main])
-            assert 'via="tp_btf"' in caught.value.hint
+            assert 'via="tp_btf"' in str(caught.value)
             to_ir([module(tmp_path, text.format(', via="tp_btf"'), f"{event}_{name}_asked").main])
             tried += 1
     assert tried

@@ -156,7 +156,7 @@ def _steady(
                 node,
                 f"{name!r} is in another place, or of another type, among the arguments of {event} in other "
                 "kernels, where an object built here would take something else for it",
-                f'via="tp_btf" takes argument {known[name][0]} everywhere; def f(ctx) has the record, relocated',
+                f'via="tp_btf" takes argument {known[name][0]} everywhere; def f(ctx) has the record',
             )
 
 
