@@ -27,6 +27,7 @@ ASKED = {
     "callback_returns_two": ("return-value", "may return (0, 1)", "return one of the values"),
     "length_returned": ("return-value", "may return (0, 1)", "condition ? 1 : 0"),
     "helper_of_another_type": ("helper-not-allowed", "bpf_skb_load_bytes#26", "sched_cls"),
+    "variable_header": ("packet-bounds", "end 4 bytes beyond", "if (ptr + 4 > data_end)"),
     "context_optimised_away": ("argument-type", "first argument is the context", "make the function static"),
 }
 

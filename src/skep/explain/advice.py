@@ -56,6 +56,13 @@ def packet(f: Finding) -> tuple[str, str]:
             "compare data_meta + length with data before reading it",
         )
     high = story.bounds(held)[1] if held is not None and "var_off" in held.fields else None
+    beyond = off + size - reach
+    if high and reach and beyond > 0:
+        return (
+            f"reads {_bytes(size)} that end {_bytes(beyond)} beyond what the comparison with data_end covers",
+            f"make the comparison {_bytes(beyond)} longer: `if (ptr + {beyond} > data_end) return …;` where it was "
+            "`if (ptr > data_end)`; of a struct, `(void *)(header + 1)` is all of it",
+        )
     if high:
         return (
             f"reads {_bytes(size)} at a variable offset of up to {high} that no comparison with data_end covers",

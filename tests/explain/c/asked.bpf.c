@@ -125,4 +125,15 @@ SEC("tc") int context_optimised_away(struct __sk_buff *skb)
     return first_byte(skb, &one);
 }
 
+SEC("tc") int variable_header(struct __sk_buff *skb)
+{
+    u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+    if (data + 34 > end)
+        return 0;
+    u8 *next = data + 14 + (data[14] & 15) * 4;
+    if (next > end)
+        return 0;
+    return next[3];
+}
+
 char LICENSE[] SEC("license") = "GPL";
