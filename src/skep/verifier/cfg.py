@@ -10,6 +10,7 @@ from skep.isa.facts import CALLER_SAVED, defs, uses
 from skep.verifier.subprogs import containing, is_pseudo_call, is_pseudo_func
 
 if TYPE_CHECKING:
+    from skep.verifier.callbacks import CallKind
     from skep.verifier.env import Env
 
 _DISCOVERED: Final = 0x10
@@ -19,6 +20,7 @@ _BRANCH: Final = 2
 #: straight code longer than this gets waypoints, at instructions that leave no note themselves
 _LONG: Final = 96
 _ARITHMETIC: Final = (op.BPF_ALU, op.BPF_ALU64)
+_JUMPS: Final = (op.BPF_JMP, op.BPF_JMP32)
 
 
 class _Walk:
@@ -29,15 +31,32 @@ class _Walk:
         self.insns = env.subject.insns
         self.state = [0] * len(self.insns)
         self.stack: list[int] = []
+        self.kinds: dict[tuple[int, int, int], CallKind] = {}
 
     def run(self, start: int) -> None:
-        self.state[start] = _DISCOVERED
-        self.stack.append(start)
-        while self.stack:
-            t = self.stack[-1]
+        code, insns = self.env.code, self.insns
+        state, stack = self.state, self.stack
+        count = len(state)
+        state[start] = _DISCOVERED
+        stack.append(start)
+        while stack:
+            t = stack[-1]
+            raw = insns[t]
+            if raw.opcode & op.CLASS_MASK not in _JUMPS and not is_pseudo_func(raw):
+                # Straight code: there and back, as `visit` would.
+                if state[t] != _DISCOVERED:
+                    state[t] = _EXPLORED
+                    stack.pop()
+                    continue
+                w = code[t].next
+                if w < count and not state[w]:
+                    state[t] = _DISCOVERED | _FALLTHROUGH
+                    state[w] = _DISCOVERED
+                    stack.append(w)
+                    continue
             if not self.visit(t):
-                self.state[t] = _EXPLORED
-                self.stack.pop()
+                state[t] = _EXPLORED
+                stack.pop()
 
     def push(self, t: int, w: int, edge: int) -> bool:
         env = self.env
@@ -80,9 +99,7 @@ class _Walk:
         if operation == op.BPF_EXIT:
             return False
         if operation == op.BPF_CALL:
-            from skep.verifier.callbacks import call_kind
-
-            kind = call_kind(self.env, raw)
+            kind = self.kind(raw)
             if kind.is_async:
                 insn.prune_point = True
             if kind.sync_callback:
@@ -107,6 +124,15 @@ class _Walk:
         if self.push(t, t + 1, _FALLTHROUGH):
             return True
         return self.push(t, t + 1 + raw.off, _BRANCH)
+
+    def kind(self, raw: Slot) -> CallKind:
+        key = (raw.src, raw.off, raw.imm)
+        known = self.kinds.get(key)
+        if known is None:
+            from skep.verifier.callbacks import call_kind
+
+            known = self.kinds[key] = call_kind(self.env, raw)
+        return known
 
     def call(self, t: int, raw: Slot, visit_callee: bool) -> bool:
         after = self.env.code[t].next
@@ -275,14 +301,21 @@ def _live_registers(
 
     use = [0] * len(edges)
     kill = [0] * len(edges)
+    calls: dict[tuple[int, int, int], int] = {}
     for at in post:
         raw = insns[start + at]
+        opcode = raw.opcode
+        if opcode == op.CALL:
+            key = (raw.src, raw.off, raw.imm)
+            mask = calls.get(key, -1)
+            if mask < 0:
+                mask = calls[key] = argument_registers(env, raw)
+            kill[at] = CALLER_SAVED | 1
+            use[at] = mask
+            continue
         use[at] = uses(raw) & 0x3FF
         kill[at] = defs(raw) & 0x3FF
-        if raw.opcode == op.CALL:
-            kill[at] = CALLER_SAVED | 1
-            use[at] = argument_registers(env, raw)
-        elif raw.opcode & op.CLASS_MASK == op.BPF_LD and raw.opcode != op.LD_IMM64:
+        if opcode & op.CLASS_MASK == op.BPF_LD and opcode != op.LD_IMM64:
             kill[at] = CALLER_SAVED | 1
     live = [0] * len(edges)
     # All once, later ones first; then what comes before those that changed.
@@ -304,7 +337,9 @@ def _live_registers(
                     waiting[p] = 1
                     work.append(p)
     names = {mask: tuple([r for r in range(11) if (mask | 1 << 10) >> r & 1]) for mask in set(live)}
+    rest = {mask: tuple([r for r in range(10) if not mask >> r & 1]) for mask in names}
     for at, mask in enumerate(live):
         insn = env.code[start + at]
         insn.live_mask = mask | 1 << 10
         insn.live = names[mask]
+        insn.dead = rest[mask]

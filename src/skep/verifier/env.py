@@ -14,7 +14,7 @@ from skep.verifier.printer import Printer
 from skep.verifier.ptr import Ptr, Ptrs
 from skep.verifier.rights import ALL, Rights
 from skep.verifier.scalar import Scalar, Scalars
-from skep.verifier.state import REF_PTR, Frame, Ref, Slot, State
+from skep.verifier.state import ALL_SPILL, REF_PTR, Frame, Ref, Slot, State
 from skep.verifier.subject import MapFacts, Subject
 from skep.verifier.value import NotInit, Value
 from skep.verifier.version import STABLE
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MAX_STACK: Final = 512
 #: references that no path can release any more: there are fewer registers and stack slots
 MAX_REFS: Final = 16 * (11 + 64)
+_MAX_SLOTS: Final = 100_000
 
 
 class Env:
@@ -50,6 +51,7 @@ class Env:
         "alu_states",
         "arg_tags",
         "backtrack",
+        "bare",
         "bpf",
         "code",
         "cpus",
@@ -99,6 +101,7 @@ class Env:
         "scalars",
         "sccs",
         "speculates",
+        "spills",
         "spills_all",
         "start",
         "starts",
@@ -207,6 +210,9 @@ class Env:
         self.map_calls: set[tuple[int, int]] = set()
         #: bytes of a slot, without a value, that cover others
         self.plain_memo: dict[tuple[bytes, bytes], bool] = {}
+        #: slots that hold a value without a scalar id, and slots without a value: one object each
+        self.spills: dict[Value, Slot] = {}
+        self.bare: dict[bytes, Slot] = {}
         self.range_memo: dict[tuple[int, int], Scalar] = {}
         self.narrow_memo: dict[tuple[Scalar, int, bool], Scalar] = {}
         #: tail calls, by slot, of a program loaded without CAP_PERFMON, and the map that each takes
@@ -371,6 +377,22 @@ class Env:
         """Any number."""
         self.state.regs[n] = self.scalars.unknown
         self.state.ids[n] = 0
+
+    def spilled(self, value: Value) -> Slot:
+        """The slot with ``value`` in all its bytes, and no scalar id."""
+        slot = self.spills.get(value)
+        if slot is None:
+            if len(self.spills) > _MAX_SLOTS:
+                self.spills.clear()  # as with scalars: some are two objects then
+            slot = self.spills[value] = Slot(ALL_SPILL, value, 0)
+        return slot
+
+    def bytes_slot(self, types: bytes) -> Slot:
+        """The slot with such bytes, and no value."""
+        slot = self.bare.get(types)
+        if slot is None:
+            slot = self.bare[types] = Slot(types)
+        return slot
 
     def new_id(self) -> int:
         """A fresh id, for pointers and for linked scalars."""

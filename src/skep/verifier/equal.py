@@ -37,6 +37,7 @@ EXACT: Final = 1
 RANGE_WITHIN: Final = 2
 #: `Saved.hint`: registers, and from here on stack slots
 FIRST_SLOT: Final = 16
+_MAX_REFUSED: Final = 64
 
 _ID: Final = BASE_ID | ADD_CONST
 _BY_RANGE: Final = (
@@ -201,6 +202,30 @@ def _differs(env: Env, saved: Saved, cur: State, exact: int) -> bool:
     return not slot_safe(env, slot, other, precise, env.idmap.reset(), exact, beyond)
 
 
+def _refuse(saved: Saved, cur: State) -> None:
+    """Remember the value of ``cur`` that `saved.hint` found not covered (see `prune.visited`)."""
+    frame = cur.frames[saved.hint_frame]
+    refused = saved.refused
+    if len(refused) >= _MAX_REFUSED:
+        refused.clear()
+    at = saved.hint
+    if at < FIRST_SLOT:
+        refused.add(frame.regs[at])
+        x = saved.state.frames[saved.hint_frame].regs[at]
+        if isinstance(x, Scalar) and x.const and saved.prec_regs[saved.hint_frame] >> at & 1:
+            saved.only = x.tv
+    elif at - FIRST_SLOT < len(frame.slots):
+        refused.add(frame.slots[at - FIRST_SLOT])
+
+
+def _hint(saved: Saved, frame: int, at: int) -> None:
+    """Register or slot ``at`` told another state from ``saved``."""
+    saved.refused.clear()
+    saved.only = -1
+    saved.hint_frame = frame
+    saved.hint = at
+
+
 def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> bool:
     """``saved`` covers ``cur``: what is safe from there is safe from here."""
     old = saved.state
@@ -210,6 +235,8 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
         return False
     # What differed last time probably differs again.
     if saved.hint >= 0 and exact != EXACT and _differs(env, saved, cur, exact):
+        if exact == NOT_EXACT:
+            _refuse(saved, cur)
         return False
     if old.speculative and not cur.speculative:
         return False
@@ -251,15 +278,61 @@ def states_equal(env: Env, saved: Saved, cur: State, insn: Insn, exact: int) -> 
                     continue
             elif exact != EXACT or not y.type:
                 continue
-            saved.hint_frame = number
-            saved.hint = r
+            _hint(saved, number, r)
             return False
-        spi = _stack_differs(env, a, b, saved.prec_slots[number], ids, exact)
+        precise = saved.prec_slots[number]
+        if saved.cleaned and exact != EXACT:
+            spi = _kept_differs(env, a.slots, b.slots, saved.kept[number], precise, ids, exact)
+        else:
+            spi = _stack_differs(env, a, b, precise, ids, exact)
         if spi >= 0:
-            saved.hint_frame = number
-            saved.hint = FIRST_SLOT + spi
+            _hint(saved, number, FIRST_SLOT + spi)
             return False
     return True
+
+
+def _kept_differs(
+    env: Env,
+    old_slots: list[Slot | None],
+    new_slots: list[Slot | None],
+    kept: list[int],
+    precise: int,
+    ids: Idmap,
+    exact: int,
+) -> int:
+    """The first of the slots that matter (`Saved.kept`) that does not cover the new one, else -1."""
+    limit = len(new_slots)
+    always = env.alu_exact or not env.bpf
+    loose = exact == NOT_EXACT and not always
+    for spi in kept:
+        a = old_slots[spi]
+        assert a is not None
+        b = new_slots[spi] if spi < limit else None
+        value = a.value
+        if a is b:
+            if value is None:
+                continue
+            type = value.type
+            if type == 1:
+                if not a.id or (loose and not precise >> spi & 1):
+                    continue
+            elif isinstance(value, Ptr) and not value.id and not value.ref:
+                continue
+        elif (
+            loose
+            and not precise >> spi & 1
+            and b is not None
+            and value is not None
+            and value.type == 1
+            and a.types == ALL_SPILL == b.types
+        ):
+            other = b.value
+            if other is None or other.type != 1:
+                return spi
+            continue
+        if not slot_safe(env, a, b, always or bool(precise >> spi & 1), ids, exact, spi >= limit):
+            return spi
+    return -1
 
 
 def _stack_differs(env: Env, old: Frame, cur: Frame, precise: int, ids: Idmap, exact: int) -> int:
@@ -339,6 +412,16 @@ def slot_safe(env: Env, a: Slot, b: Slot | None, precise: bool, ids: Idmap, exac
         if value is held and isinstance(value, Ptr) and not value.id and not value.ref:
             return True
         return held.type != 1 and pointer_safe(value, held, ids, exact)
+    if (
+        value is not None
+        and held is not None
+        and value.type == 1
+        and old_types == new_types
+        and old_types[7] == SPILL
+    ):
+        # A narrow number, and the bytes beside it are the same.
+        assert b is not None and isinstance(value, Scalar)
+        return scalar_safe(value, a.id, held, b.id, precise, ids, exact)
     return _bytes_safe(env, a, b, precise, ids, exact, beyond)
 
 

@@ -27,6 +27,7 @@ class Insn:
 
     __slots__ = (
         "calls_callback",
+        "dead",
         "dst",
         "force_checkpoint",
         "imm",
@@ -74,6 +75,8 @@ class Insn:
         self.run = -1
         self.live: tuple[int, ...] = tuple(range(11))
         self.live_mask = 0x7FF
+        #: those below r10 that are not
+        self.dead: tuple[int, ...] = ()
         #: checkpoints made here, newest first, by the call site of the innermost frame
         self.saved: dict[int, list[Saved]] = {}
 

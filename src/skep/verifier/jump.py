@@ -416,7 +416,7 @@ def find_packet_range(env: Env, st: State, p: Ptr, open_end: bool) -> None:
                     value = slot.value
                     if isinstance(value, Ptr) and value.id == id and value.aux < reach:
                         new = env.ptrs.moved(value, value.off, value.var, id, reach)
-                        frame.slots[i] = Slot(slot.types, new)
+                        frame.slots[i] = env.spilled(new)
             mask >>= 1
             i += 1
 
@@ -445,8 +445,8 @@ def _split_or_null(env: Env, null: State, other: State, p: Ptr) -> None:
                 if slot is not None and slot.value is not None:
                     value = slot.value
                     if value.type & k.PTR_MAYBE_NULL and isinstance(value, Ptr) and value.id == id:
-                        frame.slots[i] = Slot(slot.types, zero)
-                        twin.slots[i] = Slot(slot.types, _resolved(env, value, known))
+                        frame.slots[i] = env.spilled(zero)
+                        twin.slots[i] = env.spilled(_resolved(env, value, known))
             mask >>= 1
             i += 1
 

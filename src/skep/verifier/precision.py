@@ -103,65 +103,70 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
     parent = st.parent
     start_parent = parent
     regs, slots = bt.regs, bt.slots
+    frame = bt.frame
     i = pc
     following = -1
     passed = 0
-    skip = True
+    undo = False  # what is about to run at ``pc`` has done nothing yet
     while True:
         # Back through the instructions since the last checkpoint.
         while True:
-            here = hist is not None and hist.insn == i
-            if skip:
-                skip = False
-            else:
-                insn = code[i]
-                if here:
-                    assert hist is not None
+            if hist is not None and hist.insn == i:
+                if undo:
+                    insn = code[i]
+                    touch = insn.touch
+                    flags = hist.flags
                     linked = hist.linked
                     if linked:
                         _linked(bt, hist)
-                    if not insn.back(env, bt, hist, following):
-                        _all_precise(start_parent)
-                        return True
-                    if linked:
-                        _linked(bt, hist)
-                    frame = bt.frame
-                    if not regs[frame] and not slots[frame] and bt.empty():
-                        return changed
-                else:
-                    frame = bt.frame
+                    if (
+                        touch < 0
+                        or touch & regs[frame]
+                        or (flags & STACK_ACCESS and slots[flags >> FRAME_SHIFT & FRAME] >> (flags & SPI) & 1)
+                    ):
+                        if not insn.back(env, bt, hist, following):
+                            _all_precise(start_parent)
+                            return True
+                        if linked:
+                            _linked(bt, hist)
+                        frame = bt.frame
+                        if not regs[frame] and not slots[frame] and bt.empty():
+                            return changed
+                following = i
+                last = hist.last
+                if last is None and i == first:
+                    break
+                passed += 1
+                if not passed & 3 and _asked(bt, hist):
+                    return changed
+                i = hist.prev
+                hist = last
+            else:
+                if undo:
+                    insn = code[i]
                     run = insn.run
-                    if run >= 0 and not run & regs[frame]:
-                        # Nothing from the block's start to here has to do with it.
-                        stop = insn.top
-                        if stop < i:
-                            if stop < first <= i:
-                                stop = first
-                            if hist is not None and stop < hist.insn < i:
-                                stop = hist.insn
-                            if stop < i:
-                                following = stop + 1
-                                i = stop
-                                continue
-                    elif run < 0 or insn.touch & regs[frame]:
-                        if not insn.back(env, bt, None, following):
+                    if run < 0 or run & regs[frame]:
+                        if (run < 0 or insn.touch & regs[frame]) and not insn.back(env, bt, None, following):
                             _all_precise(start_parent)
                             return True
                         frame = bt.frame
                         if not regs[frame] and not slots[frame] and bt.empty():
                             return changed
-            following = i
-            if i == first and (hist is None or (here and hist.last is None)):
-                break
-            if here:
-                assert hist is not None
-                passed += 1
-                if not passed & 3 and _asked(bt, hist):
-                    return changed
-                i = hist.prev
-                hist = hist.last
-            else:
+                    else:
+                        # Nothing from the block's start to here has to do with it.
+                        stop = insn.top
+                        if stop < first <= i:
+                            stop = first
+                        if hist is not None and stop <= hist.insn < i:
+                            following = hist.insn + 1
+                            i = hist.insn
+                            continue
+                        i = stop
+                following = i
+                if hist is None and i == first:
+                    break
                 i -= 1
+            undo = True
             if i < 0:
                 _all_precise(start_parent)
                 return True
@@ -172,6 +177,7 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
             changed = True
         if bt.empty():
             return changed
+        undo = True
         state = saved.state
         following = first
         i = state.last_insn
@@ -181,7 +187,7 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
         if i < 0:
             break
     # The function's own arguments, or something that was missed.
-    if bt.frame == 0 and not bt.slots[0] and not bt.regs[0] & ~ARGS:
+    if frame == 0 and not slots[0] and not regs[0] & ~ARGS:
         return changed
     _all_precise(start_parent)
     return True
@@ -218,12 +224,11 @@ def _mark_saved(saved: Saved, bt: Backtrack) -> bool:
             fresh = 0
             if mask:
                 regs = frames[number].regs
-                r = 0
                 while mask:
-                    if mask & 1 and regs[r].type == 1:
-                        fresh |= 1 << r
-                    mask >>= 1
-                    r += 1
+                    bit = mask & -mask
+                    mask ^= bit
+                    if regs[bit.bit_length() - 1].type == 1:
+                        fresh |= bit
             bt.regs[number] = fresh
             if fresh:
                 saved.prec_regs[number] = have | fresh
@@ -235,14 +240,13 @@ def _mark_saved(saved: Saved, bt: Backtrack) -> bool:
             fresh = 0
             if mask:
                 slots = frames[number].slots
-                spi = 0
+                mask &= (1 << len(slots)) - 1
                 while mask:
-                    if mask & 1 and spi < len(slots):
-                        slot = slots[spi]
-                        if slot is not None and slot.value is not None and slot.value.type == 1:
-                            fresh |= 1 << spi
-                    mask >>= 1
-                    spi += 1
+                    bit = mask & -mask
+                    mask ^= bit
+                    slot = slots[bit.bit_length() - 1]
+                    if slot is not None and slot.value is not None and slot.value.type == 1:
+                        fresh |= bit
             bt.slots[number] = fresh
             if fresh:
                 saved.prec_slots[number] = have | fresh

@@ -9,8 +9,7 @@ from skep.verifier.insn import Insn
 from skep.verifier.precision import mark_all, mark_state, push_note
 from skep.verifier.ptr import IterSlot, Ptr
 from skep.verifier.scalar import Scalar
-from skep.verifier.state import BASE_ID, Saved, Slot, State
-from skep.verifier.value import Value
+from skep.verifier.state import ALL_SPILL, BASE_ID, ZERO, Saved, Slot, State
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -40,6 +39,9 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
         evicted = 0
         last = len(cur.frames) - 1
         regs = cur.regs
+        slots = cur.frame.slots
+        depth = len(slots)
+        sccs = env.sccs
         recent = not force_new and (
             env.jmps_processed - env.prev_jmps_processed < 20
             and env.insn_processed - env.prev_insn_processed < 100
@@ -56,8 +58,23 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
             else:
                 if not saved.cleaned:
                     _clean(env, saved, insn)
-                loop = env.sccs.open > 0 and env.sccs.incomplete(saved.state)
-                if not _another_constant(saved, regs, last):
+                at = saved.hint
+                if at >= 0 and saved.hint_frame == last == saved.last:
+                    # What told the last one from it most often tells this one too.
+                    if at < FIRST_SLOT:
+                        value = regs[at]
+                        if saved.only >= 0:
+                            known = not isinstance(value, Scalar) or value.tv != saved.only or not value.const
+                        else:
+                            known = value in saved.refused
+                    elif at - FIRST_SLOT < depth:
+                        known = slots[at - FIRST_SLOT] in saved.refused
+                    else:
+                        known = False
+                else:
+                    known = False
+                if not known:
+                    loop = sccs.open > 0 and sccs.incomplete(saved.state)
                     hit = states_equal(env, saved, cur, insn, RANGE_WITHIN if loop else NOT_EXACT)
             if hit:
                 saved.hits += 1
@@ -85,7 +102,7 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
     env.prev_jmps_processed = env.jmps_processed
     env.prev_insn_processed = env.insn_processed
     if env.kernel >= SINGULAR:
-        _clear_singular_ids(cur)
+        _clear_singular_ids(env, cur)
     new = cur.copy()
     new.insn = insn.pc
     saved = Saved(new)
@@ -98,19 +115,18 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
     if rows is None:
         insn.saved[callsite] = [saved]
     else:
+        if rows:
+            _same_hint(saved, rows[0])
         rows.insert(0, saved)
     return False
 
 
-def _another_constant(saved: Saved, regs: list[Value], last: int) -> bool:
-    """The register that told the last state from ``saved`` is a constant that matters, and another now."""
-    r = saved.hint
-    if not 0 <= r < FIRST_SLOT or saved.hint_frame != last or len(saved.prec_regs) <= last:
-        return False
-    x, y = saved.state.regs[r], regs[r]
-    if x is y or not isinstance(x, Scalar) or not x.const or not saved.prec_regs[last] >> r & 1:
-        return False
-    return not isinstance(y, Scalar) or not y.const or x.tv != y.tv
+def _same_hint(saved: Saved, other: Saved) -> None:
+    """Look first where states were found to differ from the checkpoint before."""
+    number = other.hint_frame
+    if number <= saved.last and other.hint < FIRST_SLOT + len(saved.state.frames[number].slots):
+        saved.hint_frame = number
+        saved.hint = other.hint
 
 
 def _open(env: Env, saved: Saved, cur: State, insn: Insn) -> bool:
@@ -168,22 +184,30 @@ def _clean(env: Env, saved: Saved, insn: Insn) -> None:
     if env.sccs.incomplete(st):
         return
     saved.cleaned = True
+    saved.refused.clear()  # what is forgotten covers anything
+    saved.only = -1
     alive = env.live.alive(st, insn.pc)
-    last = len(st.frames) - 1
+    nothing = env.nothing
+    uninit_ok = env.uninit_ok
     for number, frame in enumerate(st.frames):
-        at = insn if number == last else env.code[st.frames[number + 1].callsite]
-        for r in range(10):
-            if not at.live_mask >> r & 1:
-                frame.regs[r] = env.nothing
-                frame.ids[r] = 0
-        mask = alive[number]
+        at = insn if number == saved.last else env.code[st.frames[number + 1].callsite]
+        regs, ids = frame.regs, frame.ids
+        for r in at.dead:
+            regs[r] = nothing
+            ids[r] = 0
         slots = frame.slots
+        mask = alive[number]
+        kept: list[int] = []
         for spi, slot in enumerate(slots):
-            if slot is not None and not mask >> spi & 1:
-                slots[spi] = None
+            if slot is not None:
+                if not mask >> spi & 1:
+                    slots[spi] = None
+                elif slot.value is not None or not uninit_ok or ZERO in slot.types:
+                    kept.append(spi)  # else: whatever is there may be there
+        saved.kept.append(kept)
 
 
-def _clear_singular_ids(st: State) -> None:
+def _clear_singular_ids(env: Env, st: State) -> None:
     """A number's id that nothing shares says nothing."""
     counts: dict[int, int] = {}
     for frame in st.frames:
@@ -192,16 +216,15 @@ def _clear_singular_ids(st: State) -> None:
                 base = id & BASE_ID
                 counts[base] = counts.get(base, 0) + 1
         mask = frame.linked
-        spi = linked = 0
+        linked = 0
         while mask:
-            if mask & 1:
-                slot = frame.slots[spi]
-                if slot is not None and slot.id:
-                    linked |= 1 << spi
-                    base = slot.id & BASE_ID
-                    counts[base] = counts.get(base, 0) + 1
-            mask >>= 1
-            spi += 1
+            bit = mask & -mask
+            mask ^= bit
+            slot = frame.slots[bit.bit_length() - 1]
+            if slot is not None and slot.id:
+                linked |= bit
+                base = slot.id & BASE_ID
+                counts[base] = counts.get(base, 0) + 1
         frame.linked = linked
     if not counts:
         return
@@ -211,14 +234,17 @@ def _clear_singular_ids(st: State) -> None:
             if id and counts[id & BASE_ID] == 1:
                 ids[r] = 0
         mask = frame.linked
-        spi = 0
         while mask:
-            if mask & 1:
-                slot = frame.slots[spi]
-                if slot is not None and counts[slot.id & BASE_ID] == 1:
-                    frame.slots[spi] = Slot(slot.types, slot.value, 0)
-            mask >>= 1
-            spi += 1
+            bit = mask & -mask
+            mask ^= bit
+            spi = bit.bit_length() - 1
+            slot = frame.slots[spi]
+            if slot is not None and counts[slot.id & BASE_ID] == 1:
+                value = slot.value
+                if slot.types == ALL_SPILL and value is not None:
+                    frame.slots[spi] = env.spilled(value)
+                else:
+                    frame.slots[spi] = Slot(slot.types, value, 0)
 
 
 def propagate(env: Env, saved: Saved, cur: State, pc: int) -> bool:

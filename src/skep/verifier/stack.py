@@ -162,7 +162,7 @@ def write_fixed(
             if not id and not value.const and env.spills_all:
                 id = ids[value_reg] = env.new_id()
         if size == 8:
-            slots[spi] = Slot(ALL_SPILL, value, id)
+            slots[spi] = Slot(ALL_SPILL, value, id) if id else env.spilled(value)
         else:
             types = ALL_INVALID if old is None else old.types
             rest = types[: 8 - size].translate(_BESIDE if env.leaks or env.kernel >= (6, 11) else _BESIDE_SET)
@@ -174,7 +174,7 @@ def write_fixed(
             env.reject("invalid size of register spill")
         if frame is not st.frame and value.type == k.PTR_TO_STACK:
             env.reject("cannot spill pointers to stack into stack frame of the caller")
-        slots[spi] = Slot(ALL_SPILL, value, 0)
+        slots[spi] = env.spilled(value)
         frame.held |= 1 << spi
     else:
         kind = MISC
@@ -185,7 +185,7 @@ def write_fixed(
         types = ALL_INVALID if old is None else scrub(old.types)
         fill = ALL_ZERO if kind == ZERO else ALL_MISC
         top = (at & 7) + 1
-        slots[spi] = Slot(types[: top - size] + fill[:size] + types[top:])
+        slots[spi] = env.bytes_slot(types[: top - size] + fill[:size] + types[top:])
         return
     push_note(env, st, STACK_ACCESS | frame.frameno << FRAME_SHIFT | spi)
 
@@ -262,7 +262,7 @@ def write_variable(
             )
         types = bytearray(ALL_INVALID if slot is None else scrub(slot.types))
         types[at & 7] = new_kind
-        slots[spi] = Slot(bytes(types))
+        slots[spi] = env.bytes_slot(bytes(types))
     env.live.current.write(frame.frameno, env.pc, 0)
     if zero_used and value_reg >= 0:
         mark_precise(env, value_reg)
@@ -451,7 +451,7 @@ def check_initialized(
             and (kind != INVALID or env.strict is None)  # Linux takes the bytes beside a narrow spill for set
         ):
             if clobbers:
-                slots[spi] = Slot(scrub(slot.types))
+                slots[spi] = env.bytes_slot(scrub(slot.types))
             continue
         if var.const:
             env.reject(f"invalid read from stack R{reg} off {low}+{i - low} size {size}")
@@ -480,7 +480,7 @@ def write_uninit(env: Env, uninit: Uninit) -> None:
             full |= 1 << spi
             destroy_special(env, frame, spi)
             if misc is None:
-                misc = Slot(ALL_MISC)
+                misc = env.bytes_slot(ALL_MISC)
             slots[spi] = misc
         else:
             for i in range(max(low, top - 8), min(high, top)):
@@ -496,7 +496,7 @@ def write_byte(env: Env, frame: Frame, off: int) -> None:
     slot = frame.slots[spi]
     types = bytearray(ALL_INVALID if slot is None else scrub(slot.types))
     types[at & 7] = MISC
-    frame.slots[spi] = Slot(bytes(types))
+    frame.slots[spi] = env.bytes_slot(bytes(types))
 
 
 def narrow_value(env: Env, s: Scalar, size: int, signed: bool) -> Scalar:

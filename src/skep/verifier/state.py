@@ -309,10 +309,14 @@ class Saved:
         "hint",
         "hint_frame",
         "hits",
+        "kept",
+        "last",
         "misses",
+        "only",
         "parent",
         "prec_regs",
         "prec_slots",
+        "refused",
         "state",
     )
 
@@ -324,11 +328,18 @@ class Saved:
         #: what last told another state from this one: a register, or a slot (from 16 on) of a frame
         self.hint = -1
         self.hint_frame = 0
+        #: values (or slots) found there that it does not cover, whatever the rest is; immutable, so for good
+        self.refused: set[object] = set()
+        #: it covers this number there and no other; -1: see ``refused``
+        self.only = -1
+        #: for each frame the slots that must agree in something, once it is `cleaned`
+        self.kept: list[list[int]] = []
         self.parent = state.parent
         self.hits = 0
         self.misses = 0
         #: given up as unlikely to match
         self.gone = False
         count = len(state.frames)
+        self.last = count - 1
         self.prec_regs = [0] * count
         self.prec_slots = [0] * count

@@ -16,10 +16,12 @@ from skep.verifier.depth import GLOBALS_START, check_depth, refuse_recursion
 from skep.verifier.env import Env
 from skep.verifier.facts.args import ARG_ANYTHING
 from skep.verifier.live import Liveness
+from skep.verifier.prune import Loops
 from skep.verifier.refusal import WALK_AGAIN, explained
 from skep.verifier.retrace import retraced
 from skep.verifier.rights import CAPABILITIES, Rights
-from skep.verifier.state import Frame
+from skep.verifier.scalar import Scalars
+from skep.verifier.state import Frame, State
 from skep.verifier.strict import DEFAULT, Strict
 from skep.verifier.subject import Subject
 from skep.verifier.subprogs import find_subprogs
@@ -104,6 +106,7 @@ def _walk(env: Env) -> VerifierError | None:
     gc.disable()  # states have no cycles; collecting while they are made costs a fifth
     try:
         _check(env)
+        _let_go(env)
     except VerifierError as error:
         return env.refused(error)
     except RecursionError:
@@ -112,6 +115,18 @@ def _walk(env: Env) -> VerifierError | None:
         if collecting:
             gc.enable()
     return None
+
+
+def _let_go(env: Env) -> None:
+    """Drop what the paths made, before garbage is collected again: that would look at every object of it."""
+    env.code = []
+    env.pending = []
+    env.state = State.start()
+    env.sccs = Loops(env)
+    env.live = Liveness(env)
+    env.scalars = Scalars()
+    env.spills.clear()
+    env.narrow_memo.clear()
 
 
 def _check(env: Env) -> None:
