@@ -111,12 +111,13 @@ def destroy_overwritten(env: Env, frame: Frame, spi: int) -> None:
 
 def _clones(env: Env, ref: int) -> int:
     """How many dynptrs share a reference: while there is another, one may be overwritten (Linux 7.0)."""
-    return sum(
-        isinstance(half := slot.value, Dynptr) and half.first and half.ref == ref
-        for frame in env.state.frames
-        for slot in frame.slots
-        if slot is not None
-    )
+    count = 0
+    for frame in env.state.frames:
+        for slot in frame.slots:
+            half = slot.value if slot is not None else None
+            if isinstance(half, Dynptr) and half.first and half.ref == ref:
+                count += 1
+    return count
 
 
 def initialise(
