@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import skep
+from skep.lang.compile import compile_programs
 from tests.lang.support import HEADER, module, seed
 from tests.support.oracles import bpf
 
@@ -281,3 +282,49 @@ def reflect(ctx: bpf.Xdp) -> int:
     assert out[:6] == b"\2\0\0\0\0\1" and out[6:12] == data[:6]
     assert out[22] == 63 and out[26:34] == bytes(range(104, 108)) + bytes(range(100, 104))
     assert out[46] == 0x70 and out[47] == 0x12
+
+
+ANYWHERE = """
+@bpf.struct
+class Name:
+    raw: bpf.Raw = bpf.raw(16)
+
+@bpf.struct
+class Rule:
+    name: bpf.Raw = bpf.raw(16)
+    verdict: u32
+
+rules = bpf.Array(Rule, 4)
+
+@bpf.xdp
+def main(ctx: bpf.Xdp) -> int:
+    pkt = ctx.packet()
+    skip = pkt.take(u8)
+    if skip is None:
+        return 1
+    pkt.skip(skip.value)
+    name = pkt.take(Name)
+    if name is None:
+        return 1
+    if name.raw == b"sixteen bytes ok":
+        return 2
+    for i in range(4):
+        if rules[i].name == name.raw:
+            return rules[i].verdict
+    return 3
+"""
+
+
+@pytest.mark.live
+def test_bytes_of_packets_are_compared_in_words(tmp_path: Path) -> None:
+    """Wherever they begin: kernels whose processors cannot do that refuse the fields of headers as well."""
+    bpf()
+    made = module(tmp_path, HEADER + ANYWHERE)
+    text = compile_programs([made.main], kind="asm").decode()
+    assert text.count("*(u8 *)") < 4, text
+    with skep.load(made) as obj:
+        obj.rules[2] = (b"0123456789abcdef", 77)
+        for skip in range(9):
+            for name, verdict in ((b"sixteen bytes ok", 2), (b"0123456789abcdef", 77), (bytes(15) + b"f", 3)):
+                packet = bytes([skip]) + bytes(skip) + name + bytes(40)
+                assert obj.main.run(packet).retval == verdict, (skip, name)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
 
+def _packed(*values: Value) -> list[str]:
+    """Those in a packet, where words are read at any address, as the fields of headers are."""
+    return [v.ir for v in values if isinstance(v.type, PtrType) and v.type.space == "packet"]
+
+
 class TextStorage(Storage):
     """``size`` bytes: text up to its first zero byte (``text``), or exactly that many bytes."""
 
@@ -104,13 +109,14 @@ class TextStorage(Storage):
                     f"a text of {len(b.obj)} bytes never equals {self.name}",
                     "compare with a shorter one" if self.text else f'with {self.size} bytes: b"\\x02\\0"',
                 )
-            same = c.equal_bytes(a.ir, data)
+            same = c.equal_bytes(a.ir, data, packed=bool(_packed(a)))
         elif (
             isinstance(b.type, PtrType) and isinstance(b.type.of, TextStorage) and self.size == b.type.of.size
         ):
             if b.type.nullable:
                 c.refuse_none(b, node)
-            same = c.equal_memory(a.ir, b.ir, self.size, until_zero=self.text or b.type.of.text)
+            text = self.text or b.type.of.text
+            same = c.equal_memory(a.ir, b.ir, self.size, until_zero=text, packed=_packed(a, b))
         elif (
             isinstance(b.type, PtrType)
             and isinstance(b.type.of, TextStorage)

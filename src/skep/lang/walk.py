@@ -556,27 +556,37 @@ class Walker:
         """The address of constant bytes, with a zero byte after them when ``terminated``."""
         return self.unit.constant(data + b"\0" if terminated else data)
 
-    def equal_bytes(self, address: str, data: bytes) -> Value:
-        """Whether memory starts with constant bytes."""
+    def equal_bytes(self, address: str, data: bytes, *, packed: bool = False) -> Value:
+        """Whether memory starts with constant bytes; ``packed``: see `equal_memory`."""
         same = self.bool_const(True)
         at = 0
         for size in (8, 4, 2, 1):
             while len(data) - at >= size:
                 # LLVM finds the real alignment where it can; where it cannot, it loads bytes.
-                got = self.em.op(f"load i{size * 8}, ptr {self.offset(address, at)}, align 1")
+                align = size if packed else 1
+                got = self.em.op(f"load i{size * 8}, ptr {self.offset(address, at)}, align {align}")
                 want = int.from_bytes(data[at : at + size], "little")
                 want -= (1 << size * 8) if want >> size * 8 - 1 else 0
                 same = self.bool_and(same, self.boolean(self.em.op(f"icmp eq i{size * 8} {got}, {want}")))
                 at += size
         return same
 
-    def equal_memory(self, a: str, b: str, size: builtins.int, *, until_zero: bool) -> Value:
-        """Whether two pieces of memory are equal (texts: both are zero from their end on)."""
+    def equal_memory(
+        self, a: str, b: str, size: builtins.int, *, until_zero: bool, packed: Iterable[str] = ()
+    ) -> Value:
+        """Whether two pieces of memory are equal (texts: both are zero from their end on).
+
+        ``packed`` are those in a packet, which is read in words wherever it begins, as headers' fields are:
+        kernels whose processors cannot refuse both.
+        """
         same = self.bool_const(True)
         at = 0
         while at < size:
             step = next(s for s in (8, 4, 2, 1) if size - at >= s)
-            parts = [self.em.op(f"load i{step * 8}, ptr {self.offset(p, at)}, align 1") for p in (a, b)]
+            parts = []
+            for p in (a, b):
+                align = step if p in packed else 1
+                parts.append(self.em.op(f"load i{step * 8}, ptr {self.offset(p, at)}, align {align}"))
             same = self.bool_and(
                 same, self.boolean(self.em.op(f"icmp eq i{step * 8} {parts[0]}, {parts[1]}"))
             )
