@@ -66,10 +66,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _read(file: str) -> str:
     """The text; bytes that are no UTF-8 become U+FFFD, which the assembler then refuses in its place."""
-    if file == "-":
-        return sys.stdin.buffer.read().decode("utf-8", "replace")
-    with open(file, "rb") as stream:
-        return stream.read().decode("utf-8", "replace")
+    from skep.cli.whole import read_whole
+
+    return read_whole(file).decode("utf-8", "replace")
 
 
 def _write(file: str | None, data: bytes) -> None:

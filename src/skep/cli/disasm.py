@@ -77,11 +77,9 @@ def _text(data: bytes) -> str | None:
 
 
 def _read(file: str, hexadecimal: bool) -> bytes:
-    if file == "-":
-        data = sys.stdin.buffer.read()
-    else:
-        with open(file, "rb") as stream:
-            data = stream.read()
+    from skep.cli.whole import read_whole
+
+    data = read_whole(file)
     name = _name(file)
     if hexadecimal:
         from skep.asm.listing import raw_bytes

@@ -97,11 +97,9 @@ def _program(file: str, is_text: bool) -> bytes:
     Raises:
         FormatError: ``is_text`` and there is something that is not a hexadecimal digit.
     """
-    if file == "-":
-        data = sys.stdin.buffer.read()
-    else:
-        with open(file, "rb") as stream:
-            data = stream.read()
+    from skep.cli.whole import read_whole
+
+    data = read_whole(file)
     name = "standard input" if file == "-" else file
     if is_text:
         data = _digits(data.decode("ascii", "replace"), name)

@@ -34,6 +34,8 @@ from skep.isa.classic import BPF_ST, BPF_W
 
 #: (first, last) addresses, both included.
 Range = tuple[int, int]
+#: Characters of a set: a million addresses have fewer.
+_MOST: Final = 64 << 20
 _DIRECTIONS: Final = (None, "src", "dst", "src or dst", "src and dst")
 
 
@@ -45,10 +47,13 @@ def read(path: str) -> tuple[list[Range], list[Range]]:
     """
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().split("\n")
+            text = file.read(_MOST + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise refused(f"cannot read {path}: {reason}") from None
+    if len(text) > _MOST:
+        raise refused(f"{path} is larger than {_MOST >> 20} MiB")
+    lines = text.split("\n")
     fours: list[Range] = []
     sixes: list[Range] = []
     for number, line in enumerate(lines, 1):

@@ -15,13 +15,10 @@ def expression(args: Arguments) -> str:
         return " ".join(args.words)
     if args.words:
         raise Usage("the expression is given twice, by -F and on the command line")
-    if path == "-":
-        import sys
+    from skep.cli.whole import read_whole
 
-        text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    else:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
+    text = read_whole(path).decode("utf-8", "surrogateescape")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "\n".join(line.partition("#")[0] for line in text.split("\n")).strip()
 
 
