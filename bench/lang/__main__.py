@@ -106,7 +106,7 @@ sys.path.insert(0, sys.argv[1])
 import firewall, skep
 skep.load(firewall.firewall).close()
 """
-#: with what the example imports of the standard library for itself, which is no part of starting from the cache
+#: with what the example imports of the standard library for itself
 PREBUILT = """
 import sys, ipaddress, skep
 skep.load(sys.argv[1]).close()
