@@ -19,7 +19,7 @@ from skep.linux.kernel import LinuxKernel
 from tests.cli.bpftool import compile_c
 from tests.linux.links.rig import interface_is_up, wait
 from tests.support.lock import trace_pipe
-from tests.support.oracles import absent, bpf, netns, tool
+from tests.support.oracles import ROOT, absent, bpf, netns, tool
 
 pytestmark = pytest.mark.live
 
@@ -247,3 +247,14 @@ def test_records_whose_types_are_local(tmp_path: Path) -> None:
     subprocess.run([tool("llvm-strip-19", "llvm-strip"), "-g", path, "-o", stripped], check=True)
     done = skep_run(str(stripped), "-j", "--no-printk", "--", sys.executable, "-c", call)
     assert all(isinstance(row["data"], str) for row in rows(done)), "hex: what fits is a type of the kernel's"
+
+
+def test_only_the_files_that_the_command_opens() -> None:
+    """Becoming the command opens no file of Python's."""
+    bpf()
+    example = str(ROOT / "examples" / "opensnoop.py")
+    done = skep_run(example, "-j", "-q", "--", "cat", "/dev/null")
+    assert done.returncode == 0, done.stderr
+    events = [row["data"] for row in rows(done) if row.get("map") == "events"]
+    assert {event["comm"] for event in events} == {"cat"}
+    assert "/dev/null" in [event["path"] for event in events]

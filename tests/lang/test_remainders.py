@@ -40,6 +40,10 @@ BODIES = {
     "by a variable": "d = r & 7\nif d == 0:\n    d = 1\ntable[r % d] += 1",
     "turned round": "table[9 - (r & 7)] += 1",
     "a text": "t = bpf.char(16)\nt[r % 10] = 65\ns = t[r % 10 : r % 10 + 4]\nreturn s[1]",
+    "corrected": "i = r & 15\nif i > 9:\n    i -= 10\ntable[i] += 1",
+    "corrected in one": "i = r & 15\ni = i - 6 if i > 9 else i\ntable[i] += 1",
+    "one more": "i = r & 7\nif i < 5:\n    i += 2\ntable[i] += 1",
+    "a packet": "pkt = ctx.packet()\npkt.skip(r % 60)\nb = pkt.take(u8)\nif b:\n    table[b & 7] = 1",
     "digits": "k = bpf.ktime()\nwhile k > 0:\n    table[k % 10] += 1\n    k //= 10",
     "digits of a text": "t = bpf.char(16)\ni = 0\nwhile r > 0 and i < 16:\n"
     "    t[15 - i] = 48 + r % 10\n    r //= 10\n    i += 1\nreturn t[15]",

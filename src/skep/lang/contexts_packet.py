@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
+from skep.lang import remainders
 from skep.lang.contexts_fields import BOUNDS, PACKETS
 from skep.lang.values import BUILTIN, INT, OBJECT, NoneType, PtrType, Type, Value
 from skep.uapi.contexts import CONTEXTS
@@ -149,6 +150,7 @@ class _CursorType(Type):
         if number.lo < 0 or number.hi > MAX_OFFSET:
             # What would go back, or beyond any packet, goes beyond the end: the next take() gives None.
             number = Value(INT, c.em.op(f"and i64 {number.ir}, {MAX_OFFSET}"), 0, MAX_OFFSET)
+        number = remainders.bounded(c, number)
         self.advance(c, number, node)
         return c.none()
 
@@ -212,6 +214,10 @@ class Cursor(_CursorType):
         if inside:
             fits = c.em.op(f"and i1 {inside}, {fits}")
         made = c.em.op(f"select i1 {fits}, ptr {at}, ptr null")
+        if any(isinstance(one.type, PacketRef) and one.type.nullable for one in c.env.values()):
+            # Another header is not tested yet: its test comes between, after which the verifier no longer
+            # knows how this comparison with the end went. So the pointer is tested, not that once more.
+            made = c.em.op(f'call ptr asm "", "=r,0"(ptr {made})')
         return Value(PacketRef(of, self.made, nullable=True, writable=self.writable), made)
 
 

@@ -1,12 +1,13 @@
-"""Bounds that the verifier does not see: of divisions.
+"""Bounds that the verifier does not see: of divisions, and of what is corrected on one path.
 
 Of ``x % 10`` the compiler knows that it is below 10. The kernel's verifier knows nothing of the result of
-BPF_MOD and BPF_DIV, and less of the multiplication that LLVM makes of them. (Nor of ``9 - n``, which LLVM
-subtracts from the address.) Where such a number is an index or a size it is compared with its bound once
-more, in a register that LLVM cannot see through.
+BPF_MOD and BPF_DIV, and less of the multiplication that LLVM makes of them. Nor does it follow ``9 - n``,
+which LLVM subtracts from the address, or ``if i > 9: i -= 10``, which LLVM computes before it compares.
+Where such a number is an index or a size it is compared with its bound once more, in a register that LLVM
+cannot see through.
 
-Which numbers these are is read off the source: an expression with a division, a variable that is assigned
-one, a call of a function that has one. One too many costs two instructions.
+Which numbers these are is read off the source: an expression of that kind, a variable that is assigned one,
+a call of a function that has one. One too many costs two instructions.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
 
-#: arguments of BINARY_OP for // and %, and for //= and %= (Python 3.11 and later)
-_DIVISIONS = frozenset((2, 6, 15, 19))
+#: arguments of BINARY_OP for // and %, and for += -= //= %= (Python 3.11 and later)
+_DIVISIONS = frozenset((2, 6, 13, 15, 19, 23))
+_MOVES = (ast.Add, ast.Sub, ast.Mult)
 
 
 def bounded(c: Walker, v: Value) -> Value:
@@ -38,7 +40,7 @@ def bounded(c: Walker, v: Value) -> Value:
 
 
 def divided(scope: Scope, node: ast.AST) -> bool:
-    """Whether an expression's value may come from a division."""
+    """Whether an expression's value may come from a division, or from such a correction."""
     return _found(node, variables(scope), scope.globals)
 
 
@@ -52,6 +54,7 @@ def variables(scope: Scope) -> set[str]:
 def _variables(tree: ast.AST, known: set[str], space: dict[str, Any]) -> set[str]:
     kinds = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)
     parts = [part for part in ast.walk(tree) if isinstance(part, kinds)]
+    known |= _corrected(tree)
     before = -1
     while before < len(known):  # what is assigned from a variable that is one
         before = len(known)
@@ -66,6 +69,26 @@ def _variables(tree: ast.AST, known: set[str], space: dict[str, Any]) -> set[str
     return known
 
 
+def _corrected(tree: ast.AST) -> set[str]:
+    """The variables that are moved by something on one side of an ``if``."""
+    found = set()
+    for branch in ast.walk(tree):
+        if not isinstance(branch, ast.If):
+            continue
+        for part in (one for stmt in [*branch.body, *branch.orelse] for one in ast.walk(stmt)):
+            targets: list[ast.expr] = []
+            if isinstance(part, ast.AugAssign) and isinstance(part.op, _MOVES):
+                targets = [part.target]
+            elif isinstance(part, ast.Assign) and _moves(part.value):
+                targets = part.targets
+            found |= {one.id for one in targets if isinstance(one, ast.Name)}
+    return found
+
+
+def _moves(node: ast.AST) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, _MOVES)
+
+
 def _found(node: ast.AST, known: set[str], space: dict[str, Any]) -> bool:
     for part in ast.walk(node):
         if isinstance(part, ast.Name) and part.id in known:
@@ -78,6 +101,10 @@ def _found(node: ast.AST, known: set[str], space: dict[str, Any]) -> bool:
             isinstance(part, ast.BinOp)
             and isinstance(part.op, ast.Sub)
             and isinstance(part.left, ast.Constant)
+        ):
+            return True
+        if isinstance(part, ast.IfExp) and any(
+            _moves(one) for side in (part.body, part.orelse) for one in ast.walk(side)
         ):
             return True
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Name):
