@@ -22,12 +22,14 @@ _TAIL_CALL: Final = 12
 #: before, a function's writes to its caller's stack counted although a tail call in it leaves it before them;
 #: what runs without a kernel must not believe that
 TAIL_CALLS_LEAVE: Final = (6, 19)
+#: a thousand times what the largest real programs need
+MOST_WORK: Final = 10_000_000
 
 
 class Marks:
     """The marks of one frame's stack, an entry for each instruction of a function."""
 
-    __slots__ = ("live", "must_write", "read", "written")
+    __slots__ = ("live", "marked", "must_write", "read", "written")
 
     def __init__(self, count: int) -> None:
         self.read = [0] * count
@@ -35,6 +37,8 @@ class Marks:
         #: must-writes of the instruction and all that follow it in the function; of callers' frames only
         self.written = [0] * count
         self.live = [0] * count
+        #: instructions that read or write
+        self.marked = bytearray(count)
 
 
 class Instance:
@@ -50,6 +54,7 @@ class Instance:
         "seen",
         "start",
         "updated",
+        "waiting",
         "wrote",
     )
 
@@ -63,6 +68,8 @@ class Instance:
         self.seen = bytearray(count)
         self.updated = False
         self.dropped = False
+        #: for `_solve`: all zero between calls
+        self.waiting = bytearray(count)
         #: instructions whose marks changed since they were carried backward
         self.dirty: set[int] = set()
         #: the current instruction has written stack
@@ -84,6 +91,7 @@ class Instance:
         new = old | mask
         if new != old:
             marks.read[at] = new
+            marks.marked[at] = 1
             if new & ~marks.live[at]:
                 self.updated = True
                 self.dirty.add(at)
@@ -109,6 +117,7 @@ class Instance:
         new = mask & old if seen else mask
         if new != old:
             marks.must_write[at] = new
+            marks.marked[at] = 1
             self.updated = True
             self.dirty.add(at)
             if old & ~new:
@@ -124,12 +133,15 @@ class Instance:
 class Liveness:
     """All instances of one check. ``current`` is that of the state being followed, see `enter`."""
 
-    __slots__ = ("_instances", "current", "env")
+    __slots__ = ("_instances", "current", "env", "given_up", "work")
 
     def __init__(self, env: Env) -> None:
         self.env = env
         self._instances: dict[tuple[int, ...], Instance] = {}
         self.current = Instance((), 0, 0, 1)
+        #: instructions that marks were carried over; beyond `MOST_WORK` every slot counts as read
+        self.work = 0
+        self.given_up = False
 
     def instance(self, st: State, frame: int) -> Instance:
         """The instance of frame number ``frame`` of ``st``."""
@@ -154,6 +166,8 @@ class Liveness:
 
     def update(self, st: State) -> None:
         """Carry new marks backward, in every function that ``st`` is in."""
+        if self.given_up:
+            return
         for frame in range(len(st.frames) - 1, -1, -1):
             instance = self.instance(st, frame)
             if instance.updated:
@@ -166,34 +180,51 @@ class Liveness:
     def _solve(self, instance: Instance) -> None:
         """Carry what changed backward until nothing does."""
         sub = self.env.subprogs[instance.chain[-1]]
-        edges, before_edges = sub.edges, sub.before
+        edges, before_edges, tops = sub.edges, sub.before, sub.tops
         # Later instructions first: most functions are settled in one pass.
         first = sorted(instance.dirty)
+        waiting = instance.waiting
+        steps = 0
         own = instance.frames - 1
         for frame, marks in enumerate(instance.marks):
             if marks is None:
                 continue
-            read, must, live = marks.read, marks.must_write, marks.live
+            read, must, live, marked = marks.read, marks.must_write, marks.live, marks.marked
             work = first[:]
             if frame != own:
                 self._solve_written(instance, marks, sub)
-            waiting = bytearray(instance.count)
             for at in work:
                 waiting[at] = 1
             while work:
                 at = work.pop()
                 waiting[at] = 0
+                steps += 1
                 after = 0
                 for s in edges[at]:
                     after |= live[s]
                 before = after & ~must[at] | read[at]
                 if before != live[at]:
                     live[at] = before
+                    top = tops[at]
+                    if top < at:
+                        # Straight code: the same, back to the last instruction that reads or writes.
+                        last = marked.rfind(1, top, at)
+                        start = top if last < 0 else last + 1
+                        if start < at:
+                            live[start:at] = [before] * (at - start)
+                        if last >= 0:
+                            if not waiting[last]:
+                                waiting[last] = 1
+                                work.append(last)
+                            continue
+                        at = top
                     for p in before_edges[at]:
                         if not waiting[p]:
                             waiting[p] = 1
                             work.append(p)
         instance.dirty = set()
+        self.work += steps
+        self.given_up = self.work > MOST_WORK
 
     def _solve_written(self, instance: Instance, marks: Marks, sub: Subprog) -> None:
         """What is written from each instruction on, of a caller's frame: the call needs to know."""
@@ -213,12 +244,14 @@ class Liveness:
                         todo.append(p)
                 written[at] = 0
             work = sorted(reset)
-        waiting = bytearray(instance.count)
+        waiting = instance.waiting
         for at in work:
             waiting[at] = 1
+        steps = 0
         while work:
             at = work.pop()
             waiting[at] = 0
+            steps += 1
             acc = _ALL if edges[at] and not (leaving and self._leaves(instance.start + at)) else 0
             for s in edges[at]:
                 acc &= written[s]
@@ -229,6 +262,7 @@ class Liveness:
                     if not waiting[p]:
                         waiting[p] = 1
                         work.append(p)
+        self.work += steps
 
     def _leaves(self, pc: int) -> bool:
         """A tail call here: when it succeeds, nothing of what follows in the function is done."""
@@ -251,6 +285,7 @@ class Liveness:
             new = mask & old if seen else mask
             if new != old:
                 target.must_write[at] = new
+                target.marked[at] = 1
                 outer.updated = True
                 outer.dirty.add(at)
                 if old & ~new:
@@ -260,6 +295,8 @@ class Liveness:
     def alive(self, st: State, pc: int) -> list[int]:
         """For each frame of ``st``, which is at slot ``pc``, the mask of its slots that may still be read."""
         count = len(st.frames)
+        if self.given_up:
+            return [_ALL] * count
         last = count - 1
         inner = self.instance(st, last)
         out = [0] * count

@@ -9,7 +9,7 @@ from skep.verifier.insn import Insn
 from skep.verifier.precision import mark_all, mark_state, push_note
 from skep.verifier.ptr import IterSlot, Ptr
 from skep.verifier.scalar import Scalar
-from skep.verifier.state import ALL_SPILL, BASE_ID, ZERO, Saved, Slot, State
+from skep.verifier.state import ALL_SPILL, BASE_ID, ZERO, Frame, Saved, Slot, State, Visit
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -46,10 +46,15 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
             env.jmps_processed - env.prev_jmps_processed < 20
             and env.insn_processed - env.prev_insn_processed < 100
         )
+        sites = cur.sites()
         for saved in rows:
             loop = False
             hit = False
-            if saved.branches:
+            if saved.sites != sites:
+                # Called from elsewhere: never alike.
+                if saved.branches and recent:
+                    add_new = False
+            elif saved.branches:
                 # Most are told apart by their registers already.
                 if (forced or saved.state.regs == regs) and _open(env, saved, cur, insn):
                     hit = loop = True
@@ -74,7 +79,7 @@ def visited(env: Env, cur: State, insn: Insn) -> bool:
                 else:
                     known = False
                 if not known:
-                    loop = sccs.open > 0 and sccs.incomplete(saved.state)
+                    loop = sccs.open > 0 and saved.visit is not None and bool(saved.visit.backedges)
                     hit = states_equal(env, saved, cur, insn, RANGE_WITHIN if loop else NOT_EXACT)
             if hit:
                 saved.hits += 1
@@ -181,7 +186,7 @@ def _iter_depths_differ(old: State, cur: State) -> bool:
 def _clean(env: Env, saved: Saved, insn: Insn) -> None:
     """Forget registers and slots of a finished checkpoint that nothing reads any more."""
     st = saved.state
-    if env.sccs.incomplete(st):
+    if saved.visit is not None and saved.visit.backedges:
         return
     saved.cleaned = True
     saved.refused.clear()  # what is forgotten covers anything
@@ -261,24 +266,15 @@ def propagate(env: Env, saved: Saved, cur: State, pc: int) -> bool:
 # --- loops -------------------------------------------------------------------------------------
 
 
-class Visit:
-    """A loop, entered by one chain of calls: the checkpoint it was entered at, and matches inside it."""
-
-    __slots__ = ("backedges", "entry")
-
-    def __init__(self) -> None:
-        self.entry: Saved | None = None
-        self.backedges: list[tuple[Saved, State, int]] = []
-
-
 class Loops:
     """While a loop is being followed, what mattered in its checkpoints is not all known."""
 
-    __slots__ = ("_visits", "env", "open")
+    __slots__ = ("_frame", "_visits", "env", "open")
 
     def __init__(self, env: Env) -> None:
         self.env = env
         self._visits: dict[tuple[int, ...], Visit] = {}
+        self._frame = Frame()
         #: matches inside loops that are not settled
         self.open = 0
 
@@ -299,15 +295,6 @@ class Loops:
             sites.append(pc)
         return None
 
-    def incomplete(self, st: State) -> bool:
-        if not self.open:
-            return False
-        chain = self._chain(st)
-        if chain is None:
-            return False
-        visit = self._visits.get(chain)
-        return visit is not None and bool(visit.backedges)
-
     def enter(self, saved: Saved) -> None:
         chain = self._chain(saved.state)
         if chain is None:
@@ -315,25 +302,24 @@ class Loops:
         visit = self._visits.get(chain)
         if visit is None:
             visit = self._visits[chain] = Visit()
+        saved.visit = visit
         if visit.entry is None:
             visit.entry = saved
 
     def add_backedge(self, saved: Saved, cur: State, pc: int) -> None:
-        chain = self._chain(saved.state)
-        visit = self._visits.get(chain) if chain is not None else None
+        visit = saved.visit
         if visit is None:
             return
-        copy = cur.copy()
-        copy.insn = pc
-        visit.backedges.append((saved, copy, pc))
+        # What the registers hold is not needed: there may be many of these.
+        kept = State()
+        kept.frames = [self._frame] * len(cur.frames)
+        kept.hist, kept.first_insn, kept.parent = cur.hist, cur.first_insn, cur.parent
+        visit.backedges.append((saved, kept, pc))
         self.open += 1
 
     def leave(self, saved: Saved) -> None:
         """All paths from a checkpoint have ended: if a loop was entered there, settle what mattered in it."""
-        if not self._visits:
-            return
-        chain = self._chain(saved.state)
-        visit = self._visits.get(chain) if chain is not None else None
+        visit = saved.visit
         if visit is None or visit.entry is not saved:
             return
         visit.entry = None

@@ -193,6 +193,17 @@ class Note:
         self.asked_slots = 0
 
 
+class Visit:
+    """A loop, entered by one chain of calls: the checkpoint it was entered at, and matches inside it."""
+
+    __slots__ = ("backedges", "entry")
+
+    def __init__(self) -> None:
+        self.entry: Saved | None = None
+        #: the checkpoint that was matched; what the match came from, as far as `precision` needs it; the slot
+        self.backedges: list[tuple[Saved, State, int]] = []
+
+
 class State:
     """A path being followed. ``frame`` is the innermost of ``frames``; ``regs``/``ids`` are its lists."""
 
@@ -270,6 +281,13 @@ class State:
         self.regs = frame.regs
         self.ids = frame.ids
 
+    def sites(self) -> tuple[int, ...]:
+        """Where each function but the outermost was called from."""
+        frames = self.frames
+        if len(frames) == 1:
+            return ()
+        return tuple([frame.callsite for frame in frames])
+
     def copy(self) -> State:
         new = State()
         new.frames = [frame.copy() for frame in self.frames]
@@ -317,7 +335,9 @@ class Saved:
         "prec_regs",
         "prec_slots",
         "refused",
+        "sites",
         "state",
+        "visit",
     )
 
     def __init__(self, state: State) -> None:
@@ -339,6 +359,10 @@ class Saved:
         self.misses = 0
         #: given up as unlikely to match
         self.gone = False
+        #: where its functions were called from
+        self.sites = state.sites()
+        #: the loop it is in, if it is in one
+        self.visit: Visit | None = None
         count = len(state.frames)
         self.last = count - 1
         self.prec_regs = [0] * count

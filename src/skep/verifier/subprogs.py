@@ -22,7 +22,8 @@ class Subprog:
     """A function: slots ``start`` to ``end``-1. ``order`` is its instructions after their successors.
 
     ``order`` has (index, successors' indexes), counted from ``start``; ``edges`` the successors of each and
-    ``before`` the predecessors.
+    ``before`` the predecessors. ``tops`` has the start of the straight code that each is in: each instruction
+    there but the first is reached from the one before alone, which leads nowhere else.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Subprog:
         "order",
         "stack_depth",
         "start",
+        "tops",
     )
 
     def __init__(self, start: int) -> None:
@@ -60,6 +62,7 @@ class Subprog:
         self.stack_depth = 0
         self.edges: list[tuple[int, ...]] = []
         self.before: list[list[int]] = []
+        self.tops: list[int] = []
         self.order: list[tuple[int, tuple[int, ...]]] = []
 
 
