@@ -177,7 +177,7 @@ class ArrayStorage(Storage):
     def ref_add_item(
         self, c: Walker, v: Value, index: Value, op: ast.operator, by: Value, node: ast.AST
     ) -> bool:
-        if not isinstance(self.of, IntStorage):
+        if not isinstance(self.of, IntStorage) or (isinstance(v.type, PtrType) and v.type.packed):
             return False
         with paths.storing(c, True, ""):
             return atomic(c, self.of, v, self._address(c, v, index, node), op, by, node)
@@ -276,7 +276,10 @@ class StructStorage(Storage):
         address = c.offset(v.ir, field.offset)
         if field.width:
             return self._load_bits(c, address, field)
-        return c.load(field.of, address, v, node, align=self._align(field))
+        made = c.load(field.of, address, v, node, align=self._align(field))
+        if self.packed and isinstance(made.type, PtrType):
+            made.type.packed = True
+        return made
 
     def ref_set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         field = self.field(c, name, node)
@@ -292,7 +295,7 @@ class StructStorage(Storage):
         self, c: Walker, v: Value, name: str, op: ast.operator, by: Value, node: ast.AST
     ) -> bool:
         field = self.field(c, name, node)
-        if field.width or self.packed:
+        if field.width or self.packed or (isinstance(v.type, PtrType) and v.type.packed):
             return False
         with paths.storing(c, field.of.scalar, name):
             return atomic(c, field.of, v, c.offset(v.ir, field.offset), op, by, node)

@@ -363,6 +363,9 @@ class PtrType(Reference):
     read-only data. A nullable one must be tested first; the walker narrows the local that was tested.
     """
 
+    #: it is part of a packed struct: perhaps not aligned, which atomic additions have to be
+    packed = False
+
     def __init__(self, of: Storage, space: str, *, nullable: bool = False, writable: bool = True) -> None:
         self.of = of
         self.space = space

@@ -450,7 +450,9 @@ class Walker:
         kind = base.type
         if of.scalar or not isinstance(kind, PtrType):
             return of.load(self, address, node, align=align)
-        return Value(PtrType(of, kind.space, writable=kind.writable), address, obj=PART)
+        part = PtrType(of, kind.space, writable=kind.writable)
+        part.packed = kind.packed
+        return Value(part, address, obj=PART)
 
     def swap(self, operand: str, bits: builtins.int) -> str:
         """Bytes of an i16, i32 or i64 reversed."""
