@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 
 import pytest
 
@@ -97,6 +98,38 @@ def test_long_blocks_are_split_and_compute_the_same() -> None:
             except ExecutionError as error:
                 got = error.pc
             assert (got, theirs) == (expected, ours), f"SKEP_SEED={SEED}, {length} bytes"
+
+
+def test_a_may_goto_whose_sides_meet() -> None:
+    """Both lead to the next slot, where one has spent a turn; it is in a loop with several entries."""
+    insns = [
+        Insn(0x76, 0, 0, 4, -2),
+        Insn(0x05, 0, 0, 10),
+        Insn(0xE5),
+        Insn(0x7D, 5, 9, -1),
+        Insn(0x14, 4, imm=9),
+        Insn(0xDE, 2, 2, -5),
+        Insn(0x6E, 4, 9, 2),
+        Insn(0x56, 4, 0, 4),
+        Insn(0xA5, 8, 0, -7, 0x20),
+        Insn(0x4F, 7, 4),
+        Insn(0x2F, 0, 7),
+        Insn(0xDE, 4, 0, -8),
+        Insn(op.EXIT),
+    ]
+    with jit.compile(insns, cached=False, isolate=True) as native:
+        for budget in (0, 3, 50, 1000):
+            ends: list[tuple[int | None, int]] = []
+            for run in (vm.Machine(insns, bytearray(8), budget=budget).run, partial(_run, native, budget)):
+                try:
+                    ends.append((run(), -1))
+                except ExecutionError as error:
+                    ends.append((None, error.pc))
+            assert ends[0] == ends[1], budget
+
+
+def _run(native: jit.NativeProgram, budget: int) -> int:
+    return native.run(bytearray(8), budget=budget)
 
 
 def _loops(count: int, step: int = 2) -> list[Insn]:

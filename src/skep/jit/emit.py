@@ -507,13 +507,14 @@ class FunctionEmitter(Instructions):
         self.regs, self.memory.facts = regs, facts
         # The fall-through side is never a jump back in the sense of the budget.
         self._jump(self._edge(fall, no), fall)
-        no = self._straight(side, here)
+        no = self._straight(side, here, other=yes)
         body.lines[fork] = f"  br i1 {condition}, label %{yes}, label %{no}"
 
-    def _straight(self, at: int, here: str) -> str:
+    def _straight(self, at: int, here: str, other: str = "") -> str:
         """Where a jump's side whose lines start at ``at`` can begin: beyond it, if it is but a jump itself.
 
-        ``here`` is the label of the block that the jump ends.
+        ``here`` is the label of the block that the jump ends, ``other`` where its other side begins: from one
+        block there is one way to another, where both sides may bring different values.
         """
         lines = self.body.lines
         label: str = lines[at][:-1]
@@ -521,6 +522,8 @@ class FunctionEmitter(Instructions):
         if len(lines) != at + 2 or not isinstance(lines[-1], str) or not lines[-1].startswith(jump):
             return label
         goal = lines[-1][len(jump) :]
+        if goal == other:
+            return label
         edges = self.edges[goal]
         edges[-1] = edges[-1]._replace(label=here)
         del lines[at:]
