@@ -192,6 +192,13 @@ UNCALLABLE = {
 }
 
 
+#: of schedulers and queue disciplines, of a card's metadata, of crashes: no program here calls these
+ELSEWHERE = ("scx_", "bpf_iter_scx_", "bpf_qdisc_", "bpf_xdp_metadata_", "bpf_kfree_skb", "bpf_skb_get_hash", "crash_kexec")
+#: of LSM hooks and sessions, which take what those above them take
+ALIKE = {"bpf_get_dentry_xattr", "bpf_set_dentry_xattr", "bpf_remove_dentry_xattr", "bpf_get_fsverity_digest",
+         "bpf_session_cookie", "bpf_verify_pkcs7_signature"}
+
+
 def k(names: str, hook: tuple[str, str], body: str) -> None:
     """A program for each name; ``@@`` in its body is the name."""
     for name in names.split():
@@ -319,3 +326,9 @@ cc("cubictcp_acked", "pkts_acked", "sk: bpf.sock, sample: bpf.ack_sample", "bpf.
 cc("cubictcp_cong_avoid tcp_reno_cong_avoid", "cong_avoid", "sk: bpf.sock, ack: u32, acked: u32", "bpf.@@(sk, ack, acked)")
 cc("tcp_slow_start", "cong_avoid", "sk: bpf.sock, ack: u32, acked: u32", "t = bpf.cast(bpf.tcp_sock, sk)\na = bpf.tcp_slow_start(t, acked)")
 cc("tcp_cong_avoid_ai", "cong_avoid", "sk: bpf.sock, ack: u32, acked: u32", "t = bpf.cast(bpf.tcp_sock, sk)\nbpf.tcp_cong_avoid_ai(t, 3, acked)")
+FILE = 'f = bpf.get_task_exe_file(bpf.get_current_task_btf())\nif f is None:\n    return 0\n{}bpf.put_file(f)'
+k("bpf_get_task_exe_file bpf_put_file", OPEN, FILE.format(""))
+k("bpf_path_d_path", OPEN, "bpf.path_d_path(file.f_path, ts[0].name)")
+k("bpf_get_file_xattr", OPEN, 'd = bpf.Dynptr()\nif bpf.dynptr_from_mem(ts[0].raw, 0, d) == 0:\n    bpf.get_file_xattr(file, "user.x", d)')
+k("bpf_sock_destroy", ('iter("tcp")', "ctx: bpf.IterTcp"), "sk = ctx.sk_common\nif sk is not None:\n    bpf.sock_destroy(sk)")
+k("bpf_session_is_return", ('kprobe_session("do_exit")', "ctx"), "ts[0].numbers[0] = bpf.session_is_return()")
