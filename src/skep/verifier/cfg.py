@@ -217,16 +217,18 @@ def analyse(env: Env) -> None:
         for at in post:
             for successor in edges[at]:
                 sub.before[successor].append(at)
-        sub.tops = _tops(edges, sub.before)
+        wide = [insns[pc].opcode == op.LD_IMM64 for pc in range(start, end)]
+        sub.tops = _tops(edges, sub.before, wide)
         next_scc = _components(env, start, edges, next_scc)
         _live_registers(env, start, edges, sub.before, post)
 
 
-def _tops(edges: list[tuple[int, ...]], before: list[list[int]]) -> list[int]:
-    """For each index, where the straight code that it is in starts."""
+def _tops(edges: list[tuple[int, ...]], before: list[list[int]], wide: list[bool]) -> list[int]:
+    """For each index, where the straight code that it is in starts; ``wide`` are those of two slots."""
     tops = list(range(len(edges)))
     for at, after in enumerate(edges):
-        if len(after) == 1 and after[0] in (at + 1, at + 2) and len(before[after[0]]) == 1:
+        # A jump over one instruction is none of it: that one is reached from elsewhere.
+        if len(after) == 1 and after[0] == at + 1 + wide[at] and len(before[after[0]]) == 1:
             tops[after[0]] = tops[at]
     return tops
 

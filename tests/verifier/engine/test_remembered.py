@@ -12,7 +12,7 @@ import pytest
 
 from skep.verifier import equal, prune, verdict
 from skep.verifier.env import Env
-from skep.verifier.state import Saved, Slot, State
+from skep.verifier.state import ALL_SPILL, Saved, Slot, State
 from tests.verifier import generate
 from tests.verifier.harness.cases import read_file
 from tests.verifier.harness.ours import judge
@@ -50,7 +50,7 @@ def test_comparisons_without_memory_give_the_same_counts(monkeypatch: pytest.Mon
     monkeypatch.setattr(equal, "_hint", lambda saved, frame, at: None)
     monkeypatch.setattr(prune, "_same_hint", lambda saved, other: None)
     # Nor is any slot one with another.
-    monkeypatch.setattr(Env, "spilled", lambda env, value: Slot(equal.ALL_SPILL, value, 0))
+    monkeypatch.setattr(Env, "spilled", lambda env, value: Slot(ALL_SPILL, value, 0))
     monkeypatch.setattr(Env, "bytes_slot", lambda env, types: Slot(types))
     del remembered[:]
     assert _answers(questions) == first
