@@ -52,18 +52,23 @@ def load(
         NotSupported: the kernel lacks a feature; `since` says which has it.
         PermissionDenied, MapIncompatible, KernelError: as they say. Nothing is left open or pinned.
     """
-    from skep.obj import read
-    from skep.obj.spec import ObjectSpec
-
-    if not isinstance(source, (str, os.PathLike, ObjectSpec)):
-        programs = programs_of(source)
-        source = read(build(programs, cpu=cpu, license=license), name=_name_of(programs[0]))
-    # Nothing that comes up from here is garbage, and looking for some would take a tenth of the time.
+    # Nothing that comes up while loading is garbage, and looking for some would take a tenth of the time.
     collecting = gc.isenabled()
     gc.disable()
     try:
         from skep.kernel.loader import Loader
+        from skep.obj import read
+        from skep.obj.spec import ObjectSpec
 
+        if not isinstance(source, (str, os.PathLike, ObjectSpec)):
+            programs = programs_of(source)
+            parts, made = _kept(programs, cpu, license)
+            if made is None:
+                if collecting:
+                    gc.enable()
+                made = _compiled(programs, parts, cpu, license, None)
+                gc.disable()
+            source = read(made, name=_name_of(programs[0]))
         if isinstance(kernel, str):
             kernel = open_kernel(kernel)
         spec = source if isinstance(source, ObjectSpec) else read(source)
@@ -115,17 +120,27 @@ def build(
         CompileError: something is outside the language; the error points at it.
         MissingDependency: it has to be compiled, and llvmlite is not installed.
     """
+    programs = programs_of(source)
+    parts, kept = _kept(programs, cpu, license) if cache and btf is None else ([], None)
+    return _compiled(programs, parts, cpu, license, btf) if kept is None else kept
+
+
+def _kept(programs: list[Program], cpu: str, license: str | None) -> tuple[list[bytes], bytes | None]:
+    """The parts of the key in the cache, none where nothing is cached; the object that is there."""
     from skep.llvm import cache as store
 
-    programs = programs_of(source)
-    parts: list[bytes] = []
-    if cache and btf is None and store.directory() is not None:
-        from skep.bpf.key import of_programs
+    if store.directory() is None:
+        return [], None
+    from skep.bpf.key import of_programs
 
-        parts = of_programs(programs, cpu, license or "")
-        kept = store.lookup("bpf-object", *parts)
-        if kept is not None:
-            return kept
+    parts = of_programs(programs, cpu, license or "")
+    return parts, store.lookup("bpf-object", *parts)
+
+
+def _compiled(
+    programs: list[Program], parts: list[bytes], cpu: str, license: str | None, btf: str | None
+) -> bytes:
+    """Compile, and keep the object in the cache under the parts of its key, if any."""
     from skep.llvm.bpf import BpfCompiler
 
     with BpfCompiler() as compiler:  # LLVM loads while the compiler's own modules do
@@ -133,6 +148,8 @@ def build(
 
         made = compile_with(compiler, programs, cpu=cpu, license=license, btf=btf)
     if parts:
+        from skep.llvm import cache as store
+
         store.store("bpf-object", made, *parts)
     return made
 

@@ -26,18 +26,19 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
     if name == "__all__":
         return __dir__()
     if name.isupper():
-        value = getattr(import_module("skep.uapi.network"), name, None)
+        from skep.uapi import network
+
+        value = getattr(network, name, None)
         if value is not None:
             globals()[name] = value
             return value
     for home, names in _HOMES.items():
         if name in names.split():
-            value = getattr(import_module(f"skep.net.{home}"), name)
+            # importlib's own function for this costs a warm start 1 ms, most of it for `warnings`
+            value = getattr(__import__(f"skep.net.{home}", fromlist=(name,)), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module 'skep.net' has no attribute {name!r}")
