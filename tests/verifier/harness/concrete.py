@@ -491,8 +491,8 @@ class Run:
 
 _HELPERS: dict[int, Callable[[Run], int | None]] = {
     1: Run._lookup, 2: Run._update, 3: Run._delete, 5: Run._any, 7: lambda run: run.random.getrandbits(32),
-    8: lambda run: run.random.randrange(2), 12: Run._tail_call, 25: Run._event, 26: Run._load_bytes,
-    28: Run._checksum, 87: Run._push, 88: Run._pop, 89: Run._pop,
+    8: lambda run: run.random.randrange(2), 12: Run._tail_call, 14: Run._any, 15: Run._any, 25: Run._event,
+    26: Run._load_bytes, 28: Run._checksum, 87: Run._push, 88: Run._pop, 89: Run._pop,
     113: Run._probe, 115: Run._probe_text, 131: Run._reserve, 132: Run._submit, 133: Run._submit,
 }  # fmt: skip
 
