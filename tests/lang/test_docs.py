@@ -111,4 +111,5 @@ def test_trying_a_program(tmp_path: Path) -> None:
     frame = bytes(12) + b"\x08\x00" + b"\x45" + bytes(11) + address + bytes(4)
     outside = parted(last)[2]
     assert "assert obj.firewall.run(frame).retval" in outside
-    exec(outside, {"skep": skep, "bpf": language, "firewall": made.firewall, "frame": frame})  # type: ignore[attr-defined]
+    firewall = made.firewall  # type: ignore[attr-defined]  # what the document's module defines
+    exec(outside, {"skep": skep, "bpf": language, "firewall": firewall, "frame": frame})

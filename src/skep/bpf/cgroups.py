@@ -22,7 +22,7 @@ class bpf_cgroup_storage_key:  # noqa: N801 - the kernel's name
     """A cgroup by its id (that of its directory, ``os.stat(path).st_ino``) and an AttachType."""
 
     cgroup_inode_id: u64  # type: ignore[valid-type]  # records here, integers in the stubs
-    attach_type: u32  # type: ignore[valid-type]  # as above
+    attach_type: u32  # type: ignore[valid-type]  # a record here, an integer in the stubs
 
 
 class CgroupStorage(Map):
