@@ -35,7 +35,7 @@ if row["verdict"] == "accept":
         start = time.process_time()
         check(subject)
         took.append(time.process_time() - start)
-    row["seconds"] = min(took)
+    row["seconds"] = max(min(took), 1e-6)  # the clock of a short run may not have moved
 print(json.dumps(row))
 """
 
