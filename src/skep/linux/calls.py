@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-
-# What `ctypes` is made of: the module around it takes 3 ms to import, a twentieth of a short run.
-from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlsym, get_errno
-from _ctypes import dlopen as _dlopen
 from sys import maxsize
 
 from skep.errors import KernelError, NotSupported
+from skep.foreign import (
+    Address,
+    Byte,
+    Int,
+    Long,
+    Size,
+    address_of_bytes,
+    addressof,
+    get_errno,
+    library,
+)
 from skep.plain import once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Final
-
-    _Simple = _SimpleCData[Any]
-else:
-    _Simple = _SimpleCData
+    from typing import Final
 
 
 #: machine -> (bpf, perf_event_open)
@@ -44,46 +47,15 @@ _MAP_FIXED_NOREPLACE: Final = 0x100000
 _MAP_FAILED: Final = 2 * maxsize + 1
 
 
-class _Long(_Simple):
-    _type_ = "l"
-
-
-class _Address(_Simple):
-    _type_ = "P"
-
-
-class _Bytes(_Simple):
-    _type_ = "z"
-
-
-class _Byte(_Simple):
-    _type_ = "c"
-
-
-class _Call(CFuncPtr):
-    """syscall(2) as libc has it."""
-
-    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
-    _restype_ = _Long
-
-
-def _call(arguments: int) -> Any:
-    process: Any = None  # not a library's file, but all that the process has loaded
-    call: Any = _Call(dlsym(_dlopen(process, 0), "syscall"))
-    # Each is a long: numbers, addresses and descriptors alike.
-    call.argtypes = (_Long,) * (1 + arguments)
-    return call
-
-
 @once
 def _syscall() -> Callable[..., int]:
-    call: Callable[..., int] = _call(6)
-    return call
+    return library("syscall", Long, *(Long,) * 7)
 
 
 @once
 def _bpf() -> tuple[Callable[..., int], int]:
-    return _call(3), numbers()[0]
+    # each argument is a long: numbers, addresses and descriptors alike
+    return library("syscall", Long, *(Long,) * 4), numbers()[0]
 
 
 @once
@@ -135,9 +107,9 @@ class Pinned:
             buffer = bytes(buffer)
         if isinstance(buffer, bytes):
             self._kept.append(buffer)
-            return _Address.from_buffer(_Bytes(buffer)).value or 0
+            return address_of_bytes(buffer)
         # its first byte will do: a type of each length would have to be made, which costs more than the call
-        view = _Byte.from_buffer(buffer)
+        view = Byte.from_buffer(buffer)
         self._kept.append(view)
         return addressof(view)
 
@@ -148,25 +120,17 @@ def map_at(address: int, length: int, access: int, fd: int, offset: int) -> memo
     Raises:
         KernelError: EEXIST, something else is there; and as mmap(2) says.
     """
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    found = libc.mmap(address, length, access, _MAP_SHARED | _MAP_FIXED_NOREPLACE, fd, offset)
+    mmap = library("mmap", Address, Address, Size, Int, Int, Int, Long)
+    found = mmap(address, length, access, _MAP_SHARED | _MAP_FIXED_NOREPLACE, fd, offset)
     if found is None or found == _MAP_FAILED:
-        code = ctypes.get_errno()
+        code = get_errno()
         raise KernelError(code, f"mapping {length} bytes at {address:#x}: {os.strerror(code)}", cmd="mmap")
-    return memoryview((ctypes.c_ubyte * length).from_address(found)).cast("B")
+    return memoryview((Byte * length).from_address(found)).cast("B")
 
 
 def unmap(view: memoryview) -> None:
     """Undo `map_at`. What still looks at the memory must not be used any more."""
-    import ctypes
-
     length = view.nbytes
-    address = ctypes.addressof((ctypes.c_ubyte * length).from_buffer(view))
+    address = addressof(Byte.from_buffer(view))
     view.release()
-    libc = ctypes.CDLL(None)
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    libc.munmap(address, length)
+    library("munmap", Int, Address, Size)(address, length)

@@ -15,8 +15,8 @@ import mmap
 import os
 import struct
 
+from skep import foreign
 from skep.errors import LinkError
-from skep.llvm import foreign
 from skep.llvm.relocate import MACHINES, SPREAD, relocate, stub
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm start 5 ms

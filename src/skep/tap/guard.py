@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 import os
 
-from skep.llvm import foreign
+from skep import foreign
 
 _SIGBUS = 7
 _SA_SIGINFO = 4

@@ -5,7 +5,7 @@ Imports only what a warm run needs.
 
 from __future__ import annotations
 
-from skep.llvm import foreign
+from skep import foreign
 from skep.tap.layout import FIELDS, Status
 
 TYPE_CHECKING = False  # `typing` itself is not imported: it costs a warm run 5 ms

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from skep.llvm import foreign
+from skep import foreign
 from skep.tap.layout import Guessing
 from skep.tap.plain import FILE_HEADER
 
@@ -36,7 +36,7 @@ class Guess:
 
     def _one(self, offset: int) -> int:
         data = os.pread(self._fd, Guessing.WINDOW, offset)
-        address = foreign.Address.from_buffer(foreign.Bytes(data)).value or 0
+        address = foreign.address_of_bytes(data)
         place = self._code.guess([0], address, len(data), self._first, self._plain)[0]
         return -1 if place < 0 else offset + place
 

@@ -6,7 +6,7 @@ import mmap
 import os
 from struct import pack
 
-from skep.llvm import foreign
+from skep import foreign
 from skep.tap.layout import FIELDS, RECORD_HEADER, Mode, Status
 from skep.tap.native import ScanCode, ScanState, libc_address
 from skep.tap.plain import Plain

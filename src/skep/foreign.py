@@ -24,7 +24,7 @@ else:
 
 __all__ = [
     "Address", "Byte", "Bytes", "Int", "Long", "Size", "Structure", "Word",
-    "address_of", "addressof", "byref", "function", "get_errno", "library", "sizeof",
+    "address_of", "address_of_bytes", "addressof", "byref", "function", "get_errno", "library", "sizeof",
 ]  # fmt: skip
 
 
@@ -80,6 +80,11 @@ def function(address: int, result: type[_Simple] | None, *arguments: type[_Simpl
 
     made: Callable[..., Any] = Function(address)
     return made
+
+
+def address_of_bytes(data: bytes) -> int:
+    """Where the bytes of ``data`` lie, for as long as somebody keeps ``data``."""
+    return Address.from_buffer(Bytes(data)).value or 0
 
 
 def address_of(name: str) -> int:
