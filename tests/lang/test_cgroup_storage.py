@@ -16,7 +16,8 @@ from skep.lang.compile import compile_programs, to_ir
 from skep.loading import programs_of
 from skep.uapi.enums import AttachType
 from tests.lang.support import HEADER, module
-from tests.support.oracles import bpf, tool
+from tests.support import libbpf
+from tests.support.oracles import bpf
 
 PROGRAMS = f"""{HEADER}
 @bpf.struct
@@ -95,20 +96,10 @@ def test_values_of_the_cgroup_attached_to(cgroup: str, tmp_path: Path) -> None:
 
 @pytest.mark.live
 def test_libbpf_takes_it(tmp_path: Path) -> None:
-    bpf()
-    path, pins = tmp_path / "storage.bpf.o", f"/sys/fs/bpf/skep-test-storage-{os.getpid()}"
+    path, pins = tmp_path / "storage.bpf.o", tmp_path / "bpffs"
+    pins.mkdir()
     path.write_bytes(compile_programs(programs_of(module(tmp_path, PROGRAMS))))
-    os.mkdir(pins)
-    try:
-        done = subprocess.run(
-            [tool("bpftool"), "prog", "loadall", str(path), pins], capture_output=True, text=True, timeout=30
-        )
-        assert done.returncode == 0, done.stderr
-        assert sorted(os.listdir(pins)) == ["connected", "created", "egress"]
-    finally:
-        for name in os.listdir(pins):
-            os.unlink(f"{pins}/{name}")
-        os.rmdir(pins)
+    assert sorted(libbpf.loadall(path, pins)) == ["connected", "created", "egress"]
 
 
 WRONG = [
