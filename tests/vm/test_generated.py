@@ -84,6 +84,29 @@ def test_programs_do_many_things() -> None:
     assert not missing, sorted(map(hex, missing))
 
 
+def test_loops_for_linux_split_no_numbers() -> None:
+    """The rule of `programs.Generator` that keeps kernels alive."""
+    from skep.isa import jump_target
+    from skep.isa import opcodes as op
+
+    loops = 0
+    for seed in range(SEED * 1_000_000, SEED * 1_000_000 + 500):
+        insns = programs.Generator(seed).program().insns()
+        for pc, insn in enumerate(insns):
+            target = jump_target(insn, pc)
+            if target is None or target > pc or insn.opcode == op.CALL:
+                continue
+            loops += 1
+            for at in range(target, pc):
+                opcode, dst, _, _, imm = insns[at]
+                assert opcode != op.CALL, seed
+                arithmetic = opcode & 7 in (op.BPF_ALU, op.BPF_ALU64)
+                if arithmetic and opcode & op.OP_MASK in (op.BPF_AND, op.BPF_OR):
+                    whole = insns[at - 1] == (op.BPF_ALU | op.BPF_MOV | op.BPF_X, dst, dst, 0, 0)
+                    assert whole and opcode == op.BPF_ALU64 | op.BPF_AND and imm >= 0, (seed, at)
+    assert loops > 100
+
+
 def _expected() -> set[int]:
     from skep.isa import opcodes as op
     from skep.isa.legal import rules
