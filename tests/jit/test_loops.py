@@ -15,6 +15,7 @@ from skep.jit.lower import lower
 from skep.llvm import available, warm
 from tests.jit import vectors
 from tests.jit.loops import program
+from tests.jit.shuffle import shuffled
 
 SEED = int(os.environ.get("SKEP_SEED", "1"))
 COUNT = int(os.environ.get("SKEP_LOOPS", "150"))
@@ -82,6 +83,29 @@ def test_random_vectors() -> None:
                 what = f"SKEP_SEED={SEED}, program {seed}, {length} bytes, budget {budget}, {level}"
                 assert got == expected, f"{what}\n" + "\n".join(map(str, insns))
     assert made > COUNT // 4, made
+
+
+def test_loops_in_pieces() -> None:
+    """Blocks in any order: turns pay at several jumps, and some of those that leave a loop do."""
+    rng = random.Random(SEED)
+    stopped = uneven = 0
+    for number in range(COUNT):
+        seed = SEED * 1_000_000 + number
+        plain = (program, vectors.program)[number % 2](seed)
+        insns = shuffled(plain, seed)
+        level = rng.choice(("flat", "basic", "O1", None))
+        with jit.compile(insns, cached=False, level=level) as native:
+            for length in (40, 200, 900):
+                data = rng.randbytes(length)
+                for budget in (rng.randrange(300), rng.randrange(3000), 1 << 20):
+                    machine = vm.Machine(insns, ctx := bytearray(data), budget=budget)
+                    expected = outcome(lambda ctx, budget, machine=machine: machine.run(), insns, ctx, budget)
+                    got = outcome(native.run, insns, bytearray(data), budget)
+                    what = f"SKEP_SEED={SEED}, program {seed}, {length} bytes, budget {budget}, {level}"
+                    assert got == expected, f"{what}\n" + "\n".join(map(str, insns))
+                    stopped += isinstance(expected[0], tuple) and expected[0][1] == "budget"
+        uneven += insns != plain
+    assert stopped > COUNT and uneven > COUNT // 2, (stopped, uneven)
 
 
 def test_a_simple_loop_has_a_fast_copy_without_checks() -> None:

@@ -67,7 +67,7 @@ class _Loop:
         "latch",
         "left",
         "maybe",
-        "over",
+        "most",
         "pause",
         "phis",
         "pre",
@@ -77,13 +77,16 @@ class _Loop:
         "test",
         "total",
         "touches",
+        "uneven",
     )
 
     def __init__(self, header: int, latch: int, blocks: list[int], cost: int) -> None:
         self.header = header
         self.latch = latch
         self.blocks = blocks
-        self.cost = cost  # of a turn
+        self.cost = cost  # of the jump back to the header
+        self.most = cost  # of a turn, at most: other jumps back may be inside
+        self.uneven = False  # there are some, so turns differ in what they cost
         self.first = 0  # values with smaller numbers are known before the loop
         self.pre: _Edge | None = None  # the registers before the loop
         self.phis: dict[int, str] = {}
@@ -96,7 +99,6 @@ class _Loop:
         self.steps: dict[int, int] = {}
         self.compared: loops.Comparison | None = None  # the condition for another turn
         self.test: loops.Test | None = None  # the same, if the guard has counted the turns
-        self.over = False  # all guarded turns are over
         self.total: Value = 0  # the guard's number of turns
         self.left = ""  # turns left at the start of one, in the fast copy
         self.before = ""  # the block from which the fast copy is entered
@@ -174,8 +176,24 @@ class FunctionEmitter(Instructions):
             loop.single = all(
                 block is latch or all(target in inside for target in block.targets) for block in shapes
             )
+            if self.plan.budget:
+                loop.most = self._dearest(loop)
+                loop.uneven = loop.most > loop.cost
             found[header] = loop
         return found
+
+    def _dearest(self, loop: _Loop) -> int:
+        """What a turn costs that takes the dearest way from the loop's header to its end."""
+        blocks = self.function.blocks
+        to = dict.fromkeys(loop.blocks, 0)
+        for start in loop.blocks:  # in an order in which all but the jump back leads on
+            block = blocks[start]
+            for side, target in enumerate(block.targets):
+                if target in to and target != loop.header:
+                    pays = block.kind == JUMP or (block.kind == BRANCH and not side)
+                    cost = block.at - target + 1 if pays and target <= block.at else 0
+                    to[target] = max(to[target], to[start] + cost)
+        return to[loop.latch] + loop.cost
 
     def _calls(self, block: Block) -> bool:
         insns = self.plan.insns
@@ -419,8 +437,6 @@ class FunctionEmitter(Instructions):
             if live >> reg & 1 and have != wanted[reg]:
                 values[reg] = self.memory.convert(have, wanted[reg], values[reg])
         goal = self._label(target)
-        if self.fast is not None and live >> BUDGET & 1 and goal[0] != "f":
-            values[BUDGET] = self._spent(self.fast)
         self._note(goal, _Edge(label, values, dict(self.memory.facts)))
         return goal
 
@@ -439,10 +455,31 @@ class FunctionEmitter(Instructions):
         if fast is not None and target == fast.header:
             self._turn(fast, None, target)
             return
-        if self.plan.budget and block.kind != FALL and target <= block.at:
-            self._pay(block.at - target + 1, block.at)
+        cost = self._price(block, target)
+        if fast is not None and target in fast.blocks:
+            if cost:  # the guard has seen to it that there is enough
+                self.regs[BUDGET] = self.body.op(f"sub nuw nsw i64 {self.regs[BUDGET]}, {cost}")
+        else:
+            self._settle(target, cost)
+            if cost:
+                self._pay(cost, block.at)
         goal = self._edge(target, self.body.label)
         self._jump(goal, target)
+
+    def _price(self, block: Block, target: int) -> int:
+        """What the jump at the end of ``block`` to ``target`` costs; nothing, if it falls through."""
+        if not self.plan.budget or block.kind == FALL or target > block.at:
+            return 0
+        return block.at - target + 1
+
+    def _settle(self, target: int, cost: int, *, over: bool = False) -> None:
+        """Bring the budget up to date where the fast copy is left for ``target`` by a jump of such a cost.
+
+        With ``over`` all guarded turns but the jump back of the last are over.
+        """
+        fast = self.fast
+        if fast is not None and not fast.uneven and (cost or self.function.live[target] >> BUDGET & 1):
+            self.regs[BUDGET] = self._spent(fast, over=over)
 
     def _jump(self, goal: str, target: int) -> None:
         """Branch to the label ``goal`` of block ``target``; a loop's own jump back can be marked later."""
@@ -506,6 +543,8 @@ class FunctionEmitter(Instructions):
         body.start(no)
         self.regs, self.memory.facts = regs, facts
         # The fall-through side is never a jump back in the sense of the budget.
+        if fast is not None and fall not in fast.blocks:
+            self._settle(fall, 0)
         self._jump(self._edge(fall, no), fall)
         no = self._straight(side, here, other=yes)
         body.lines[fork] = f"  br i1 {condition}, label %{yes}, label %{no}"
@@ -582,9 +621,9 @@ class FunctionEmitter(Instructions):
             loop.guard.append(f"  br label %b{start}")
             return
         lines, body.lines = body.lines, loop.guard
-        budget = pre.values[BUDGET] if loop.cost else None
+        budget = pre.values[BUDGET] if loop.most else None
         loop.steps, loop.test = found.steps, found.test
-        loop.total = guard.turns(body, found, pre.values, budget, loop.cost, last=loop.single)
+        loop.total = guard.turns(body, found, pre.values, budget, loop.most, last=loop.single)
         if loop.rewarding:
             loop.total = body.hidden(loop.total)
             self._plain(loop)
@@ -596,7 +635,9 @@ class FunctionEmitter(Instructions):
         loop.again[-1] += ", !llvm.loop !7004"
         self._note(f"f{start}", pre)
         loop.before = pre.label
-        changed = self.written[self.function.component[start]] & ~(1 << BUDGET)
+        changed = self.written[self.function.component[start]]
+        if not loop.uneven:
+            changed &= ~(1 << BUDGET)
         phis: dict[int, str] = {}
         mark = 0
         for member in loop.blocks:
@@ -673,6 +714,8 @@ class FunctionEmitter(Instructions):
         for reg in range(10):
             if live >> reg & 1 and self.kinds[reg] != wanted[reg]:
                 values[reg] = self.memory.convert(self.kinds[reg], wanted[reg], values[reg])
+        if loop.uneven and loop.cost:
+            values[BUDGET] = body.op(f"sub nuw nsw i64 {values[BUDGET]}, {loop.cost}")
         more = body.op(f"icmp ne i64 {loop.left}, 1")
         less = body.op(f"sub nuw nsw i64 {loop.left}, 1")
         facts = self.memory.facts
@@ -691,8 +734,7 @@ class FunctionEmitter(Instructions):
             body.start(out)
             body.do(f"br i1 {condition}, label %{pause}, label %{done}")
             body.start(done)
-            goal = self._edge(leave, done)
-            body.do(f"br label %{goal}")
+            self._leave_fast(loop, leave, list(self.regs))
         body.start(pause)
         # All guarded turns are over: what moves steadily is known without asking the loop, which leaves
         # LLVM free to vectorise its remainder too.
@@ -701,7 +743,7 @@ class FunctionEmitter(Instructions):
             values[reg] = body.plus(pre.values[reg], body.times(loop.total, step))
             if self.kinds[reg] == wanted[reg]:
                 ends[reg] = values[reg]
-        if loop.cost:
+        if loop.cost and not loop.uneven:
             price = body.op(f"mul i64 {loop.total}, {loop.cost}")
             values[BUDGET] = body.op(f"sub i64 {pre.values[BUDGET]}, {price}")
         self._note(f"b{start}", _Edge(pause, values, facts))
@@ -713,20 +755,30 @@ class FunctionEmitter(Instructions):
         done = body.fresh_label()
         body.do(f"br i1 {condition}, label %b{start}, label %{done}")
         body.start(done)
-        loop.over = True
-        goal = self._edge(leave, done, ends)
-        loop.over = False
+        goal = self._leave_fast(loop, leave, ends, over=True)
         for target, read in ((start, values), (leave, self.edges[goal][-1].values)):
             mask = self.function.live[target] & (1 << BUDGET) - 1
             loop.final |= {value for reg, value in enumerate(read) if mask >> reg & 1}
-        body.do(f"br label %{goal}")
 
-    def _spent(self, loop: _Loop) -> Value:
+    def _leave_fast(self, loop: _Loop, leave: int, values: list[Value], *, over: bool = False) -> str:
+        """Go from the end of the fast copy's turn to ``leave`` with such registers; the label gone to."""
+        latch = self.function.blocks[loop.latch]
+        cost = self._price(latch, leave)
+        regs, self.regs = self.regs, values
+        self._settle(leave, cost, over=over)
+        if cost:
+            self._pay(cost, latch.at)
+        goal = self._edge(leave, self.body.label)
+        self.body.do(f"br label %{goal}")
+        self.regs = regs
+        return goal
+
+    def _spent(self, loop: _Loop, *, over: bool) -> Value:
         """The budget after the turns of the fast copy that are over."""
         body, pre = self.body, loop.pre
         assert pre is not None
         if not loop.cost:
             return pre.values[BUDGET]
-        over = body.op(f"sub i64 {loop.total}, {1 if loop.over else loop.left}")
-        price = body.op(f"mul i64 {over}, {loop.cost}")
+        turns = body.op(f"sub i64 {loop.total}, {1 if over else loop.left}")
+        price = body.op(f"mul i64 {turns}, {loop.cost}")
         return body.op(f"sub i64 {pre.values[BUDGET]}, {price}")

@@ -33,7 +33,7 @@ LEAST_FROM: Final = 8_000
 Helper = Callable[[int, int, int, int, int], int] | int
 
 #: Raised when the code made of the same program changes: what is cached is then made anew.
-REVISION: Final = b"2"
+REVISION: Final = b"3"
 _SYMBOL: Final = "prog"
 _BYTE: Final = ctypes.c_char
 _address: Final = ctypes.addressof
