@@ -68,8 +68,9 @@ def binary(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> Va
         case ast.Add():
             return _wrapped(c, "add", a, b, a.lo + b.lo, a.hi + b.hi)
         case ast.Sub():
-            if a.const is None and b.const is None and min(a.hi, b.hi) > S64_MAX:
-                # Two times, two counts: what lies between them is s64, unless they are 2**63 apart.
+            if a.const is None and b.const is None and max(a.hi, b.hi) > S64_MAX <= min(a.hi, b.hi):
+                # Two times, two counts: what lies between them is s64, unless they are 2**63 apart. One of
+                # them may be known to stay below 2**63, as bpf.ktime() does.
                 return Value(INT, c.em.op(f"sub i64 {a.ir}, {b.ir}"), S64_MIN, S64_MAX)
             return _wrapped(c, "sub", a, b, a.lo - b.hi, a.hi - b.lo)
         case ast.Mult():
@@ -148,7 +149,12 @@ def _fold(c: Walker, op: ast.operator, a: int, b: int, node: ast.AST) -> Value |
 
 
 def _wrapped(c: Walker, word: str, a: Value, b: Value, lo: int, hi: int) -> Value:
-    return Value(INT, c.em.op(f"{word} i64 {a.ir}, {b.ir}"), *clamp(lo, hi, a, b))
+    got = c.em.op(f"{word} i64 {a.ir}, {b.ir}")
+    if lo >= 0 and hi <= S64_MAX and min(a.lo, b.lo) < 0 and c.unit.target == "bpf":
+        # An index of what may be negative: LLVM would multiply before it adds, and kernels before 6.x forget
+        # the bounds of what is negative when it is shifted.
+        got = c.opaque(got)
+    return Value(INT, got, *clamp(lo, hi, a, b))
 
 
 def _and_interval(a: Value, b: Value) -> tuple[int, int]:

@@ -111,6 +111,11 @@ def _all(c: Walker, node: ast.While) -> list[Progress]:
     return found
 
 
+def progressing(c: Walker, node: ast.While) -> set[str]:
+    """The variables by which the verifier sees that the loop ends."""
+    return {one.name for one in _all(c, node)}
+
+
 def counters(c: Walker, node: ast.For, turns: int) -> dict[str, tuple[int, int]]:
     """What variables can be where a turn of a loop begins that only adds constants to them.
 

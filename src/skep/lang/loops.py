@@ -8,7 +8,7 @@ verifier can see: a range whose length is known, or a condition on a number that
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from skep.lang.walk import Walker
 
 _PASSES = 24
+#: loops of fewer turns end in few ways
+_LONG = 4
 
 
 class RangeValue:
@@ -130,24 +132,32 @@ def while_(c: Walker, node: ast.While) -> None:
         turns = bounds.turns(c, node, back)
         return back
 
+    outer, c.zero_known = c.zero_known, forget.zero(c) if c.unit.target == "bpf" else ""
     most = bounds.divided(c, node)
     counter = c.em.slot("i64", ("turns", c.scope.prefix, id(node))) if most else ""
     if most:
         c.em.do(f"store i64 0, ptr {counter}")
     head = settle(c, walk)
+    around = prod(loop.turns for scope in c.scopes for loop in scope.loops)
+    carried = forget.carried(c, head, _dry(c, walk, head), node.body, turns * around)
+    steady = {c.scope.prefix + name for name in bounds.progressing(c, node)}
+    carried = [name for name in carried if name not in steady]
     c.env = dict(head)
-    back, ends, loop, no_break, out = _while_once(c, node, min(turns, MOST), counter, most)
+    back, ends, loop, no_break, out = _while_once(c, node, min(turns, MOST), counter, most, carried)
     bounds.check(c, node, back)
     finish(c, node, [ends], loop, no_break, out)
+    forget.behind(c, node)
+    c.zero_known = outer
 
 
 def _while_once(
-    c: Walker, node: ast.While, turns: int, counter: str = "", most: int = 0
+    c: Walker, node: ast.While, turns: int, counter: str = "", most: int = 0, carried: Sequence[str] = ()
 ) -> tuple[list[Env], Env | None, Loop, str, str]:
     """Walk the loop. A ``counter`` shows the verifier that there are no more than ``most`` turns."""
     test, inside, no_break, out = (c.label(x) for x in ("while", "do", "od", "out"))
     loop = Loop(out, test, len(c.scope.withs), turns=max(1, turns))
     c.em.place(test)
+    forget.forget(c, carried)
     yes, no = tests.branch(c, node.test, inside, no_break)
     back: list[Env] = []
     if yes is not None:
@@ -255,6 +265,10 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
     limits = bounds.counters(c, node, turns)
 
     carried: list[str] = []
+    outer, c.zero_known = c.zero_known, forget.zero(c) if c.unit.target == "bpf" else ""
+    if stop.const is None and c.unit.target == "bpf":
+        # What the loop's end says of the number of turns is not to be known of what they come from.
+        span = RangeValue(start, Value(INT, forget.unknown(c, stop.ir), stop.lo, stop.hi), step)
 
     def once() -> tuple[list[Env], Env | None, Loop, str, str]:
         return _for_once(c, node, span, array, counter, (lo, hi), limits, carried)
@@ -263,10 +277,13 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
         return once()[0]
 
     head = settle(c, walk)
-    carried += forget.carried(c, head, _dry(c, walk, head))
+    carried += forget.carried(c, head, _dry(c, walk, head), node.body, turns * around)
     c.env = dict(head)
     _, ends, loop, no_break, out = once()
     finish(c, node, [ends], loop, no_break, out)
+    if turns >= _LONG and (loop.breaks or stop.const is None):
+        forget.behind(c, node)
+    c.zero_known = outer
 
 
 def _for_once(

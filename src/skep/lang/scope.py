@@ -124,8 +124,22 @@ def _sensitive(node: ast.FunctionDef) -> frozenset[str]:
             inside = [part.slice]
         elif isinstance(part, ast.Call):
             inside = [*part.args, *part.keywords]
+        elif isinstance(part, ast.Return) and part.value is not None:  # it may be the caller's index
+            inside = [part.value]
         for one in inside:
             names |= {n.id for n in ast.walk(one) if isinstance(n, ast.Name)}
+    before = -1
+    while before < len(names):  # and what they are computed from
+        before = len(names)
+        for part in ast.walk(node):
+            if (
+                not isinstance(part, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr))
+                or not part.value
+            ):
+                continue
+            targets = part.targets if isinstance(part, ast.Assign) else [part.target]
+            if any(isinstance(n, ast.Name) and n.id in names for target in targets for n in ast.walk(target)):
+                names |= {n.id for n in ast.walk(part.value) if isinstance(n, ast.Name)}
     return frozenset(names)
 
 

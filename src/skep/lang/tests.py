@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from skep.lang import arith, locks, paths, references
 from skep.lang.scope import Env, join
-from skep.lang.values import INT, NONE, OPTIONAL, TEXT, TUPLE, BoolType, IntType, PtrType, Value
+from skep.lang.values import INT, NONE, OPTIONAL, S64_MAX, TEXT, TUPLE, BoolType, IntType, PtrType, Value
 
 if TYPE_CHECKING:
     from skep.lang.walk import Walker
@@ -96,8 +96,11 @@ def _chain(c: Walker, node: ast.Compare, yes: str, no: str) -> tuple[Env | None,
             c.env = late
         left, left_node = right, right_node
         key = _variable(c, left_node)
-        if key is not None and left.type is INT and c.env[key].type is INT:  # what the test so far says of it
-            left = Value(INT, left.ir, c.env[key].lo, c.env[key].hi, obj=left.obj, place=left.place)
+        if not last and key is not None and left.type is INT and c.env[key].type is INT:
+            bound = c.env[key]  # what the test so far says of it
+            # Of two comparisons of one register LLVM would make a subtraction and one.
+            again = c.barrier(bound) if _bounds(c, left, left_node) else left.ir
+            left = Value(INT, again, bound.lo, bound.hi, obj=left.obj, place=left.place)
     return late, join(early, c.lost) if early else None
 
 
@@ -128,7 +131,9 @@ def _plain(c: Walker, node: ast.expr) -> tuple[Value, Facts]:
     test = c.truth(value, node)
     more = locks.facts(c, ast.NotEq(), value, arith.constant(0))
     if key is not None and value.type is INT:
-        sides = _interval_facts(c, key, ast.NotEq(), value, arith.constant(0))
+        zero = arith.constant(0)
+        sides = _interval_facts(c, key, ast.NotEq(), value, zero)
+        test = _at_end(c, ast.NotEq(), value, zero, node) or test
         return test, (_both(sides[0], more[0]), _both(sides[1], more[1]))
     return test, more
 
@@ -171,16 +176,46 @@ def _operand(c: Walker, node: ast.expr, op: ast.cmpop) -> Value:
     """A side of a comparison; the verifier is to learn about a variable that bounds something."""
     value = c.expr(node)
     paths.keep(c, node, value)
-    if (
-        isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE))
-        and value.type is INT
+    if isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)) and _bounds(c, value, node):
+        key = _variable(c, node)
+        assert key is not None
+        return Value(INT, c.barrier(c.env[key]), value.lo, value.hi, place=value.place)
+    return value
+
+
+def _bounds(c: Walker, value: Value, node: ast.expr) -> bool:
+    """Whether ``node`` is a variable that bounds something, of which the verifier has to learn."""
+    return (
+        value.type is INT
         and value.const is None
         and c.unit.target == "bpf"
         and (not isinstance(node, ast.Name) or node.id in c.scope.sensitive)
         and (key := _variable(c, node)) is not None
-    ):
-        return Value(INT, c.barrier(c.env[key]), value.lo, value.hi, place=value.place)
-    return value
+        and c.env[key].type is INT
+    )
+
+
+def _at_end(c: Walker, op: ast.cmpop, mine: Value, other: Value, node: ast.expr) -> Value | None:
+    """A comparison that takes away the least or greatest value a variable may have, as one of order.
+
+    From "not equal" the verifier learns no bound before Linux 6.8, and LLVM says it for "greater than zero"
+    too, unless that is a signed comparison of something it knows nothing of.
+    """
+    if other.const is None or mine.hi > S64_MAX or not _bounds(c, mine, node):
+        return None
+    true, false = arith.narrowed(op, mine, other, True), arith.narrowed(op, mine, other, False)
+    if true is None or false is None:
+        return None
+    if true[0] == true[1] == mine.lo or false[0] == false[1] == mine.lo:
+        at, words = mine.lo, ("sle", "sgt")
+    elif true[0] == true[1] == mine.hi or false[0] == false[1] == mine.hi:
+        at, words = mine.hi, ("sge", "slt")
+    else:
+        return None
+    key = _variable(c, node)
+    assert key is not None
+    word = words[0] if true == (at, at) else words[1]
+    return c.boolean(c.em.op(f"icmp {word} i64 {c.barrier(c.env[key])}, {at}"))
 
 
 def _compare(
@@ -191,6 +226,8 @@ def _compare(
     value = compare_values(c, op, a, b, node)
     if value.const is not None:
         return value, ([], [])
+    if type(op) in arith.MIRROR and a.type is INT and b.type is INT:
+        value = _at_end(c, op, a, b, left) or _at_end(c, arith.MIRROR[type(op)](), b, a, right) or value
     facts: Facts = ([], [])
     for mine, other, part, direct in ((a, b, left, True), (b, a, right, False)):
         if type(op) in arith.MIRROR and isinstance(other.type, IntType):

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from skep.errors import CompileError
-from skep.lang import arith, held, locks, paths, references, remainders
+from skep.lang import arith, forget, held, locks, paths, references, remainders
 from skep.lang.emit import Emit
 from skep.lang.layout import Storage
 from skep.lang.scope import Env, Scope
@@ -45,6 +45,8 @@ PART = "part"
 #: memory larger than this is set and copied in pieces: LLVM would call a function for it
 _PIECE = 1024
 _MERGED = 128
+#: texts shorter than this have few lengths
+_LONG = 4
 #: programs that have bpf_probe_read_kernel
 _READERS = frozenset(
     (
@@ -107,6 +109,8 @@ class Walker:
         self._inlined = 0
         #: an address whose memory is known to be zero still
         self.zeroed = ""
+        #: inside a loop: a zero that the verifier does not know (`skep.lang.forget`)
+        self.zero_known = ""
         #: a function that the kernel calls while it holds a lock
         self.under_lock = False
         #: what was acquired and has to be given back
@@ -611,7 +615,11 @@ class Walker:
         em.do(f"store i64 {em.op(f'add i64 {at}, 1')}, ptr {counter}")
         em.br(head)
         em.place(done)
-        return Value(INT, em.op(f"load i64, ptr {counter}"), 0, size)
+        length = em.op(f"load i64, ptr {counter}")
+        if self.unit.target == "bpf" and size >= _LONG:  # the verifier came here with each length
+            length = forget.unknown(self, length)
+            self.abort_unless(em.op(f"icmp ule i64 {length}, {size}"))
+        return Value(INT, length, 0, size)
 
     # --- calls ------------------------------------------------------------------------------------
 
