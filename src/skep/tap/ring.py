@@ -44,6 +44,35 @@ _BLOCK_BYTES = 1 << 20
 _STATUS_AT = 8
 
 
+def available() -> int | None:
+    """Bytes of memory that could be had without anything being put out of it; None where Linux does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    return None
+
+
+def blocks(size: int, memory: int | None) -> int:
+    """How many blocks a ring of ``size`` bytes has, where ``memory`` bytes are available (None: unknown).
+
+    Raises:
+        KernelError: it would take more than half of them. A ring is never paged out, and the kernel ends
+            other processes to make room for it.
+    """
+    count = max(2, -(-size // _BLOCK_BYTES))
+    if memory is not None and count * _BLOCK_BYTES > memory // 2:
+        raise KernelError(
+            errno.ENOMEM,
+            f"no ring of {count} MiB: {memory >> 20} MiB of memory are available, and a ring gets half of them "
+            "at most (-B asks for less)",
+        )
+    return count
+
+
 class LivePacket(NamedTuple):
     """A captured packet: ``data`` is what was kept, ``wirelen`` its length on the wire in bytes,
     ``time_ns`` nanoseconds since the epoch, ``outgoing`` whether this machine sent it."""
@@ -54,12 +83,24 @@ class LivePacket(NamedTuple):
     outgoing: bool
 
 
+def _available() -> int:
+    """Bytes of memory that can be had without harm, as /proc/meminfo estimates them."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            for line in file:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass  # no /proc here
+    return 1 << 62  # unknown: the kernel decides
+
+
 class Ring:
     """One socket, its filter and its ring; a context manager.
 
     ``insns`` is None for no filter in the kernel. ``snaplen`` bounds what is kept of a packet.
-    ``size`` is the ring's size in bytes, rounded up to blocks of 1 MiB, ``timeout`` milliseconds until
-    an unfinished block is handed over. No packet from before the filter can come out: the socket is bound
+    ``size`` is the ring's size in bytes, rounded up to blocks of 1 MiB and at most half of the memory that is
+    available, ``timeout`` milliseconds until an unfinished block is handed over. No packet from before the filter can come out: the socket is bound
     only when filter and ring are in place.
 
     Raises:
@@ -91,7 +132,7 @@ class Ring:
             ) from None
         try:
             self.form = attach(self.socket, insns, drain=False) if insns is not None else "none"
-            self._make(max(2, -(-size // _BLOCK_BYTES)), timeout)
+            self._make(blocks(size, available()), timeout)
             if promiscuous and link.index:
                 request = struct.pack("=iHH8s", link.index, PACKET_MR_PROMISC, 0, b"")
                 self.socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
@@ -118,6 +159,13 @@ class Ring:
     def _make(self, blocks: int, timeout: int) -> None:
         self.socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
         frame = 2048
+        # The kernel would end other processes to find room for a ring, so it is asked only for what is there.
+        free = _available() >> 20
+        if blocks > free // 2:
+            raise KernelError(
+                errno.ENOMEM,
+                f"no ring of {blocks} MiB: it may take half of the {free} MiB that are free (-B asks for less)",
+            )
         request = struct.pack(
             "=7I", _BLOCK_BYTES, blocks, frame, blocks * (_BLOCK_BYTES // frame), timeout, 0, 0
         )
