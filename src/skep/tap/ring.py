@@ -83,18 +83,6 @@ class LivePacket(NamedTuple):
     outgoing: bool
 
 
-def _available() -> int:
-    """Bytes of memory that can be had without harm, as /proc/meminfo estimates them."""
-    try:
-        with open("/proc/meminfo", "rb") as file:
-            for line in file:
-                if line.startswith(b"MemAvailable:"):
-                    return int(line.split()[1]) << 10
-    except OSError:
-        pass  # no /proc here
-    return 1 << 62  # unknown: the kernel decides
-
-
 class Ring:
     """One socket, its filter and its ring; a context manager.
 
@@ -159,13 +147,6 @@ class Ring:
     def _make(self, blocks: int, timeout: int) -> None:
         self.socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
         frame = 2048
-        # The kernel would end other processes to find room for a ring, so it is asked only for what is there.
-        free = _available() >> 20
-        if blocks > free // 2:
-            raise KernelError(
-                errno.ENOMEM,
-                f"no ring of {blocks} MiB: it may take half of the {free} MiB that are free (-B asks for less)",
-            )
         request = struct.pack(
             "=7I", _BLOCK_BYTES, blocks, frame, blocks * (_BLOCK_BYTES // frame), timeout, 0, 0
         )
