@@ -13,7 +13,7 @@ from skep.isa import Insn
 from skep.isa import opcodes as op
 from skep.jit.lower import lower
 from skep.llvm import available, warm
-from tests.jit import vectors
+from tests.jit import searches, vectors
 from tests.jit.loops import program
 from tests.jit.shuffle import shuffled
 
@@ -83,6 +83,30 @@ def test_random_vectors() -> None:
                 what = f"SKEP_SEED={SEED}, program {seed}, {length} bytes, budget {budget}, {level}"
                 assert got == expected, f"{what}\n" + "\n".join(map(str, insns))
     assert made > COUNT // 4, made
+
+
+def test_random_searches() -> None:
+    """Loops with several ways out, asked many turns at a time whether they take one."""
+    rng = random.Random(SEED)
+    made = late = 0
+    for number in range(2 * COUNT):
+        seed = SEED * 1_000_000 + number
+        insns = searches.program(seed)
+        if number % 4 == 3:
+            insns = shuffled(insns, seed)
+        made += "llvm.cttz" in lower(insns).text
+        level = rng.choice(("flat", "basic", "O1", None))
+        with jit.compile(insns, cached=False, level=level) as native:
+            for length in (0, 50, 130, 300, 900, 900):
+                data = searches.memory(rng, length)
+                budget = rng.choice((1 << 20, 1 << 20, rng.randrange(5000)))
+                machine = vm.Machine(insns, ctx := bytearray(data), budget=budget)
+                expected = outcome(lambda ctx, budget, machine=machine: machine.run(), insns, ctx, budget)
+                got = outcome(native.run, insns, bytearray(data), budget)
+                what = f"SKEP_SEED={SEED}, program {seed}, {length} bytes, budget {budget}, {level}"
+                assert got == expected, f"{what}\n" + "\n".join(map(str, insns))
+                late += isinstance(expected[0], int) and length == 900
+    assert made > COUNT // 3 and late > COUNT // 3, (made, late)
 
 
 def test_loops_in_pieces() -> None:

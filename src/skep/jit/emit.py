@@ -17,6 +17,7 @@ from skep.jit.cfg import BRANCH, BUDGET, EXIT, FALL, JUMP, MAY, REGISTERS, TURNS
 from skep.jit.insns import Instructions, Plan, parameters, result_type, results
 from skep.jit.lanes import Done, Lanes
 from skep.jit.memory import STACK, STRIDE, Facts
+from skep.jit.search import straight
 from skep.jit.vector import Turn, Unfit, Vectors
 
 MAY_GOTO_TURNS: Final = 8 << 20  # BPF_MAX_LOOPS
@@ -53,6 +54,7 @@ class _Loop:
 
     __slots__ = (
         "again",
+        "asked",
         "before",
         "blocks",
         "compared",
@@ -102,6 +104,7 @@ class _Loop:
         self.total: Value = 0  # the guard's number of turns
         self.left = ""  # turns left at the start of one, in the fast copy
         self.before = ""  # the block from which the fast copy is entered
+        self.asked: str | None = None  # what else its fast copy asks before it jumps back
         self.fork = 0  # where among the lines the fast copy's jump back is
         self.pause = ""  # the label where all guarded turns are over
         self.final: set[Value] = set()  # values of the fast copy's last turn that somebody reads after it
@@ -651,17 +654,36 @@ class FunctionEmitter(Instructions):
             self._instructions(self.function.blocks[member])
         self.fast = None
         self.memory.skip = frozenset()
-        if loop.rewarding and loop.blocks == [start]:
+        if loop.rewarding and loop.blocks == [start] and loop.test is not None:
             self._vectors(loop, tracker, phis, mark)
+        elif loop.touches and not loop.uneven and len(loop.blocks) <= _MAX_VECTOR_BLOCKS:
+            self._search(loop, tracker, phis, mark)
 
     def _vectors(self, loop: _Loop, tracker: loops.Tracker, phis: dict[int, str], mark: int) -> None:
         """Put whole vectors before the fast copy, a single block whose lines start at ``mark``."""
-        body, pre, fast = self.body, loop.pre, f"f{loop.header}"
-        lines = body.lines[mark : loop.fork]
-        if pre is None or loop.test is None or loop.ends[1] != fast or any(line[-1] == ":" for line in lines):
+        lines = self.body.lines[mark : loop.fork]
+        if loop.ends[1] != f"f{loop.header}" or any(line[-1] == ":" for line in lines):
             return
-        back = self.edges[fast][-1]
-        turn = Turn(
+        try:
+            vectors = Vectors(self._turned(loop, tracker, phis, lines))
+        except Unfit as error:
+            loop.maybe = not error.hopeless
+            return
+        self._before(loop, vectors)
+
+    def _search(self, loop: _Loop, tracker: loops.Tracker, phis: dict[int, str], mark: int) -> None:
+        """The same for a loop that is left by several ways, or by one that no guard can foresee."""
+        try:
+            lines, exits = straight(self.body.lines[mark:], f"f{loop.header}", loop.ends[1], loop.asked)
+            vectors = Vectors(self._turned(loop, tracker, phis, lines)._replace(exits=exits))
+        except Unfit:
+            return
+        self._before(loop, vectors)
+
+    def _turned(self, loop: _Loop, tracker: loops.Tracker, phis: dict[int, str], lines: list[str]) -> Turn:
+        """A turn of the fast copy, whose lines are given."""
+        pre, back = self.edges[f"f{loop.header}"]
+        return Turn(
             lines,
             phis,
             pre.values,
@@ -670,11 +692,10 @@ class FunctionEmitter(Instructions):
             {name: tracker.accesses[pc] for name, pc in self.memory.places.items() if pc in tracker.accesses},
             loop.final,
         )
-        try:
-            vectors = Vectors(turn)
-        except Unfit as error:
-            loop.maybe = not error.hopeless
-            return
+
+    def _before(self, loop: _Loop, vectors: Vectors) -> None:
+        """Emit the vectors, where the guard's jump to the fast copy finds them."""
+        body, fast, pre = self.body, f"f{loop.header}", self.edges[f"f{loop.header}"][0]
         loop.maybe, self.vectors = False, True
         body.lines[loop.fork] += ", !llvm.loop !7004"
         loop.before = f"n{loop.header}"
@@ -728,6 +749,7 @@ class FunctionEmitter(Instructions):
         if condition is None or test is not None:
             body.do(f"br i1 {more}, label %f{start}, label %{pause}")
         else:
+            loop.asked = condition
             both = body.op(f"and i1 {condition}, {more}")
             out, done = body.fresh_label(), body.fresh_label()
             body.do(f"br i1 {both}, label %f{start}, label %{out}")

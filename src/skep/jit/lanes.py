@@ -67,7 +67,8 @@ class Lanes:
         body.do(f"br label %{loop}")
         body.start(loop)
         self.index, following = body.new(), body.new()
-        body.do(f"{self.index} = phi i64 [ 0, %{ahead} ], [ {following}, %{loop} ]")
+        back = body.fresh_label() if vectors.questions else loop  # the block that jumps back
+        body.do(f"{self.index} = phi i64 [ 0, %{ahead} ], [ {following}, %{back} ]")
         slots: dict[str, list[str]] = {}
         for phi in vectors.sums:
             self.sums[phi] = body.new()
@@ -76,6 +77,7 @@ class Lanes:
         for line in vectors.lines:
             if vectors.wanted(line):
                 self._line(line)
+        leaves = self._leaves() if vectors.questions else ""
         if vectors.whole:
             more = body.op(f"icmp ult i64 {self.index}, {last}")
             step = body.op(f"add nuw nsw i64 {self.index}, {lanes}")
@@ -83,6 +85,8 @@ class Lanes:
         else:
             body.do(f"{following} = add nuw nsw i64 {self.index}, {lanes}")
             more = body.op(f"icmp ult i64 {following}, {last}")
+        if leaves:
+            return self._search(leaves, total, more, (loop, back, end), last)
         body.do(f"br i1 {more}, label %{loop}, label %{end}, !llvm.loop !7004")
         for phi, slot in slots.items():
             found = vectors.sums[phi]
@@ -100,6 +104,41 @@ class Lanes:
         for phi, found in vectors.sums.items():
             values[found.reg] = self._summed(phi, found.bits, found.kind, before[found.reg])
         return Done(end, values, body.op(f"sub i64 {total}, {last}"))
+
+    def _leaves(self) -> str:
+        """A bit for each lane, set where its turn leaves the loop."""
+        body = self.body
+        leaves = ""
+        for predicate, bits, line in self.vectors.questions:
+            a, b = (self._operand(arg, bits, line.bits) for arg in line.args)
+            asked = body.op(f"icmp {predicate} {self._type(bits)} {a}, {b}")
+            leaves = body.op(f"or {self._type(1)} {leaves}, {asked}") if leaves else asked
+        return body.op(f"bitcast {self._type(1)} {leaves} to i{self.lanes}")
+
+    def _search(
+        self, leaves: str, total: Value, more: str, labels: tuple[str, str, str], last: Value
+    ) -> Done:
+        """The end of a loop that is left where a bit of ``leaves`` is set: on to the first such turn."""
+        body, vectors = self.body, self.vectors
+        before, bits = vectors.turn.before, f"i{self.lanes}"
+        loop, on, end = labels
+        hit = body.fresh_label()
+        some = body.op(f"icmp ne {bits} {leaves}, 0")
+        body.do(f"br i1 {some}, label %{hit}, label %{on}, !prof !7003")
+        body.start(on)
+        body.do(f"br i1 {more}, label %{loop}, label %{end}, !llvm.loop !7004")
+        body.start(hit)
+        first = body.op(f"call {bits} @llvm.cttz.{bits}({bits} {leaves}, i1 true)")
+        if self.lanes < 64:
+            first = body.op(f"zext {bits} {first} to i64")
+        here = body.op(f"add nuw nsw i64 {self.index}, {first}")
+        body.do(f"br label %{end}")
+        body.start(end)
+        turn = body.op(f"phi i64 [ {last}, %{on} ], [ {here}, %{hit} ]")
+        values = list(before)
+        for reg, step in vectors.turn.steps.items():
+            values[reg] = body.plus(before[reg], body.times(turn, step))
+        return Done(end, values, body.op(f"sub i64 {total}, {turn}"))
 
     def _apart(self, total: Value, one: Place, start: Value, other: Place, other_start: Value) -> str:
         """The i1 that no element of a vector of the one is also one of the other's."""

@@ -6,16 +6,17 @@ finds the same, and more, but it and the passes that it needs take three times a
 
 Two shapes. Where turns may be done twice (what is stored depends on nothing that the loop stores), the last
 vector overlaps the one before it and there is no remainder. Elsewhere (sums, an array changed in its place)
-the last turns are left to the fast copy, at least one, which then also makes what only the end needs.
+the last turns are left to the fast copy, at least one, which then also makes what only the end needs. So are
+those from the first on that leaves a loop with several ways out (see `skep.jit.search`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from skep.jit.body import Value
-from skep.jit.loops import Access, Form
+from skep.jit.loops import NEGATED, Access, Form
 
 #: Bits of the widest values in a vector: where the last one overlaps (short loops want few), and where turns
 #: remain (several sums at a time hide what one costs); and the most elements there.
@@ -55,6 +56,8 @@ class Turn(NamedTuple):
     places: Mapping[str, Access]
     #: values that somebody reads after the loop
     left: set[Value]
+    #: the i1 names, and what they are where the loop is left, beside the end of the guarded turns
+    exits: Sequence[tuple[str, bool]] = ()
 
 
 class Line(NamedTuple):
@@ -65,6 +68,7 @@ class Line(NamedTuple):
     bits: int
     wide: int
     args: tuple[str, ...]
+    predicate: str = ""  # of icmp
 
 
 class Sum(NamedTuple):
@@ -74,6 +78,14 @@ class Sum(NamedTuple):
     bits: int
     kind: str
     chain: frozenset[str]
+
+
+class Question(NamedTuple):
+    """A comparison of ``bits`` wide values that holds in a turn that leaves the loop."""
+
+    predicate: str
+    bits: int
+    line: Line
 
 
 class Place(NamedTuple):
@@ -106,6 +118,8 @@ def _parsed(line: str) -> Line | None:
     if op == "call" and words[2].startswith("@llvm.bswap."):
         bits = int(words[1][1:])
         return Line(name, "bswap", bits, bits, (words[3][:-1],))
+    if op == "icmp" and words[2].startswith("i"):
+        return Line(name, op, int(words[2][1:]), 1, (words[3], words[4]), words[1])
     if op in ("icmp", "select"):
         return Line(name, op, 0, 0, tuple(word for word in words if word.startswith("%")))
     if op in ("udiv", "sdiv", "urem", "srem"):
@@ -129,22 +143,32 @@ class Vectors:
         #: name -> how many of its low bits anybody asks for
         self.need: dict[str, int] = {}
         self._find_sums()
+        #: what tells the turns that leave the loop
+        self.questions: list[Question] = []
+        for name_, holds in turn.exits:
+            self._question(name_, holds=holds)
         self._find_needs()
         for name, sum_ in self.sums.items():
             if name in self.need or any(member in self.need for member in sum_.chain):
                 raise Unfit(hopeless=True)
         widest = max((self._width(line) for line in self.lines if self.wanted(line)), default=0)
         stores = [line for line in self.lines if line.op == "store"]
-        if not widest or not (stores or self.sums):
+        if not widest or not (stores or self.sums or self.questions):
             raise Unfit(hopeless=not stores)
+        if self.questions and (stores or not self._only_moves()):
+            raise Unfit
         #: elements in a vector
         self.lanes = _BITS // max(widest, 8)
         #: whether the last vector may overlap, so that no turns remain
-        self.whole = not self.sums and turn.left.isdisjoint((*self.by_name, *turn.phis.values()))
+        self.whole = (
+            not self.sums
+            and not self.questions
+            and turn.left.isdisjoint((*self.by_name, *turn.phis.values()))
+        )
         #: accesses that must not meet within the elements of a vector
         self.pairs: list[tuple[Place, Place]] = []
         self._compare()
-        if not self.whole:
+        if not self.whole and not self.questions:
             self.lanes = min(_BITS_OF_SUMS // max(widest, 8), _MOST)
             self._compare()
 
@@ -212,6 +236,47 @@ class Vectors:
                         self._ask(arg, line.bits)
             elif line.name in self.need:
                 self._ask_for(line)
+
+    # --- which turns leave
+
+    def _only_moves(self) -> bool:
+        """Whether registers that turns hand on move steadily, or not at all; and something is loaded."""
+        steady = all(phi in self.moving or phi in self.constant for phi in self.turn.phis.values())
+        return steady and any(line.op == "load" and self.wanted(line) for line in self.lines)
+
+    def _question(self, name: str, *, holds: bool) -> None:
+        line = self.by_name.get(name)
+        if line is not None and line.op == "xor" and line.args[1] == "true":
+            line, holds = self.by_name.get(line.args[0]), not holds
+        if line is None or line.op != "icmp" or not line.predicate:
+            raise Unfit
+        predicate = line.predicate if holds else NEGATED[line.predicate]
+        bits = line.bits
+        needed = max(self._known(arg, bits) for arg in line.args)
+        if needed < bits:
+            # Both are small and not negative: their low halves compare as they do, as numbers without sign.
+            predicate = predicate.replace("s", "u")
+            bits = max(8, 1 << (needed - 1).bit_length()) if needed > 1 else 8
+        for arg in line.args:
+            self._ask(arg, bits)
+        self.questions.append(Question(predicate, bits, line))
+
+    def _known(self, arg: str, bits: int) -> int:
+        """How many low bits of a value of ``bits`` may be other than 0."""
+        if not arg.startswith("%"):
+            return int(arg).bit_length() if int(arg) >= 0 else bits
+        line = self.by_name.get(arg)
+        if line is None:
+            return bits
+        if line.op == "zext":
+            return self._known(line.args[0], line.bits)
+        if line.op == "trunc":
+            return min(line.wide, self._known(line.args[0], line.bits))
+        if line.op == "and":
+            return min(self._known(other, line.bits) for other in line.args)
+        if line.op == "lshr" and not line.args[1].startswith("%"):
+            return max(0, self._known(line.args[0], line.bits) - int(line.args[1]))
+        return line.wide
 
     def is_half(self, arg: str, phi: str) -> bool:
         """Whether it is the low half of the sum so far."""
