@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -86,6 +87,61 @@ def test_what_is_no_log(text: str, says: str) -> None:
     assert done.returncode == 1
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("order", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_other_encodings(order: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    mark = "\ufeff" if order == "utf-16-be" else ""
+    log.write_bytes((mark + logs.read("6.18")["no_null_check"].replace("\n", "\r\n")).encode(order))
+    done = skep(str(log))
+    assert done.returncode == 0, done.stderr
+    assert "[unchecked-null]" in done.stdout
+
+
+def test_a_buffer_written_down_whole(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(logs.read("6.18")["no_null_check"].encode().ljust(1 << 16, b"\0"))
+    done = skep(str(log))
+    assert done.returncode == 0, done.stderr
+    assert "[unchecked-null]" in done.stdout
+
+
+def test_the_end_of_a_huge_log(tmp_path: Path) -> None:
+    """However much stands before it, in a file or a stream."""
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        for _ in range(40):
+            file.write("#" * (1 << 20) + "\n")
+        file.write(logs.read("6.18")["no_null_check"])
+    for done in (skep(str(log)), skep("-", text=log.read_text())):
+        assert done.returncode == 0, done.stderr
+        assert "[unchecked-null]" in done.stdout
+
+
+def test_what_is_something_else(refused: str, tmp_path: Path) -> None:
+    done = skep(refused)
+    assert done.returncode == 1
+    assert "`skep check`" in done.stderr
+    packed = tmp_path / "log.gz"
+    packed.write_bytes(gzip.compress(logs.read("6.18")["no_null_check"].encode()))
+    done = skep(str(packed))
+    assert done.returncode == 1
+    assert "compressed" in done.stderr
+
+
+def test_numbers_without_end() -> None:
+    """More digits than Python makes numbers of, wherever a number stands."""
+    many = "7" * 5000
+    for text in (
+        f"{many}: (95) exit\nR0 !read_ok\n",
+        f"0: (95) exit\nR0 !read_ok\nprocessed {many} insns\n",
+        f"from {many} to 3: R0={many}\n0: R1=pkt(off={many},r=-{many})\n"
+        f"0: (71) r0 = *(u8 *)(r1 +{many})\ninvalid access to packet, off={many} size={many}, R1(id=0)\n",
+    ):
+        done = skep("-", text=text)
+        assert done.returncode in (0, 1)
+        assert "Traceback" not in done.stderr
 
 
 def test_usage() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from skep.errors import FormatError, LinkError, SkepError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from skep.explain import Location, Trail
     from skep.obj.spec import ObjectSpec
 
-_LIMIT = 256 << 20
+_PIECE = 1 << 20
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,19 +56,51 @@ def _name(path: str) -> str:
 
 
 def _read(path: str) -> str:
+    """The end of a log, as much of it as is looked at; what is no text is refused by what it is."""
+    name = _name(path)
     try:
-        if path == "-":
-            data = sys.stdin.buffer.read(_LIMIT)
-        else:
-            with open(path, "rb") as file:
-                data = file.read(_LIMIT)
+        head, data = _ends(sys.stdin.buffer) if path == "-" else _opened(path)
     except OSError as error:
-        raise FormatError(error.strerror or str(error), path=_name(path)) from None
+        raise FormatError(error.strerror or str(error), path=name) from None
+    if head.startswith(b"\x7fELF"):
+        raise FormatError("this is an object, not a log; `skep check` verifies objects", path=name)
+    if head.startswith((b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")):
+        raise FormatError("this is compressed; unpack it, as in `zcat LOGFILE | skep explain -`", path=name)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # what a Windows shell writes
+        order = "utf-16-le" if head.startswith(b"\xff\xfe") else "utf-16-be"
+        return data[len(data) % 2 :].decode(order, "replace").removeprefix("\ufeff")
+    data = data.rstrip(b"\0")  # a buffer that was written down whole
     if not data.strip():
-        raise FormatError("the log is empty; load with a log level of 1 or more", path=_name(path))
+        raise FormatError("the log is empty; load with a log level of 1 or more", path=name)
     if b"\0" in data[:4096]:
-        raise FormatError("this is no text; pass the log that the loader printed", path=_name(path))
+        raise FormatError("this is no text; pass the log that the loader printed", path=name)
     return data.decode("utf-8", "replace")
+
+
+def _opened(path: str) -> tuple[bytes, bytes]:
+    with open(path, "rb") as file:
+        return _ends(file)
+
+
+def _ends(file: BinaryIO) -> tuple[bytes, bytes]:
+    """The first bytes, and the end (what an explanation is made from, in any encoding)."""
+    from collections import deque
+
+    from skep.explain.klog import TAIL
+
+    keep = 4 * TAIL
+    head = file.read(_PIECE)
+    if len(head) == _PIECE and file.seekable():
+        file.seek(max(_PIECE, file.seek(0, 2) - keep))
+        return head[:16], (head if file.tell() == _PIECE else b"") + file.read()
+    pieces: deque[bytes] = deque([head])
+    held = len(head)
+    while piece := file.read(_PIECE):
+        pieces.append(piece)
+        held += len(piece)
+        while held - len(pieces[0]) >= keep:
+            held -= len(pieces.popleft())
+    return head[:16], b"".join(pieces)
 
 
 def _locator(path: str, name: str | None, trail: Trail) -> Callable[[int], Location | None]:

@@ -16,6 +16,8 @@ from skep.explain.trail import Location, Step, Trail
 #: how much of a log is read: its end, where the refusal stands
 TAIL: Final = 8 << 20
 
+#: digits that are no number of a verifier's (and that `int` would refuse)
+_ENDLESS: Final = re.compile(r"\d{40,}")
 _STEP: Final = re.compile(r"(\d+): \(([0-9a-f]{2})\) ?(.*)")
 _FROM: Final = re.compile(r"from (\d+) to (\d+)(?: \(speculative execution\))?:(.*)")
 _STATE: Final = re.compile(r"(?:(\d+): ?)?((?:R\d+|fp-?\d+|refs)(?:_[rwD]+)?=.*)")
@@ -58,6 +60,7 @@ def parse(text: str, locate: Callable[[int], Location | None] | None = None) -> 
         text = text[-TAIL:]
         text = text[text.find("\n") + 1 :]
         trail.truncated = True
+    text = _ENDLESS.sub("?", text)
     lines = unwrap.lines(text)
     trail.report = diag.parse(lines)
     reader = _Reader(trail, locate)
