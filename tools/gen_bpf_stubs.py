@@ -465,7 +465,8 @@ def helper_signature(number: int, name: str) -> tuple[str, str]:
             pointer = param in names[: len(c_proto.params)] and "*" in c_proto.params[names.index(param)].type
             default = param.endswith("flags")
             optional = optional or default
-            params.append(f"{param}: {'Any' if pointer else 'int'}" + (" = 0" if optional else ""))
+            room = kind == a.ARG_CONST_ALLOC_SIZE_OR_ZERO  # a number of bytes, or a type
+            params.append(f"{param}: {'Any' if pointer or room else 'int'}" + (" = 0" if optional else ""))
             continue
         nullable = bool(arg.kind & kinds.PTR_MAYBE_NULL)
         optional = optional or (nullable and at == len(arguments))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from skep.bpf.globals import const, var
 from skep.bpf.programs import program, subprog
-from skep.bpf.struct import enum, struct, union, zero
+from skep.bpf.struct import Struct, enum, struct, union, zero
 from skep.bpf.types import (
     ArenaPtr,
     Dynptr,
@@ -70,6 +70,7 @@ __all__ = [
     "Refcount",
     "ResSpinLock",
     "SpinLock",
+    "Struct",
     "TaskWork",
     "Timer",
     "Wq",

@@ -181,6 +181,15 @@ def struct(
 ) -> Callable[[type[_T]], type[_T]]:
     """Declare a struct; ``kernel`` is the kernel's name of the same type."""
 
+class Struct:
+    """A struct by its base class: ``class Event(bpf.Struct): pid: u32``; options beside it: ``packed=True``.
+
+    Fields can be left out of ``Event(pid=1)``, and are zero.
+    """
+
+    def __init__(self, *values: Any, **fields: Any) -> None: ...
+    def __init_subclass__(cls, *, packed: bool = ..., kernel: str | None = ..., align: int = ...) -> None: ...
+
 @overload
 @dataclass_transform(field_specifiers=(char, raw, array, bits, ptr, lpm))
 def union(cls: type[_T], /) -> type[_T]: ...

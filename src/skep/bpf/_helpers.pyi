@@ -392,7 +392,7 @@ def sk_ancestor_cgroup_id(sk: Any, ancestor_level: int) -> int:
 def ringbuf_output(ringbuf: Any, data: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_ringbuf_output, Linux 5.8: long bpf_ringbuf_output(void *ringbuf, void *data, u64 size, u64 flags)"""
 
-def ringbuf_reserve(ringbuf: Any, size: int, flags: int = 0) -> Any:
+def ringbuf_reserve(ringbuf: Any, size: Any, flags: int = 0) -> Any:
     """bpf_ringbuf_reserve, Linux 5.8: void *bpf_ringbuf_reserve(void *ringbuf, u64 size, u64 flags)"""
 
 def ringbuf_submit(data: Any, flags: int = 0) -> None:
@@ -596,7 +596,7 @@ def dynptr_read(dst: Any, src: Any, offset: int, flags: int = 0, *, size: int = 
 def dynptr_write(dst: Any, offset: int, src: Any, flags: int = 0, *, size: int = ...) -> int:
     """bpf_dynptr_write, Linux 5.19: long bpf_dynptr_write(const struct bpf_dynptr *dst, u64 offset, void *src, u64 len, u64 flags)"""
 
-def dynptr_data(ptr: Any, offset: int, len: int) -> Any:
+def dynptr_data(ptr: Any, offset: int, len: Any) -> Any:
     """bpf_dynptr_data, Linux 5.19: void *bpf_dynptr_data(const struct bpf_dynptr *ptr, u64 offset, u64 len)"""
 
 def tcp_raw_gen_syncookie_ipv4(iph: Any, th: Any, *, size: int = ...) -> int:

@@ -137,6 +137,20 @@ def struct(
     return lambda cls: _decorate(cls, False, packed, kernel, align)
 
 
+class Struct:
+    """Declares a struct as `struct` does: ``class Event(bpf.Struct): pid: u32``.
+
+    Type checkers let fields be left out of ``Event(…)`` then, and do not look at those that are given.
+    """
+
+    def __init_subclass__(
+        cls, *, packed: bool = False, kernel: str | None = None, align: int = 0, **unknown: object
+    ) -> None:
+        if unknown:
+            raise SkepError(f"{cls.__name__}: a struct has no option {next(iter(unknown))!r}")
+        _decorate(cls, False, packed, kernel, align)
+
+
 def union(cls: type | None = None, *, packed: bool = False, kernel: str | None = None, align: int = 0) -> Any:
     """Declare a union: all fields start at the same byte."""
     if cls is not None:

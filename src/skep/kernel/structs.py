@@ -148,6 +148,9 @@ class StructCodec(Codec):
             if len(value) != self.size:
                 raise ValueError(f"{len(value)} bytes where {self.size} belong ({self.name})")
             return self.struct.unpack(value)
+        members = getattr(value, "_asdict", None)  # a struct class of a program's module
+        if members is not None:
+            return self.flat_of(members())
         raise ValueError(
             f"{value!r} where {self.name or 'a struct'} belongs: a dict of its members, or a tuple"
         )

@@ -20,6 +20,13 @@ def _packed(*values: Value) -> list[str]:
     return [v.ir for v in values if isinstance(v.type, PtrType) and v.type.space == "packet"]
 
 
+def _align(v: Value, of: Storage) -> int:
+    """How a part of what ``v`` refers to is aligned: not at all within packed structs, but for packets,
+    where words are read at any address."""
+    loose = isinstance(v.type, PtrType) and v.type.packed and v.type.space != "packet"
+    return 1 if loose else of.align
+
+
 class TextStorage(Storage):
     """``size`` bytes: text up to its first zero byte (``text``), or exactly that many bytes."""
 
@@ -66,14 +73,14 @@ class TextStorage(Storage):
 
     def ref_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
         at = c.index(index, self.size, self.name, node)
-        got = c.em.op(f"load i8, ptr {c.element(v.ir, at, 1)}, align 1")
+        got = c.em.op(f"load i8, ptr {c.element(v, at, 1)}, align 1")
         return Value(INT, c.em.op(f"zext i8 {got} to i64"), 0, 255)
 
     def ref_set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
         at = c.index(index, self.size, self.name, node)
         byte = c.em.op(f"trunc i64 {c.as_int(new, node, 'to store it as a byte').ir} to i8")
         with paths.storing(c, True, ""):
-            c.em.do(f"store i8 {byte}, ptr {c.element(v.ir, at, 1)}, align 1")
+            c.em.do(f"store i8 {byte}, ptr {c.element(v, at, 1)}, align 1")
 
     def ref_length(self, c: Walker, v: Value, node: ast.AST) -> Value:
         return c.text_length(v.ir, self.size) if self.text else c.int_const(self.size)
@@ -160,19 +167,20 @@ class ArrayStorage(Storage):
             if len(value.obj) != self.count:
                 raise c.error(node, f"{len(value.obj)} values for {self.name}", "give one for each element")
             for i, one in enumerate(value.obj):
-                self.of.store(c, c.offset(address, i * self.of.size), one, node)
+                at = gcd(align or self.of.align, self.of.size)
+                self.of.store(c, c.offset(address, i * self.of.size), one, node, align=at)
             return
         super().store(c, address, value, node, align=align)
 
     def _address(self, c: Walker, v: Value, index: Value, node: ast.AST) -> str:
-        return c.element(v.ir, c.index(index, self.count, self.name, node), self.of.size)
+        return c.element(v, c.index(index, self.count, self.name, node), self.of.size)
 
     def ref_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
-        return c.load(self.of, self._address(c, v, index, node), v, node)
+        return c.load(self.of, self._address(c, v, index, node), v, node, align=_align(v, self.of))
 
     def ref_set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
         with paths.storing(c, self.of.scalar, ""):
-            self.of.store(c, self._address(c, v, index, node), new, node)
+            self.of.store(c, self._address(c, v, index, node), new, node, align=_align(v, self.of))
 
     def ref_add_item(
         self, c: Walker, v: Value, index: Value, op: ast.operator, by: Value, node: ast.AST
@@ -255,7 +263,7 @@ class StructStorage(Storage):
 
     def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
         if isinstance(value.type, TupleType):
-            self.fill(c, address, value.obj, {}, node)
+            self.fill(c, address, value.obj, {}, node, packed=0 < align < self.align)
             return
         super().store(c, address, value, node, align=align)
 
@@ -266,17 +274,17 @@ class StructStorage(Storage):
         c.overlaid = c.overlaid or self.union
         return found
 
-    def _align(self, field: Field) -> int:
+    def _align(self, v: Value, field: Field) -> int:
         if not self.packed:
-            return field.of.align
+            return _align(v, field.of)
         return min(field.of.align, gcd(self.align, field.offset) if field.offset else self.align)
 
     def ref_attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
         field = self.field(c, name, node)
         address = c.offset(v.ir, field.offset)
         if field.width:
-            return self._load_bits(c, address, field)
-        made = c.load(field.of, address, v, node, align=self._align(field))
+            return self._load_bits(c, v, address, field)
+        made = c.load(field.of, address, v, node, align=self._align(v, field))
         if self.packed and isinstance(made.type, PtrType):
             made.type.packed = True
         return made
@@ -287,9 +295,9 @@ class StructStorage(Storage):
         address = v.obj if known else c.offset(v.ir, field.offset)
         with paths.storing(c, field.of.scalar, name):
             if field.width:
-                self._store_bits(c, address, field, new, node)
+                self._store_bits(c, v, address, field, new, node)
             else:
-                field.of.store(c, address, new, node, align=self._align(field))
+                field.of.store(c, address, new, node, align=self._align(v, field))
 
     def ref_add_attr(
         self, c: Walker, v: Value, name: str, op: ast.operator, by: Value, node: ast.AST
@@ -313,16 +321,16 @@ class StructStorage(Storage):
         shift = bits - field.bit - field.width if big else field.bit
         return bits, shift, record is not None and record.signed, big
 
-    def _load_unit(self, c: Walker, address: str, field: Field, bits: int, big: bool) -> str:
-        align = 1 if self.packed else field.of.align
+    def _load_unit(self, c: Walker, v: Value, address: str, field: Field, bits: int, big: bool) -> str:
+        align = 1 if self.packed else _align(v, field.of)
         got = c.em.op(f"load i{bits}, ptr {address}, align {align}")
         if big:
             got = c.swap(got, bits)
         return got if bits == 64 else c.em.op(f"zext i{bits} {got} to i64")
 
-    def _load_bits(self, c: Walker, address: str, field: Field) -> Value:
+    def _load_bits(self, c: Walker, v: Value, address: str, field: Field) -> Value:
         bits, shift, signed, big = self._unit(field)
-        got = self._load_unit(c, address, field, bits, big)
+        got = self._load_unit(c, v, address, field, bits, big)
         up = 64 - shift - field.width
         if up:
             got = c.em.op(f"shl i64 {got}, {up}")
@@ -332,11 +340,11 @@ class StructStorage(Storage):
         made = Value(INT, got, lo, (1 << field.width - int(signed)) - 1)
         return c.truth(made, ast.Pass()) if isinstance(field.of, BoolStorage) else made
 
-    def _store_bits(self, c: Walker, address: str, field: Field, new: Value, node: ast.AST) -> None:
+    def _store_bits(self, c: Walker, v: Value, address: str, field: Field, new: Value, node: ast.AST) -> None:
         bits, shift, _, big = self._unit(field)
         mask = (1 << field.width) - 1
         number = c.as_int(new, node, f"to store it in {self.name}.{field.name}")
-        old = self._load_unit(c, address, field, bits, big)
+        old = self._load_unit(c, v, address, field, bits, big)
         kept = c.em.op(f"and i64 {old}, {c.signed(~(mask << shift))}")
         put = c.em.op(f"and i64 {number.ir}, {c.signed(mask)}")
         got = c.em.op(f"or i64 {kept}, {c.em.op(f'shl i64 {put}, {shift}')}")
@@ -344,7 +352,7 @@ class StructStorage(Storage):
             got = c.em.op(f"trunc i64 {got} to i{bits}")
         if big:
             got = c.swap(got, bits)
-        align = 1 if self.packed else field.of.align
+        align = 1 if self.packed else _align(v, field.of)
         c.em.do(f"store i{bits} {got}, ptr {address}, align {align}")
 
     def ref_compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
@@ -363,9 +371,17 @@ class StructStorage(Storage):
         return c.bool_not(same) if isinstance(op, ast.NotEq) else same
 
     def fill(
-        self, c: Walker, address: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+        self,
+        c: Walker,
+        address: str,
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.AST,
+        *,
+        packed: bool = False,
     ) -> None:
-        """Set the fields that a constructor call names; the memory is zero already."""
+        """Set the fields that a constructor call names; the memory is zero already. ``packed``: it is part of
+        a packed struct."""
         names = list(self.fields)
         if len(args) > len(names):
             raise c.error(
@@ -373,11 +389,12 @@ class StructStorage(Storage):
                 f"struct {self.name} has {len(names)} fields, {len(args)} values are given",
                 f"they are: {', '.join(names)}",
             )
-        me = Value(PtrType(self, "stack"), address)
+        me = PtrType(self, "stack")
+        me.packed = packed
         for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
             if name in kwargs and name in names[: len(args)]:
                 raise c.error(node, f"field {name!r} is given twice", "name it, or give it by position")
-            self.ref_set_attr(c, me, name, value, node)
+            self.ref_set_attr(c, Value(me, address), name, value, node)
 
 
 __all__ = ["TEXT", "ArrayStorage", "Field", "IntType", "StructStorage", "TextStorage"]

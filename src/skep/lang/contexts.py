@@ -349,7 +349,7 @@ class ContextBytes(Type):
             return False
         for at in range(0, self.size, 4):
             got = c.em.op(f"load i32, ptr {c.offset(v.ir, at)}, align 4")
-            c.em.do(f"store i32 {got}, ptr {c.offset(address, at)}, align 4")
+            c.em.do(f"store i32 {got}, ptr {c.offset(address, at)}, align 1")
         return True
 
     def materialise(self, c: Walker, v: Value, node: ast.AST) -> Value:

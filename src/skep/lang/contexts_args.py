@@ -58,7 +58,7 @@ def arguments(c: Walker, section: Section, program: Program, params: list[Param]
     if section.attach_type == AttachType.TRACE_ITER:
         return _iterator(c, section, params)
     if params and _is_raw(section, params[0]):
-        made.append(Value(RawContext(), c.ctx))
+        made.append(registers(c) if section.type == ProgType.KPROBE else Value(RawContext(), c.ctx))
         params = params[1:]
     match section.type:
         case ProgType.TRACEPOINT:
@@ -85,7 +85,7 @@ class RawContext(Type):
 
 
 def _is_raw(section: Section, param: Param) -> bool:
-    if param[1] == b.Named("Context"):
+    if param[1] == b.Named("Context") or (param[1] == b.Named("PtRegs") and section.type == ProgType.KPROBE):
         return True
     return param[1] is None and param[0] == "ctx" and section.type in _BY_POSITION
 
@@ -123,7 +123,7 @@ def annotated(c: Walker, annotation: Any, node: ast.AST) -> KernelType | None:
         return KInt("bool", 1, False, boolean=True)
     if isinstance(annotation, b.IntType):
         return KInt(annotation.name, annotation.bits // 8, annotation.signed)
-    if annotation is bytes or annotation is str:
+    if annotation is bytes or annotation is str or annotation == b.Named("Text"):
         return KPtr(_CHAR)
     if isinstance(annotation, b.PointerType):
         to = annotated(c, annotation.of, node)
@@ -694,8 +694,6 @@ def _probe(c: Walker, section: Section, params: list[Param]) -> list[Value]:
         return usdt(c, section, params)
     if machine() not in _REGISTERS:
         raise c.error(node, _other_machine(), "take ctx: bpf.PtRegs, or compile where the program runs")
-    if len(params) == 1 and isinstance(params[0][1], b.Named) and params[0][1].name == "PtRegs":
-        return [registers(c)]
     user = head.startswith("u")
     mode = "user" if user else "kernel"
     target = section.rest.partition("+")[0]

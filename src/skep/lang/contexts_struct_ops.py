@@ -86,5 +86,7 @@ def _struct(unit: Unit, name: str, symbol: str) -> KStruct:
             raise SkepError(f"{symbol}: the types of the kernel are needed ({error.reason})") from None
     kind = unit_.types.by_name(name)
     if not isinstance(kind, KStruct):
-        raise SkepError(f"{symbol}: the kernel has no struct {name!r}")
+        raise SkepError(
+            f"{symbol}: the kernel has no struct {name!r}: give skep build --btf the types of one that has it"
+        )
     return kind

@@ -13,6 +13,7 @@ from skep.lang.scope import join
 from skep.lang.values import NONE, OPTIONAL, TEXT, BoolType, IntType, PtrType, Value
 
 if TYPE_CHECKING:
+    from skep.lang.aggregates import TextStorage
     from skep.lang.walk import Walker
 
 
@@ -256,17 +257,50 @@ def _boolop(c: Walker, node: ast.BoolOp | ast.Compare) -> Value:
     return _merge(c, key, [(yes, then, c.bool_const(True)), (no, other, c.bool_const(False))], done, node)
 
 
-def _ifexp(c: Walker, node: ast.IfExp) -> Value:
+def _ifexp(c: Walker, node: ast.IfExp, room: TextStorage | None = None) -> Value:
+    room = room or _room(c, node)
     yes, no, done = c.label("t"), c.label("f"), c.label("j")
     before, c.only_bools = c.only_bools, False
     then, other = tests.branch(c, node.test, yes, no)
     c.only_bools = before
     key = f"${id(node)}"
-    return _merge(c, key, [(yes, then, node.body), (no, other, node.orelse)], done, node)
+    return _merge(c, key, [(yes, then, node.body), (no, other, node.orelse)], done, node, room)
 
 
-def _merge(c: Walker, key: str, sides: list[tuple[str, Any, Any]], done: str, node: ast.AST) -> Value:
-    """The value that one of two paths gives."""
+def _room(c: Walker, node: ast.IfExp) -> TextStorage | None:
+    """What holds each of several constant texts, ``"in" if x else "out"``; None for other choices."""
+    from skep.lang.aggregates import TextStorage
+
+    texts: list[bytes] = []
+    sides = [node.body, node.orelse]
+    whole = True
+    for side in sides:
+        if isinstance(side, ast.IfExp):
+            sides += [side.body, side.orelse]
+            continue
+        found = side.value if isinstance(side, ast.Constant) else None
+        if isinstance(side, ast.Name) and side.id not in c.scope.locals:
+            found = c.scope.closure.get(side.id, c.scope.globals.get(side.id))
+        if not isinstance(found, (str, bytes)):
+            return None
+        whole &= isinstance(found, bytes)
+        texts.append(found if isinstance(found, bytes) else found.encode())
+    if len(set(texts)) == 1:
+        return None
+    longest = max(map(len, texts))
+    whole &= all(len(text) == longest for text in texts)
+    return TextStorage(longest if whole else longest + 1, not whole)
+
+
+def _merge(
+    c: Walker,
+    key: str,
+    sides: list[tuple[str, Any, Any]],
+    done: str,
+    node: ast.AST,
+    room: TextStorage | None = None,
+) -> Value:
+    """The value that one of two paths gives; ``room`` is for constant texts."""
     ends = []
     kinds = []
     only: Value | None = None
@@ -275,7 +309,13 @@ def _merge(c: Walker, key: str, sides: list[tuple[str, Any, Any]], done: str, no
             continue
         c.em.place(label)
         c.env = env
-        value = source if isinstance(source, Value) else expr(c, source)
+        if isinstance(source, Value):
+            value = source
+        else:
+            value = _ifexp(c, source, room) if isinstance(source, ast.IfExp) else expr(c, source)
+        if room is not None and value.type is TEXT:
+            at = c.text_ptr(value.obj.ljust(room.size, b"\0"), terminated=False)
+            value = Value(PtrType(room, "mem", writable=False), at)
         only = c.bind(key, value, node)
         kinds.append(value.type.name)
         c.em.br(done)

@@ -192,9 +192,10 @@ def encode(storage: Storage, value: Any, what: str) -> bytes:
         if not isinstance(value, int):
             raise SkepError(f"{what}: {value!r} is no integer")
         if not storage.lo <= value <= storage.hi:
-            raise SkepError(
-                f"{what}: {value} does not fit {storage.name}, which holds {storage.lo} to {storage.hi}"
-            )
+            same = value + (storage.hi + 1 if value < 0 else 0)
+            hint = f"write {same:#x}, or take a signed type" if 0 < same <= storage.hi else "use a wider type"
+            holds = f"which holds {storage.lo} to {storage.hi}"
+            raise SkepError(f"{what}: {value} does not fit {storage.name}, {holds}: {hint}")
         return int(value).to_bytes(storage.size, "big" if storage.record.big else "little", signed=value < 0)
     if isinstance(storage, BoolStorage):
         return bytes([bool(value)])

@@ -41,7 +41,10 @@ def lookup(c: Walker, name: str, node: ast.AST) -> Value | None:
         return Value(KernelName(kind))
     from skep.lang import kfuncs
 
-    return kfuncs.lookup(c, name, node)
+    found = kfuncs.lookup(c, name, node)
+    if found is None and name[:1].isupper():  # TCP_CA_Loss
+        found = enumerator(c, name, node)
+    return found
 
 
 def number_of(c: Walker, name: str) -> int | None:

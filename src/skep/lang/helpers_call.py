@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skep.bpf.types import be16
 from skep.lang import references
+from skep.lang.aggregates import TextStorage
 from skep.lang.contexts import ContextRef, section_of
 from skep.lang.contexts_args import RawContext, Registers, TracepointRecord
 from skep.lang.contexts_fields import MOVES_PACKET
@@ -18,13 +19,14 @@ from skep.lang.helpers_read import address
 from skep.lang.helpers_structs import LayoutStorage, number_at
 from skep.lang.kernel_types import KernelType, types_of
 from skep.lang.maps import MapType
-from skep.lang.values import INT, S64_MAX, S64_MIN, TEXT, U64, PtrType, Value
+from skep.lang.values import INT, OBJECT, S64_MAX, S64_MIN, TEXT, U64, PtrType, Value
 from skep.uapi.enums import ProgType
 from skep.verifier import kinds
 from skep.verifier.facts import args as a
 from skep.verifier.facts import protos
 
 if TYPE_CHECKING:
+    from skep.lang.layout import Storage
     from skep.lang.walk import Walker
 
 _BASE: Final = 0xFF
@@ -164,6 +166,8 @@ class _Call:
         #: what comes back through memory: (type, address)
         self.outputs: list[Value | _Later] = []
         self.operands: list[str] = []
+        #: what the memory that it finds holds, where that is known
+        self.holds: Storage | None = None
 
     def _facts(self) -> protos.Proto:
         kind, attach, sleepable = 0, 0, False
@@ -311,6 +315,8 @@ class _Call:
                 if name not in _DEFAULTS and not name.endswith("flags"):
                     raise self.error(f"{name!r} is missing")
                 return "i64 0"
+            if kind == a.ARG_CONST_ALLOC_SIZE_OR_ZERO:
+                return f"i64 {self._room(value)}"
             if value.type.llvm == "ptr" and not c.is_number(value):
                 return f"ptr {address(c, value, node)}"
             record = next((p for p in self.c_proto.params if p.name == name), None)
@@ -363,6 +369,17 @@ class _Call:
             return f"ptr {callback(c, value, node)}"
         # memory of a kind that only the verifier can tell: locks, timers, dynptrs, ring buffer records, stack
         return f"ptr {self._memory(value, name)}"
+
+    def _room(self, value: Value) -> int:
+        """How many bytes are asked for: those of a type, or a constant number of them."""
+        c = self.c
+        if value.type is OBJECT:
+            self.holds = c.unit.storage(value.obj, c, self.node)
+        elif value.const is not None and 0 < value.const < 1 << 29:
+            self.holds = TextStorage(value.const, False)
+        else:
+            raise self.error("how much it gives is a type or a constant", f"bpf.{self.name}(d, 0, u32)")
+        return self.holds.size
 
     def _element(self, kind: int, value: Value) -> str:
         if self.map is None:
@@ -431,7 +448,7 @@ class _Call:
         elif c.is_number(value):
             raise self.error(
                 f"{name!r} is memory, and a number has neither a size nor a byte order",
-                "a struct, a field, or b = bpf.array(u32, 1); b[0] = number (be32: in network order)",
+                'say both: x.to_bytes(4, "big"); or give a struct or a field',
             )
         else:
             made = value.type.materialise(c, value, node)
@@ -500,6 +517,8 @@ class _Call:
             if kind is None:
                 raise self.error(f"the kernel has no type {name!r}")
             value = Value(KernelRef(kind, "btf", nullable=nullable), got)
+        elif self.holds is not None:
+            value = Value(PtrType(self.holds, "mem", nullable=nullable, writable=True), got)
         else:
             value = Value(KernelRef(KernelType(), "kernel", nullable=nullable), got)
         value = references.of_helper(c, self.number, self.name, value, self.pointers, self.node)

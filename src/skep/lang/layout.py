@@ -52,7 +52,12 @@ class Storage:
 
     def store(self, c: Walker, address: str, value: Value, node: ast.AST, *, align: int = 0) -> None:
         """Store ``value`` at ``address``, converted; refuses what does not fit the type."""
-        if not value.type.write(c, value, address, self, node):
+        kind = value.type
+        if type(kind) is PtrType and 0 < align < self.align:
+            done = kind.write(c, value, address, self, node, align)
+        else:
+            done = kind.write(c, value, address, self, node)
+        if not done:
             raise c.error(
                 c.blamed(value, node),
                 f"{value.type.name} cannot be stored as {self.name}",

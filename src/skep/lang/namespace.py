@@ -138,7 +138,7 @@ def _name(record: Any) -> str:
 
 def _hint(record: Any) -> str:
     if record in (bytes, str, bytearray):
-        return ": say how long, text: bytes = bpf.char(16)"
+        return ": say how long, text: bytes = bpf.char(16); an address is a u64"
     if getattr(record, "__origin__", record) in (list, tuple):
         return ": say how many, numbers: list[u32] = bpf.array(u32, 16)"
     if record is float:

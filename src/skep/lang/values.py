@@ -384,18 +384,22 @@ class PtrType(Reference):
         space = self.space
         if other.space != space:  # what may be shared is shared
             space = "map" if {space, other.space} <= _MAPPED else "mem"
-        return PtrType(
+        made = PtrType(
             self.of,
             space,
             nullable=self.nullable or other.nullable,
             writable=self.writable and other.writable,
         )
+        made.packed = self.packed or other.packed
+        return made
 
     def optional(self, nullable: bool) -> PtrType:
         """The same, nullable or not."""
         if nullable == self.nullable:
             return self
-        return PtrType(self.of, self.space, nullable=nullable, writable=self.writable)
+        made = PtrType(self.of, self.space, nullable=nullable, writable=self.writable)
+        made.packed = self.packed
+        return made
 
     def _tested(self, c: Walker, v: Value, node: ast.AST) -> None:
         if self.nullable:
@@ -470,11 +474,12 @@ class PtrType(Reference):
         c.copy(address, v.ir, self.of.size, 1)
         return Value(PtrType(self.of, "stack"), address)
 
-    def write(self, c: Walker, v: Value, address: str, into: Storage, node: ast.AST) -> bool:
+    def write(self, c: Walker, v: Value, address: str, into: Storage, node: ast.AST, align: int = 0) -> bool:
         self._tested(c, v, node)
         if not self.of.same(into):
             return False
-        c.copy(address, v.ir, into.size, into.align)
+        loose = self.packed and self.space != "packet"
+        c.copy(address, v.ir, into.size, 1 if loose else align or into.align)
         return True
 
 
