@@ -57,21 +57,18 @@ def load(
     gc.disable()
     try:
         from skep.kernel.loader import Loader
-        from skep.obj import read
         from skep.obj.spec import ObjectSpec
 
-        if not isinstance(source, (str, os.PathLike, ObjectSpec)):
-            programs = programs_of(source)
-            parts, made = _kept(programs, cpu, license)
-            if made is None:
-                if collecting:
-                    gc.enable()
-                made = _compiled(programs, parts, cpu, license, None)
-                gc.disable()
-            source = read(made, name=_name_of(programs[0]))
+        if isinstance(source, ObjectSpec):
+            spec = source
+        elif isinstance(source, (str, os.PathLike)):
+            from skep.obj.reader import read
+
+            spec = read(source)
+        else:
+            spec = spec_of(programs_of(source), cpu=cpu, license=license)
         if isinstance(kernel, str):
             kernel = open_kernel(kernel)
-        spec = source if isinstance(source, ObjectSpec) else read(source)
         return Loader(kernel, spec, **options).load()
     finally:
         if collecting:
@@ -98,9 +95,38 @@ def programs_of(source: Any) -> list[Program]:
     raise CompileError(f"{what} holds no BPF program", hint="decorate a function: @bpf.xdp")
 
 
-def _name_of(program: Program) -> str:
-    name: str = os.path.basename(program.fn.__code__.co_filename).split(".", 1)[0]
-    return name
+def spec_of(
+    programs: list[Program], *, cpu: str = "v3", license: str | None = None, name: str | None = None
+) -> ObjectSpec:
+    """The object of programs, read: like `build`, but the cache keeps it as read (`skep.obj.prepared`).
+
+    ``name`` is the object's, by default that of the first program's file.
+
+    Raises:
+        CompileError, MissingDependency: as `build` does.
+    """
+    name = name or os.path.basename(programs[0].fn.__code__.co_filename).split(".", 1)[0]
+    parts = _parts(programs, cpu, license)
+    more: list[bytes] = []
+    if parts:
+        from skep.bpf.key import of_readers
+        from skep.llvm import cache as store
+        from skep.obj.prepared import thaw
+
+        more = [of_readers(), os.fsencode(name)]
+        kept = store.lookup("bpf-prepared", *parts, *more)
+        spec = thaw(kept) if kept is not None else None
+        if spec is not None:
+            return spec
+    made = _object(programs, parts, cpu, license)
+    from skep.obj.reader import read
+
+    spec = read(made, name=name)
+    if parts:
+        from skep.obj.prepared import freeze
+
+        store.store("bpf-prepared", freeze(spec), *parts, *more)
+    return spec
 
 
 def build(
@@ -121,37 +147,47 @@ def build(
         MissingDependency: it has to be compiled, and llvmlite is not installed.
     """
     programs = programs_of(source)
-    parts, kept = _kept(programs, cpu, license) if cache and btf is None else ([], None)
-    return _compiled(programs, parts, cpu, license, btf) if kept is None else kept
+    if not cache or btf is not None:
+        return _compiled(programs, cpu, license, btf)
+    return _object(programs, _parts(programs, cpu, license), cpu, license)
 
 
-def _kept(programs: list[Program], cpu: str, license: str | None) -> tuple[list[bytes], bytes | None]:
-    """The parts of the key in the cache, none where nothing is cached; the object that is there."""
+def _parts(programs: list[Program], cpu: str, license: str | None) -> list[bytes]:
+    """The parts of the key in the cache; none where nothing is cached."""
     from skep.llvm import cache as store
 
     if store.directory() is None:
-        return [], None
+        return []
     from skep.bpf.key import of_programs
 
-    parts = of_programs(programs, cpu, license or "")
-    return parts, store.lookup("bpf-object", *parts)
+    return of_programs(programs, cpu, license or "")
 
 
-def _compiled(
-    programs: list[Program], parts: list[bytes], cpu: str, license: str | None, btf: str | None
-) -> bytes:
-    """Compile, and keep the object in the cache under the parts of its key, if any."""
-    from skep.llvm.bpf import BpfCompiler
+def _object(programs: list[Program], parts: list[bytes], cpu: str, license: str | None) -> bytes:
+    """The object under the parts of its key, if any; else compiled, and kept there."""
+    from skep.llvm import cache as store
 
-    with BpfCompiler() as compiler:  # LLVM loads while the compiler's own modules do
-        from skep.lang.compile import compile_with
-
-        made = compile_with(compiler, programs, cpu=cpu, license=license, btf=btf)
-    if parts:
-        from skep.llvm import cache as store
-
-        store.store("bpf-object", made, *parts)
+    made = store.lookup("bpf-object", *parts) if parts else None
+    if made is None:
+        made = _compiled(programs, cpu, license, None)
+        if parts:
+            store.store("bpf-object", made, *parts)
     return made
+
+
+def _compiled(programs: list[Program], cpu: str, license: str | None, btf: str | None) -> bytes:
+    collecting = gc.isenabled()
+    gc.enable()  # unlike a load, this makes garbage
+    try:
+        from skep.llvm.bpf import BpfCompiler
+
+        with BpfCompiler() as compiler:  # LLVM loads while the compiler's own modules do
+            from skep.lang.compile import compile_with
+
+            return compile_with(compiler, programs, cpu=cpu, license=license, btf=btf)
+    finally:
+        if not collecting:
+            gc.disable()
 
 
 def open_kernel(name: str = "auto") -> Kernel:

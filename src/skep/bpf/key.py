@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-#: folders of skep whose code decides what an object looks like
+#: folders of skep whose code decides what an object looks like, and those that read it
 _COMPILER = ("bpf", "lang", "llvm", "net")
+_READERS = ("btf", "elf", "obj")
 
 
 def of_programs(programs: Iterable[Program], *options: str) -> list[bytes]:
@@ -39,17 +40,22 @@ def of_programs(programs: Iterable[Program], *options: str) -> list[bytes]:
         except OSError:
             files.append(path.encode())
     return [
-        _compiler(),
+        _files_of(_COMPILER),
         "\0".join(options).encode(),
         "\n".join(seen.notes).encode("utf-8", "replace"),
         *files,
     ]
 
 
-def _compiler() -> bytes:
+def of_readers() -> bytes:
+    """One more part for what was read from the object and is kept beside it (`skep.obj.prepared`)."""
+    return _files_of(_READERS)
+
+
+def _files_of(folders: tuple[str, ...]) -> bytes:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     found = [sys.version]
-    for folder in _COMPILER:
+    for folder in folders:
         try:
             entries = os.scandir(os.path.join(root, folder))
         except OSError:
@@ -172,4 +178,4 @@ class _Seen:
                 self.value(f"{name}.{attribute}", space[attribute], names)
 
 
-__all__ = ["of_programs"]
+__all__ = ["of_programs", "of_readers"]

@@ -178,10 +178,8 @@ def programs(path: str, wanted: Sequence[str] = ()) -> list[Program]:
     return [found[name] for name in wanted] if wanted else list(found.values())
 
 
-def compiled(path: str, wanted: Sequence[str] = (), **options: Any) -> ObjectSpec:
-    """The programs of a file as an object. ``options`` are those of `skep.loading.build` (``cpu``)."""
-    from skep.loading import build
-    from skep.obj import read
+def compiled(path: str, wanted: Sequence[str] = ()) -> ObjectSpec:
+    """The programs of a file as an object, named after the file."""
+    from skep.loading import spec_of
 
-    data = build(programs(path, wanted), **options)
-    return read(data, name=os.path.basename(path).partition(".")[0])
+    return spec_of(programs(path, wanted), name=os.path.basename(path).partition(".")[0])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 
-from skep.btf import types as t
 from skep.errors import KernelError
 from skep.kernel.protocol import Kernel
 
@@ -35,6 +34,7 @@ def load(kernel: Kernel, data: bytes) -> int:
 def adapt(data: bytes, lacking: set[str]) -> bytes:
     """The same types without those kinds (keys of `probes.BTF_KINDS`)."""
     from skep.btf import Btf
+    from skep.btf import types as t
 
     btf = Btf(data)
     raw = bytearray(data)
@@ -81,8 +81,10 @@ def adapt(data: bytes, lacking: set[str]) -> bytes:
 
 
 def _small_int(btf: Btf, size: int) -> int:
+    from skep.btf.types import INT
+
     for id, value in btf.items():
-        if value[0] == t.INT and value[2] <= size:
+        if value[0] == INT and value[2] <= size:
             return id
     return 0
 

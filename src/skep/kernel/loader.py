@@ -7,13 +7,11 @@ from sys import byteorder
 
 from skep.errors import KernelError, LinkError
 from skep.kernel import mapload
-from skep.kernel.codec import Codec
 from skep.kernel.map import Map
 from skep.kernel.object import Object
 from skep.kernel.program import Program
 from skep.kernel.protocol import Kernel
 from skep.kernel.ringbuf import page_size
-from skep.kernel.typed import Codecs
 from skep.obj.linked import FUNC_INFO_BYTES, LINE_INFO_BYTES
 from skep.obj.spec import PIN_BY_NAME
 from skep.uapi.enums import AttachType, ProgType
@@ -24,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, Final
 
+    from skep.kernel.codec import Codec
     from skep.kernel.device import Device
     from skep.kernel.externs import ExternTable
+    from skep.kernel.typed import Codecs
     from skep.obj import CoreTarget, LinkedProgram
     from skep.obj.spec import MapSpec, ObjectSpec, ProgramSpec
 
@@ -88,7 +88,7 @@ class Loader:
         self._types = types
         self._externs: ExternTable | None = None
         self._btf_fd = -1
-        self._codecs: Codecs | None = None
+        self._entries = _Entries(spec)
         for name in (*(self.wanted or ()), *self.targets):
             if name not in spec.programs:
                 raise self._no_such("program", name, spec.programs)
@@ -165,15 +165,17 @@ class Loader:
     # --- types ---------------------------------------------------------------------------------
 
     def _load_btf(self) -> None:
-        btf = self.spec.btf
-        if btf is None:
+        if not self.spec.has_btf:
             return
-        self._codecs = Codecs(btf)
+        data = self.spec.take_kernel_btf()
+        if data is None:
+            from skep.obj.fixed_btf import kernel_btf
+
+            data = kernel_btf(self.spec)
         from skep.kernel import btfload
-        from skep.obj import kernel_btf
 
         try:
-            self._btf_fd = btfload.load(self.kernel, kernel_btf(self.spec))
+            self._btf_fd = btfload.load(self.kernel, data)
         except KernelError as error:
             # Programs and maps do without, except those that cannot, and then the kernel says so.
             if error.errno in (errno.EPERM, errno.ENOSYS):
@@ -229,6 +231,7 @@ class Loader:
 
     def _handle(self, spec: MapSpec, fd: int) -> Map:
         shape = mapload.Shape(self.kernel, spec)
+        entries = self._entries  # and not the loader, which has files open
         try:
             return Map(
                 self.kernel,
@@ -240,20 +243,11 @@ class Loader:
                 shape.flags,
                 extra=shape.extra,
                 name=spec.name,
-                key=self._codec(spec.key_type_id),
-                value=self._codec(spec.value_type_id) if spec.data is None else None,
-                inner=(self._codec(spec.inner.key_type_id), self._codec(spec.inner.value_type_id))
-                if spec.inner is not None
-                else (None, None),
+                codecs=lambda: entries.of(spec),
             )
         except BaseException:
             self.kernel.close(fd)
             raise
-
-    def _codec(self, type_id: int) -> Codec | None:
-        if not type_id or self._codecs is None:
-            return None
-        return self._codecs.of(type_id)
 
     def _first_data(self, spec: MapSpec, handle: Map) -> None:
         data = spec.data
@@ -344,8 +338,8 @@ class Loader:
                     pass
         program = Program(self.kernel, fd, spec, log=log, attach_type=attach_type)
         function = self.spec.functions.get(spec.name)
-        if function is not None and function.btf_id and self.spec.btf is not None:
-            program.function = (self.spec.btf, function.btf_id)
+        if function is not None and function.btf_id and self.spec.has_btf:
+            program.function = (self.spec, function.btf_id)
         return program
 
     def _needs_types(self) -> bool:
@@ -439,6 +433,35 @@ class Loader:
 
         meaning = lookup(spec.section)
         return meaning is not None and "optional" in meaning.flags
+
+
+class _Entries:
+    """What the maps of one object hold, by its types, which are not decoded before somebody asks."""
+
+    __slots__ = ("_codecs", "_spec")
+
+    def __init__(self, spec: ObjectSpec) -> None:
+        self._spec = spec
+        self._codecs: Codecs | None = None
+
+    def of(self, map: MapSpec) -> tuple[Codec | None, Codec | None, Codec | None, Codec | None]:
+        """The codecs of keys and values, and of those of the maps inside. Raises BtfError for wrong types."""
+        inner = map.inner
+        return (
+            self._codec(map.key_type_id),
+            self._codec(map.value_type_id) if map.data is None else None,
+            self._codec(inner.key_type_id) if inner is not None else None,
+            self._codec(inner.value_type_id) if inner is not None else None,
+        )
+
+    def _codec(self, type_id: int) -> Codec | None:
+        if not type_id or self._spec.btf is None:
+            return None
+        if self._codecs is None:
+            from skep.kernel.typed import Codecs
+
+            self._codecs = Codecs(self._spec.btf)
+        return self._codecs.of(type_id)
 
 
 def _verified(log: str) -> bool:

@@ -15,7 +15,7 @@ from skep.uapi.enums import MapType as T
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, Final
 
     from skep.kernel.raw import RawMap
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 else:
     _Base = MutableMapping
 
+_CODECS: Final = ("key", "value", "inner_key", "inner_value")
 _NOEXIST: Final = 1
 _EXIST: Final = 2
 _PER_CPU: Final = frozenset((T.PERCPU_HASH, T.PERCPU_ARRAY, T.LRU_PERCPU_HASH, T.PERCPU_CGROUP_STORAGE))
@@ -56,6 +57,7 @@ class Map(Handle, _Base):
 
     __slots__ = (
         "_arena",
+        "_codecs",
         "_inner",
         "extra",
         "flags",
@@ -69,6 +71,10 @@ class Map(Handle, _Base):
         "value",
         "value_size",
     )
+    key: Codec
+    value: Codec
+    inner_key: Codec | None
+    inner_value: Codec | None
 
     def __init__(
         self,
@@ -84,7 +90,7 @@ class Map(Handle, _Base):
         name: str = "",
         key: Codec | None = None,
         value: Codec | None = None,
-        inner: tuple[Codec | None, Codec | None] = (None, None),
+        codecs: Callable[[], tuple[Codec | None, Codec | None, Codec | None, Codec | None]] | None = None,
     ) -> None:
         super().__init__(kernel, fd)
         self.name = name
@@ -97,17 +103,35 @@ class Map(Handle, _Base):
         self.max_entries = max_entries
         self.flags = flags
         self.extra = extra
-        if key is None or key.size != key_size:
-            key = by_size(key_size)
-        if type == T.LPM_TRIE:
+        self._inner: dict[int, Map] = {}
+        self._arena: memoryview | None = None
+        #: gives the codecs of keys and values, and of those of the maps inside, when one is first needed
+        self._codecs = codecs
+        if codecs is None:
+            self._take_codecs(key, value, None, None)
+
+    def _take_codecs(
+        self, key: Codec | None, value: Codec | None, inner_key: Codec | None, inner_value: Codec | None
+    ) -> None:
+        if key is None or key.size != self.key_size:
+            key = by_size(self.key_size)
+        if self.type == T.LPM_TRIE:
             from skep.kernel.lpm import LpmCodec
 
             key = LpmCodec(key)
         self.key = key
-        self.value = value if value is not None and value.size == value_size else by_size(value_size)
-        self.inner_key, self.inner_value = inner
-        self._inner: dict[int, Map] = {}
-        self._arena: memoryview | None = None
+        self.value = (
+            value if value is not None and value.size == self.value_size else by_size(self.value_size)
+        )
+        self.inner_key, self.inner_value = inner_key, inner_value
+        self._codecs = None
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for slots that are still empty: a start need not know how entries are read.
+        if name in _CODECS and self._codecs is not None:
+            self._take_codecs(*self._codecs())
+            return getattr(self, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self._fd}"

@@ -10,10 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from skep.btf.read import Btf
     from skep.kernel.codec import Codec
     from skep.kernel.link import Link
-    from skep.obj.spec import ProgramSpec
+    from skep.obj.spec import ObjectSpec, ProgramSpec
 
 _PTR = 2
 
@@ -33,8 +32,8 @@ class Program(Handle):
         self.log = log
         #: the attach type that it was loaded for, as far as known
         self.attach_type = attach_type
-        #: the types of its object and the id of its function there, as far as known
-        self.function: tuple[Btf, int] | None = None
+        #: its object and the id of its function in that one's types, as far as known
+        self.function: tuple[ObjectSpec, int] | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self._fd}"
@@ -93,8 +92,8 @@ class Program(Handle):
         """The codec of the struct that the program's first parameter points to."""
         from skep.kernel.typed import Codecs
 
-        if self.function is not None:
-            btf, id = self.function
+        btf, id = (self.function[0].btf, self.function[1]) if self.function is not None else (None, 0)
+        if btf is not None:
             parameters = btf[btf[id][2]][3]
             pointer = btf[btf.resolve(parameters[0][1])] if parameters else None
             if pointer is not None and pointer[0] == _PTR and pointer[2]:

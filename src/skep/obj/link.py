@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from sys import byteorder
 
-from skep.btf.types import DECL_TAG
 from skep.errors import LinkError, UnresolvedSymbol
 from skep.isa.opcodes import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC
 from skep.obj.linked import ExternRef, JumpRef, LinkedProgram, MapRef
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from skep.obj.core import CoreTarget
 
 _EXCEPTION: Final = "exception_callback:"
+_DECL_TAG: Final = 17  # skep.btf.types, which plain programs do without
 _LITTLE: Final = byteorder == "little"
 
 
@@ -60,7 +60,7 @@ class _Linker:
         self.target = target
         self.at: dict[str, int] = {}
         self.calls: list[tuple[int, str, int]] = []  # slot, function, pseudo source register
-        self.has_types = spec.btf is not None
+        self.has_types = spec.has_btf
 
     def run(self, name: str) -> LinkedProgram:
         linked = self.linked
@@ -89,14 +89,15 @@ class _Linker:
 
     def exception_callback(self, name: str) -> str | None:
         """The function that the program's declaration tag says to call when it throws (Linux 6.7)."""
-        btf = self.spec.btf
         function = self.spec.functions.get(name)
-        if btf is None or function is None or not function.btf_id or not btf.strings.holds(_EXCEPTION):
+        if function is None or not function.btf_id or not self.spec.btf_mentions(_EXCEPTION):
             return None
+        btf = self.spec.btf
+        assert btf is not None
         found = [
             tag[1]
             for _, tag in btf.items()
-            if tag[0] == DECL_TAG
+            if tag[0] == _DECL_TAG
             and tag[2] == function.btf_id
             and tag[3] == -1
             and tag[1].startswith(_EXCEPTION)

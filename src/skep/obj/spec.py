@@ -263,7 +263,8 @@ class ObjectSpec:
     """Everything an object file holds: programs, functions, maps, types."""
 
     __slots__ = (
-        "btf",
+        "_btf",
+        "_kernel_btf",
         "btf_edits",
         "byteorder",
         "externs",
@@ -293,9 +294,45 @@ class ObjectSpec:
         self.externs: dict[str, Extern] = {}
         #: jump tables (.jumptables) by their symbol and byte: slots of the section that the jump is in
         self.jump_tables: dict[str, tuple[int, ...]] = {}
-        #: the types as the object has them; `skep.obj.kernel_btf` gives what a kernel takes
-        self.btf: Btf | None = None
+        self._btf: Btf | bytes | None = None
+        self._kernel_btf: bytes | None = None
         self.btf_edits = BtfEdits()
+
+    @property
+    def btf(self) -> Btf | None:
+        """The types as the object has them; `skep.obj.kernel_btf` gives what a kernel takes."""
+        held = self._btf
+        if isinstance(held, bytes):  # their reader is imported when somebody looks at them
+            from skep.btf.read import Btf
+
+            held = self._btf = Btf(held)
+        return held
+
+    @btf.setter
+    def btf(self, btf: Btf | None) -> None:
+        self._btf = btf
+        self._kernel_btf = None
+
+    @property
+    def has_btf(self) -> bool:
+        return self._btf is not None
+
+    def btf_mentions(self, text: str) -> bool:
+        """Whether a name in the types has ``text`` in it; they are not decoded for it."""
+        held = self._btf
+        if isinstance(held, bytes):
+            return text.encode() in held
+        return held is not None and held.strings.holds(text)
+
+    def put_btf(self, raw: bytes, for_kernel: bytes) -> None:
+        """Set the types without decoding them; ``for_kernel`` is what `kernel_btf` makes of them."""
+        self._btf = raw
+        self._kernel_btf = for_kernel
+
+    def take_kernel_btf(self) -> bytes | None:
+        """What `put_btf` was told, once: the specs it was made of may be changed afterwards."""
+        made, self._kernel_btf = self._kernel_btf, None
+        return made
 
     def __repr__(self) -> str:
         return f"ObjectSpec({self.name!r}, programs={list(self.programs)}, maps={list(self.maps)})"
