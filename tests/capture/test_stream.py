@@ -38,6 +38,27 @@ def joined(data: bytes, precision: int | None = None, size: int = 1 << 18) -> tu
     return b"".join(out), error
 
 
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("form", ["pcap", "modified pcap", "pcapng"])
+@pytest.mark.parametrize("read", [0, 1, 2, 5, 40])
+def test_a_stream_is_what_iteration_has_left(form: str, read: int, keep: bool) -> None:
+    """No packet of those that were read ahead is lost, none comes twice."""
+    bodies = [bytes([number]) * (number + 1) for number in range(40)]
+    if form == "pcapng":
+        data = shb("<") + idb("<") + b"".join(epb("<", body) for body in bodies)
+    else:
+        magic, header = (0xA1B2CD34, 24) if form == "modified pcap" else (0xA1B2C3D4, 16)
+        records = (pcap_record("<", 1, 2, len(body), len(body), body, header=header) for body in bodies)
+        data = pcap_header("<", magic) + b"".join(records)
+    with capture.open(Pieces(data, 300)) as reader:
+        begun = iter(reader)
+        taken = [next(begun).data for _ in range(read)]
+        stream = Stream(reader, keep=keep)
+        rest = file_header(stream.layout) + b"".join(batch.records for batch in stream)
+        assert not list(begun)
+    assert taken + [packet.data for packet in Read(rest).packets] == bodies
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("precision", [6, 9])
 def test_captures(precision: int) -> None:

@@ -53,7 +53,8 @@ def test_dumps_are_tcpdumps(how: str, tmp_path: Path) -> None:
 
 @pytest.mark.oracle
 @pytest.mark.parametrize(
-    "options", ["-C 1", "-C 1 -W 3", "-C 1 -W 12", "-C 1 -c 500", "-C 2 --time-stamp-precision=nano"]
+    "options",
+    ["-C 1", "-C 1 -W 1", "-C 1 -W 3", "-C 1 -W 12", "-C 1 -c 500", "-C 2 --time-stamp-precision=nano"],
 )
 def test_output_by_size_is_tcpdumps(options: str, tmp_path: Path) -> None:
     source = tmp_path / "in.pcap"
@@ -66,7 +67,7 @@ def test_output_by_size_is_tcpdumps(options: str, tmp_path: Path) -> None:
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert written[0].keys() == written[1].keys()
     assert written[0] == written[1]
-    assert sum(map(len, written[0].values())) > 100_000
+    assert sum(map(len, written[0].values())) > 10_000
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,10 @@ def test_options_after_filter_are_its() -> None:
         ["--print", "tcp"],
         ["--lengths", "-r", "x"],
         ["--relinquish-privileges=nobody", "-i", "lo"],
+        ["-s", "262145", "-r", "x"],
+        ["-i", "lo", "--filter", "tcp", "-s", "262145"],
+        ["-B", "2097152", "-i", "lo"],
+        ["-Q", "inward", "-r", "x"],
     ],
 )
 def test_wrong_usage_exits_with_2(argv: list[str], capfd: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +82,11 @@ def test_wrong_usage_exits_with_2(argv: list[str], capfd: pytest.CaptureFixture[
     shown = capfd.readouterr()
     assert shown.out == "" and len(shown.err.splitlines()) == 1
     assert shown.err.startswith("skep filter: ")
+
+
+def test_the_largest_values_that_tcpdump_takes() -> None:
+    args = parse(["-s", "262144", "-B", "2097151"])
+    assert (args.groups[0].snaplen, args.number("buffer", 0)) == (262144, 2097151)
 
 
 def test_the_last_precision_counts() -> None:

@@ -18,6 +18,7 @@ CAPTURE = ROOT / "examples" / "two-hosts.pcap"
 def skep(shell: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A command line in which $SKEP is the command; it must leave no traceback."""
     env = {**os.environ, "SKEP": f"{sys.executable} -m skep", "SKEP_CACHE": str(cwd / "cache")}
+    env.pop("PYTHONUNBUFFERED", None)  # users have it seldom: what is printed waits for a flush
     done = subprocess.run(
         ["sh", "-c", shell, "sh", *args],
         cwd=cwd,
@@ -47,6 +48,21 @@ def test_a_closed_stream_is_a_failure_in_one_line(command: str, tmp_path: Path) 
     done = skep(command, str(CAPTURE), cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("skep")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ('$SKEP filter -r "$1" > /dev/full', "standard output: No space left on device"),
+        ("$SKEP filter -d tcp > /dev/full", "standard output: No space left on device"),
+        ("$SKEP filter -r ''", "'': No such file or directory"),
+        ("$SKEP filter -r \"$1\" -w ''", "'': No such file or directory"),
+    ],
+)
+def test_a_failure_names_what_it_is_about(command: str, said: str, tmp_path: Path) -> None:
+    done = skep(command, str(CAPTURE), cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"skep filter: {said}"
 
 
 def test_messages_do_not_get_into_the_output(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import gzip
+import io
+import mmap
 import socket
 from pathlib import Path
 
@@ -82,6 +85,23 @@ def test_other_captures(path: Path, tmp_path: Path, kind: str) -> None:
     assert found == [(number, packets[number][2]) for number in wanted("udp")]
 
 
+def test_file_objects_and_readers_that_were_begun(path: Path) -> None:
+    """A file object is read from where it is; of a reader, what it has not delivered is filtered."""
+    filter_ = skep.Filter("tcp port 80")
+    want = [match[2:] for match in filter_.run(path)]
+    with path.open("rb") as file:
+        assert [match[2:] for match in filter_.run(file)] == want
+        file.seek(0)
+        assert filter_.run(file).count() == len(want)
+    assert filter_.run(io.BytesIO(gzip.compress(path.read_bytes()))).count() == len(want)
+    late = [number for number in wanted("tcp port 80") if number >= 700]
+    with capture.open(path) as reader:
+        for _ in zip(range(700), reader, strict=False):
+            pass
+        assert [match.number + 700 for match in filter_.run(reader)] == late
+    assert 0 < len(late) < len(want)
+
+
 def test_count(path: Path) -> None:
     run = skep.Filter("tcp").run(path)
     assert run.count() == len(wanted("tcp"))
@@ -152,8 +172,12 @@ def test_detach_takes_off_either_form_and_no_locked_one() -> None:
 def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
     filter_ = skep.Filter("tcp")
     for wrong in (None, 5, b"\xd4\xc3\xb2\xa1", ["a.pcap"]):
-        with pytest.raises(TypeError, match=r"path or a skep\.capture\.Reader"):
+        with pytest.raises(TypeError, match=r"a path, a binary file object .* or a skep\.capture\.Reader"):
             filter_.run(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"binary file object \('rb'\): its read\(\) gave str"):
+        list(filter_.run(io.StringIO("text")))  # type: ignore[arg-type]
+    with pytest.raises(CaptureError, match="'': No such file"):
+        filter_.run("").count()
     missing = tmp_path / "missing.pcap"
     for path, reason in ((missing, "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(CaptureError, match=reason) as caught:
@@ -179,8 +203,11 @@ def test_link_types_by_the_numbers_that_files_have() -> None:
 def test_what_is_no_packet_is_refused() -> None:
     web = skep.Filter("len = 5")
     assert web.matches(bytearray(5)) and web.matches(memoryview(bytes(10))[::2])
-    for wrong in (5, "frame", None):
-        with pytest.raises(TypeError):
+    mapped = mmap.mmap(-1, 4096)
+    assert skep.Filter("len = 4096").matches(mapped)  # type: ignore[arg-type]  # a buffer all the same
+    assert skep.Filter("len = 8").matches(array.array("I", [1, 2]))  # type: ignore[arg-type]
+    for wrong in (5, "frame", None, [1, 2], capture.Packet(b"", 0, 0, 1, 0, b"", 0)):
+        with pytest.raises(TypeError, match=f"a packet is a buffer .* not {type(wrong).__name__}"):
             web.matches(wrong)  # type: ignore[arg-type]
 
 
@@ -197,8 +224,21 @@ def test_arguments_of_another_type_are_refused_by_name() -> None:
         for call in (skep.Filter("tcp").attach, skep.Filter("tcp").detach):
             with pytest.raises(TypeError, match=r"a socket\.socket, not"):
                 call(wrong)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a snapshot length is an int"):
-        skep.Filter("tcp", snaplen="96")  # type: ignore[arg-type]
+    for length in ("96", 96.0):
+        with pytest.raises(TypeError, match="a snapshot length is an int"):
+            skep.Filter("tcp", snaplen=length)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="wirelen is an int"):
+            skep.Filter("tcp").matches(b"", length)  # type: ignore[arg-type]
+    for link in (b"RAW", 1.0, ["RAW"]):
+        with pytest.raises(TypeError, match="a link type without a name is an int"):
+            skep.Filter("tcp", linktype=link)  # type: ignore[arg-type]
+
+
+def test_numbers_may_be_numpys() -> None:
+    numpy = pytest.importorskip("numpy")
+    filter_ = skep.Filter("len > 10", snaplen=numpy.uint16(96), linktype=numpy.int64(1))
+    assert filter_.keep(numpy.zeros(5, "u1"), numpy.int32(11)) == 96
+    assert filter_.keep(numpy.zeros((40, 2), "u1")[::2, 1]) == 96
 
 
 @pytest.mark.parametrize("expression", ["inbound", "not inbound", "tcp and ifindex 3"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from struct import Struct
 from typing import NamedTuple
 
@@ -167,12 +167,15 @@ class PcapRecords:
         self.base = base
         self.interfaces = [Interface(layout.linktype, layout.snaplen, layout.units)]
 
-    def packets(self) -> Iterator[Packet]:
+    def packets(self) -> Generator[Packet, None, None]:
         """The packets, in file order."""
         return self.items()  # type: ignore[return-value]  # no None without pauses
 
-    def items(self, pauses: bool = False) -> Iterator[Packet | None]:
-        """The packets; with ``pauses`` None comes whenever more input must be read, which may take long."""
+    def items(self, pauses: bool = False) -> Generator[Packet | None, None, None]:
+        """The packets; with ``pauses`` None comes whenever more input must be read, which may take long.
+
+        When it is closed, ``buffer`` begins with the record after the last one delivered.
+        """
         layout = self.layout
         buffer, base, position = self.buffer, self.base, 0
         self.buffer = b""
@@ -182,34 +185,37 @@ class PcapRecords:
         scale = 1_000_000_000 // units
         # Records that are not everyday ones fail the first test below and take the slow way.
         limit = min(layout.snaplen, layout.record_limit) if layout.plain else -1
-        while True:
-            size = len(buffer)
-            last = size - 16
-            while position <= last:
-                sec, frac, caplen, wirelen = unpack(buffer, position)
-                start = position + 16
-                end = start + caplen
-                if end > size or caplen > limit or frac >= units:
-                    break
-                position = end
-                yield new(
-                    Packet,
-                    (
-                        buffer[start:end],
-                        wirelen,
-                        sec * 1_000_000_000 + frac * scale,
-                        linktype,
-                        0,
-                        b"",
-                        0,
-                    ),
-                )
-            if pauses and not self._at_hand(buffer, position):
-                yield None
-            buffer, base, position, packet = self._one(buffer, base, position)
-            if packet is None:
-                return
-            yield packet
+        try:
+            while True:
+                size = len(buffer)
+                last = size - 16
+                while position <= last:
+                    sec, frac, caplen, wirelen = unpack(buffer, position)
+                    start = position + 16
+                    end = start + caplen
+                    if end > size or caplen > limit or frac >= units:
+                        break
+                    position = end
+                    yield new(
+                        Packet,
+                        (
+                            buffer[start:end],
+                            wirelen,
+                            sec * 1_000_000_000 + frac * scale,
+                            linktype,
+                            0,
+                            b"",
+                            0,
+                        ),
+                    )
+                if pauses and not self._at_hand(buffer, position):
+                    yield None
+                buffer, base, position, packet = self._one(buffer, base, position)
+                if packet is None:
+                    return
+                yield packet
+        finally:
+            self.buffer, self.base = buffer[position:], base + position
 
     def _at_hand(self, buffer: bytes, position: int) -> bool:
         """Whether the whole record at ``position`` is in the buffer."""

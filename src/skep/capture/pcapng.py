@@ -6,7 +6,7 @@ length; these are read here. All its other refusals hold, at the same packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from skep.capture import linktypes, options, pseudo
 from skep.capture.blocks import (
@@ -170,13 +170,14 @@ class PcapngBlocks:
                 self.limit = max(self.limit, linktypes.record_limit(interface.linktype) + BLOCK_EXTRA)
             self.interfaces.append(interface)
 
-    def items(self, pauses: bool = False) -> Iterator[Packet | Block | None]:
+    def items(self, pauses: bool = False) -> Generator[Packet | Block | None, None, None]:
         """Everything in file order. Packet blocks come as `Packet`, all others as `Block`.
 
-        With ``pauses`` None comes whenever more input must be read, which may take long on a pipe.
+        With ``pauses`` None comes whenever more input must be read, which may take long on a pipe. Another
+        iteration goes on where a closed one has stopped.
         """
-        opening, self.opening = self.opening, []
-        yield from opening
+        while self.opening:
+            yield self.opening.pop(0)
         while True:
             yield from self._everyday()
             if pauses and self.starved():
@@ -186,7 +187,7 @@ class PcapngBlocks:
                 return
             yield item
 
-    def packets(self) -> Iterator[Packet]:
+    def packets(self) -> Generator[Packet, None, None]:
         """The packets only."""
         self.opening = []
         while True:
@@ -207,7 +208,7 @@ class PcapngBlocks:
         self._note(block)
         return block
 
-    def _everyday(self) -> Iterator[Packet]:
+    def _everyday(self) -> Generator[Packet, None, None]:
         """Enhanced packet blocks that are whole in the buffer and unremarkable; stops at any other."""
         unpack = EPB_FIELDS[self.byteorder].unpack_from
         buffer, position = self.buffer, self.position
@@ -216,36 +217,38 @@ class PcapngBlocks:
         interfaces = self.interfaces
         new = tuple.__new__
         known, snaplen, linktype, scale, offset = -1, 0, 0, 0, 0
-        while position + 32 <= size:
-            kind, length, number, high, low, caplen, wirelen = unpack(buffer, position)
-            end = position + length
-            if kind != EPB or end > size or length & 3 or length > limit or caplen + 32 > length:
-                break
-            if buffer[end - 4 : end] != buffer[position + 4 : position + 8]:
-                break
-            if number != known:
-                if first + number >= len(interfaces):
+        try:
+            while position + 32 <= size:
+                kind, length, number, high, low, caplen, wirelen = unpack(buffer, position)
+                end = position + length
+                if kind != EPB or end > size or length & 3 or length > limit or caplen + 32 > length:
                     break
-                _, snaplen, units, seconds, _, _ = interface = interfaces[first + number]
-                linktype = interface.linktype
-                scale, rest = divmod(1_000_000_000, units)
-                if rest or pseudo.applies(linktype, self.byteorder):
+                if buffer[end - 4 : end] != buffer[position + 4 : position + 8]:
                     break
-                known, offset = number, seconds * 1_000_000_000
-            if caplen > snaplen:
-                break
-            fields = (
-                buffer[position + 28 : position + 28 + caplen],
-                wirelen,
-                (high << 32 | low) * scale + offset,
-                linktype,
-                first + number,
-                buffer[position:end],
-                0,
-            )
-            position = end
-            yield new(Packet, fields)
-        self.position = position
+                if number != known:
+                    if first + number >= len(interfaces):
+                        break
+                    _, snaplen, units, seconds, _, _ = interface = interfaces[first + number]
+                    linktype = interface.linktype
+                    scale, rest = divmod(1_000_000_000, units)
+                    if rest or pseudo.applies(linktype, self.byteorder):
+                        break
+                    known, offset = number, seconds * 1_000_000_000
+                if caplen > snaplen:
+                    break
+                fields = (
+                    buffer[position + 28 : position + 28 + caplen],
+                    wirelen,
+                    (high << 32 | low) * scale + offset,
+                    linktype,
+                    first + number,
+                    buffer[position:end],
+                    0,
+                )
+                position = end
+                yield new(Packet, fields)
+        finally:
+            self.position = position
 
     def _packet(self, block: Block) -> Packet:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -47,7 +47,7 @@ class Reader:
         self, origin: str | bytes | os.PathLike[str] | int | BinaryFile, name: str | None = None
     ) -> None:
         self.source = Source(origin, name)
-        self._iterator: Iterator[Any] | None = None
+        self._iterator: Generator[Any, None, None] | None = None
         self.layout: Layout | None = None
         self.interfaces: list[Interface]
         try:
@@ -112,6 +112,13 @@ class Reader:
         if self._iterator is None:
             self._iterator = getattr(self.body, kind)()
         return self._iterator
+
+    def rest(self) -> PcapRecords | PcapngBlocks:
+        """What follows the last packet delivered, for somebody else to read: iteration ends here."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+        return self.body
 
     def close(self) -> None:
         """Close the input if `open` opened it. Packets already delivered stay valid."""

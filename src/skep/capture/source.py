@@ -56,8 +56,18 @@ class Source:
                 fd = self._owned = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         else:
             self.path = str(getattr(origin, "name", "<stream>"))
-            read: Callable[[int], bytes] = getattr(origin, "read1", origin.read)
-            self.read = lambda: read(PIECE)
+            read: Callable[[int], object] = getattr(origin, "read1", origin.read)
+
+            def read_object() -> bytes:
+                piece = read(PIECE)
+                if not isinstance(piece, bytes):
+                    raise TypeError(
+                        f"{self.path}: a capture is read from a binary file object ('rb'): its read() gave "
+                        f"{type(piece).__name__}, not bytes"
+                    )
+                return piece
+
+            self.read = read_object
             return
 
         self.fd = fd

@@ -88,7 +88,7 @@ class Stream:
         return self._reader.source.error(reason, offset) if reason else None
 
     def __iter__(self) -> Iterator[Batch]:
-        body = self._reader.body
+        body = self._reader.rest()
         if self.raw and isinstance(body, PcapRecords):
             yield from self._pieces(body)
         elif not self._keep and not isinstance(body, PcapRecords):

@@ -88,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1  # the reader of our output went away: say nothing
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"skep {args[0]}: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"skep {args[0]}: {_where(error)}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -112,6 +111,17 @@ def command() -> NoReturn:
         except (OSError, ValueError):
             status = status or 1
     os._exit(status)
+
+
+def _where(error: OSError) -> str:
+    """The file that a system call failed on, with a colon behind; "" when it is not known."""
+    if error.filename is not None:
+        return f"{error.filename or repr('')}: "
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return "standard output: "  # what it did not take is still there, and it does not take it now
+    return ""
 
 
 def _settle() -> None:

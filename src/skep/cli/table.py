@@ -115,14 +115,16 @@ def _long(long: dict[str, Option], name: str, command: str, elsewhere: Mapping[s
     raise Usage(f"option --{name} {what}; skep {command} --help lists the options")
 
 
-def number(name: str, text: str, least: int = 1) -> int:
-    """The value of an option that takes a number from ``least`` to 2**31 - 1. Raises Usage."""
+def number(name: str, text: str, least: int = 1, most: int = (1 << 31) - 1) -> int:
+    """The value of an option that takes a number from ``least`` to ``most``. Raises Usage."""
     try:
         value = int(text, 0)
     except ValueError:
         value = least - 1
-    if not least <= value < 1 << 31:
-        raise Usage(f"option {name} takes a number from {least}, not {text!r}")
+    if not least <= value <= most:
+        raise Usage(
+            f"option {name} takes a number from {least}{f' to {most}' if value > most else ''}, not {text!r}"
+        )
     return value
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import socket
 
     from skep.capture import Reader
+    from skep.capture.source import BinaryFile
     from skep.errors import CaptureError
     from skep.isa import ClassicInsn, Insn
     from skep.tap.native import ScanCode
@@ -105,7 +106,7 @@ class Batch(NamedTuple):
 class Run:
     """A filter over a capture, lazily: iterate over it for `Match`, or over `batches`. Use it once."""
 
-    def __init__(self, owner: Filter, capture: str | os.PathLike[str] | Reader) -> None:
+    def __init__(self, owner: Filter, capture: str | os.PathLike[str] | BinaryFile | Reader) -> None:
         self._owner = owner
         self._capture = capture
         self.seen = 0
@@ -135,8 +136,10 @@ class Run:
     def _unreadable(self, error: OSError) -> CaptureError:
         from skep.errors import CaptureError
 
-        path = error.filename or getattr(self._capture, "path", self._capture)
-        return CaptureError(error.strerror or str(error), path=str(path))
+        path = error.filename
+        if path is None:
+            path = getattr(self._capture, "path", getattr(self._capture, "name", self._capture))
+        return CaptureError(error.strerror or str(error), path=str(path) or repr(""))
 
     def _of(self, reader: Reader) -> Iterator[Batch]:
         from skep.capture.stream import Stream
@@ -202,12 +205,11 @@ class Run:
 
     def count(self) -> int:
         """How many packets match; the fastest way to know."""
-        from skep.capture import Reader
-        from skep.tap.input import Input
-
-        if isinstance(self._capture, Reader):
-            return sum(len(batch.table) for batch in self.batches())
         import os
+
+        if not isinstance(self._capture, (str, os.PathLike)):
+            return sum(len(batch.table) for batch in self.batches())
+        from skep.tap.input import Input
 
         try:
             with Input(os.fspath(self._capture), self._owner.recipe) as source:
@@ -252,8 +254,7 @@ class Filter:
     ) -> None:
         if not isinstance(expression, str):
             raise TypeError(f"an expression is a str, not {type(expression).__name__}")
-        if not isinstance(snaplen, int):
-            raise TypeError(f"a snapshot length is an int, not {type(snaplen).__name__}")
+        snaplen = _integer("a snapshot length", snaplen)
         number = _number(linktype)
         self.recipe = Recipe(
             expression,
@@ -300,8 +301,17 @@ class Filter:
                 )
             self._tried = True
             self._code, _, _ = native(self.cbpf)
-        data = packet if isinstance(packet, bytes) else bytes(memoryview(packet))
-        length = len(data) if wirelen is None else wirelen
+        if isinstance(packet, bytes):
+            data = packet
+        else:
+            try:
+                data = bytes(memoryview(packet))
+            except TypeError:
+                raise TypeError(
+                    "a packet is a buffer (bytes, memoryview, a NumPy array, `.data` of a captured one), "
+                    f"not {type(packet).__name__}"
+                ) from None
+        length = len(data) if wirelen is None else _integer("wirelen", wirelen)
         if not 0 <= length < 1 << 32:
             raise ValueError(f"wirelen {length}: a length in bytes, 0 to 2**32 - 1")
         if self._code is not None:
@@ -317,19 +327,23 @@ class Filter:
         """
         return self.keep(packet, wirelen) != 0
 
-    def run(self, capture: str | os.PathLike[str] | Reader) -> Run:
-        """Filter a capture: a path, or a `skep.capture.Reader`.
+    def run(self, capture: str | os.PathLike[str] | BinaryFile | Reader) -> Run:
+        """Filter a capture: a path, a binary file object, or a `skep.capture.Reader`, of which what has not
+        been read is filtered.
 
         Raises:
-            TypeError: it is neither. A file that cannot be read is found out by the first packet asked for
-                (`CaptureError` with its path).
+            TypeError: it is none of these. A file that cannot be read is found out by the first packet asked
+                for (`CaptureError` with its path).
         """
         from os import PathLike
 
         from skep.capture import Reader
 
-        if not isinstance(capture, (str, PathLike, Reader)):
-            raise TypeError(f"a capture is a path or a skep.capture.Reader, not {type(capture).__name__}")
+        if not isinstance(capture, (str, PathLike, Reader)) and not hasattr(capture, "read"):
+            raise TypeError(
+                "a capture is a path, a binary file object (io.BytesIO for bytes at hand) or a "
+                f"skep.capture.Reader, not {type(capture).__name__}; matches() takes single packets"
+            )
         return Run(self, capture)
 
     def attach(self, sock: socket.socket) -> str:
@@ -381,6 +395,16 @@ def _a_socket(sock: object) -> None:
         raise TypeError(f"a filter is attached to a socket.socket, not {type(sock).__name__}")
 
 
+def _integer(what: str, value: int) -> int:
+    """A number that a caller gave, NumPy's among them."""
+    from operator import index
+
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{what} is an int, not {type(value).__name__}") from None
+
+
 def _number(linktype: int | str | None) -> int | None:
     from skep.capture import linktypes
 
@@ -388,7 +412,7 @@ def _number(linktype: int | str | None) -> int | None:
         return None
     if not isinstance(linktype, str):
         # A capture file's number (raw IP: 101) is taken, too: none of them is another's DLT.
-        return linktypes.from_file(linktype)
+        return linktypes.from_file(_integer("a link type without a name", linktype))
     from skep.errors import SkepError
 
     number = linktypes.by_name(linktype)

@@ -45,7 +45,7 @@ _STATUS_AT = 8
 
 
 def available() -> int | None:
-    """Bytes of memory that could be had without anything being put out of it; None where Linux does not tell."""
+    """Bytes of memory that can be had without paging anything out; None where Linux does not tell."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
@@ -67,8 +67,8 @@ def blocks(size: int, memory: int | None) -> int:
     if memory is not None and count * _BLOCK_BYTES > memory // 2:
         raise KernelError(
             errno.ENOMEM,
-            f"no ring of {count} MiB: {memory >> 20} MiB of memory are available, and a ring gets half of them "
-            "at most (-B asks for less)",
+            f"no ring of {count} MiB: {memory >> 20} MiB of memory are available, and a ring gets half of "
+            "them at most (-B asks for less)",
         )
     return count
 
@@ -87,9 +87,9 @@ class Ring:
     """One socket, its filter and its ring; a context manager.
 
     ``insns`` is None for no filter in the kernel. ``snaplen`` bounds what is kept of a packet.
-    ``size`` is the ring's size in bytes, rounded up to blocks of 1 MiB and at most half of the memory that is
-    available, ``timeout`` milliseconds until an unfinished block is handed over. No packet from before the filter can come out: the socket is bound
-    only when filter and ring are in place.
+    ``size`` is the ring's size in bytes, rounded up to blocks of 1 MiB and at most half of the memory that
+    is available, ``timeout`` milliseconds until an unfinished block is handed over. No packet from before
+    the filter can come out: the socket is bound only when filter and ring are in place.
 
     Raises:
         PermissionDenied: CAP_NET_RAW is missing.

@@ -63,6 +63,9 @@ def _dispatch(args: Arguments) -> int:
     stamps = args.value("stamp_type") or "host"
     if stamps != "host":
         raise Usage(f"time stamps are made by this host: -j takes host, not {stamps!r}")
+    direction = args.value("direction")
+    if direction not in (None, "in", "out", "inout"):
+        raise Usage(f"-Q takes in, out or inout, not {direction!r}")
     if args.flag("list_interfaces"):
         from skep.cli.filter.listing import interfaces
 

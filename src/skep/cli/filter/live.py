@@ -29,9 +29,6 @@ class _Lane:
         self.limit = group.limit
         self.nano = nanoseconds(args)
         length = snaplen(group.snaplen)
-        direction = args.value("direction") or "inout"
-        if direction not in ("in", "out", "inout"):
-            raise Usage(f"-Q takes in, out or inout, not {direction!r}")
         self.tap = Tap(
             interface,
             recipe(args, text, interface=interface),
@@ -39,7 +36,7 @@ class _Lane:
             size=args.number("buffer", _RING_KIB) << 10,
             timeout=5 if any(map(args.flag, ("unbuffered", "line_buffered", "immediate"))) else 50,
             promiscuous=not args.flag("no_promiscuous"),
-            direction=direction,
+            direction=args.value("direction") or "inout",
         )
         self.linktype = self.tap.link.linktype
         if self.tap.here and not self.tap.link.cooked:

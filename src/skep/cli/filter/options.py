@@ -113,6 +113,8 @@ def table() -> list[tuple[str, list[Option]]]:
 
 
 _PRECISIONS = ("nano", "micro")
+#: the largest values that tcpdump takes: bytes of a packet; KiB of a buffer whose bytes an int can count
+_MOST = {"snaplen": 262144, "buffer": (1 << 21) - 1}
 #: tcpdump's options that are no part of this command, and what does the same
 _ELSEWHERE = {
     "a": "is not known: lines are always short; tcpdump -r shows more",
@@ -208,7 +210,8 @@ def _store(result: Arguments, option: Option, name: str, text: str) -> None:
     if option.kind == "list":
         result.lists.setdefault(option.dest, []).append(text)
     elif option.kind == "int":
-        result.numbers[option.dest] = number(name, text)
+        most = _MOST.get(option.dest)
+        result.numbers[option.dest] = number(name, text) if most is None else number(name, text, most=most)
     elif option.kind != "group":
         result.values[option.dest] = text
     elif option.dest == "filters":
@@ -216,7 +219,7 @@ def _store(result: Arguments, option: Option, name: str, text: str) -> None:
     elif option.dest == "write":
         result.groups[-1].write = text
     elif option.dest == "snaplen":
-        result.groups[-1].snaplen = number(name, text, least=0)
+        result.groups[-1].snaplen = number(name, text, least=0, most=_MOST["snaplen"])
     else:
         result.groups[-1].limit = number(name, text)
 

@@ -57,7 +57,7 @@ def linktype(args: Arguments) -> int | None:
 
 def snaplen(value: int | None) -> int:
     """-s: 0 and None mean the maximum, as in tcpdump."""
-    return value if value and value <= MAXIMUM_SNAPLEN else MAXIMUM_SNAPLEN
+    return value or MAXIMUM_SNAPLEN
 
 
 def nanoseconds(args: Arguments) -> bool:

@@ -38,8 +38,8 @@ class Rotating:
         self._path = path
         self._open = opener
         self._size, self._seconds, self._files = size, seconds, files
-        # Beside -G, tcpdump numbers files only when they were cut by size.
-        self._digits = len(str(files - 1)) if files and size else 0
+        # Beside -G, tcpdump numbers files only when they were cut by size; and one file alone has no number.
+        self._digits = len(str(files - 1)) if files > 1 and size else 0
         self._number = 0
         self._turns = 0
         self._started = time.time()

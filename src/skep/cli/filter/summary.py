@@ -95,9 +95,7 @@ class Printer:
             at += 16 + caplen
             lines.append(self.line(bytes(data[at - caplen : at]), wirelen, linktype, sec, fraction))
         if lines:
-            sys.stdout.write("\n".join(lines) + "\n")
-            if self._each:
-                sys.stdout.flush()
+            self._put("\n".join(lines) + "\n")
 
     def line(self, packet: bytes, wirelen: int, linktype: int, sec: int, fraction: int) -> str:
         """One packet's line, with what -x, -X or -A put below it."""
@@ -118,7 +116,16 @@ class Printer:
         sec, fraction = divmod(time_ns, 1_000_000_000)
         if self._digits == 6:
             fraction //= 1000
-        print(self.line(data, wirelen, linktype, sec, fraction), flush=self._each)
+        self._put(self.line(data, wirelen, linktype, sec, fraction) + "\n")
+
+    def _put(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+            if self._each:
+                sys.stdout.flush()
+        except OSError as error:
+            error.filename = "standard output"  # a large text is not kept to be refused once more
+            raise
 
     def _since(self, now: int) -> str:
         """Time since the packet before (-ttt) or the first one (-ttttt)."""
