@@ -28,18 +28,33 @@ ASKED = {
     "length_returned": ("return-value", "may return (0, 1)", "condition ? 1 : 0"),
     "helper_of_another_type": ("helper-not-allowed", "bpf_skb_load_bytes#26", "sched_cls"),
     "variable_header": ("packet-bounds", "end 4 bytes beyond", "if (ptr + 4 > data_end)"),
+    "context_of_another_type": ("lost-pointer", "is no packet pointer", "correct SEC"),
+    "packet_where_another_type_has_it": ("context-access", "at offset 80", "section fit the context"),
+    "length_beyond_the_stack": ("stack-bounds", "9 bytes from fp-8", "1 byte more"),
+    "never_set": ("uninitialised-register", "never set on this path", "where it is declared"),
+    "past_a_global": (
+        "unbounded-index",
+        "global variables (16 bytes in all)",
+        "past the end of a global array",
+    ),
+    "packet_written": ("packet-bounds", "writes byte 6", "if (data + 7 > data_end)"),
+    "index_without_bound": ("unbounded-index", "has no upper bound", "if (index > 29) return"),
     "context_optimised_away": ("argument-type", "first argument is the context", "make the function static"),
 }
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
+def built(folder: Path, *more: str) -> str:
     clang = oracles.tool("clang-19", "clang")
-    out = tmp_path_factory.mktemp("asked") / "asked.o"
-    words = ["-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wno-everything"]
+    out = folder / "asked.o"
+    words = ["-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wno-everything", *more]
     source = Path(__file__).parent / "c" / "asked.bpf.c"
     subprocess.run([clang, *words, "-c", str(source), "-o", str(out)], check=True)
     return str(out)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return built(tmp_path_factory.mktemp("asked"))
 
 
 def answered(found: Explanation | None, name: str) -> None:
@@ -63,6 +78,17 @@ def test_what_our_verifier_answers(asked: str, name: str) -> None:
     found = caught.value.explanation
     assert isinstance(found, Explanation)
     answered(found, name)
+
+
+def test_the_advised_bound_is_the_widest(tmp_path: Path) -> None:
+    """Followed, it makes the program load; one more does not."""
+    check(Subject.from_object(read(built(tmp_path, "-DMOST=29")), "index_without_bound"))
+    with pytest.raises(VerifierError) as caught:
+        check(Subject.from_object(read(built(tmp_path, "-DMOST=30")), "index_without_bound"))
+    found = caught.value.explanation
+    assert isinstance(found, Explanation)
+    assert "too wide by 4 bytes" in found.hint
+    assert "if (index > 29) return" in found.hint
 
 
 @pytest.mark.live

@@ -27,7 +27,7 @@ class Finding:
         if found is None:
             named = re.search(r"\bR(\d+)\b", text)
             found = named[1] if named else None
-        self.register = int(found) if found is not None else None
+        self.register = int(found) if found is not None else _added(trail, text)
         self.chapters = story.of_register(trail, self.register) if self.register is not None else []
 
     def held(self) -> Value | None:
@@ -44,33 +44,47 @@ class Finding:
         return re.search(pattern, self.text)
 
 
+def _added(trail: Trail, text: str) -> int | None:
+    """Of a sum that is refused without naming a register: the one that holds the number."""
+    last = trail.last
+    sum_ = re.match(r"r(\d+) [+-]= r(\d+)$", last.text) if last is not None else None
+    if sum_ is None or not re.search(r"makes .* pointer|math between|unbounded min value", text):
+        return None
+    for name in (sum_[2], sum_[1]):
+        held = story.value(last, f"R{name}", before=True)
+        if held is not None and not held.is_pointer:
+            return int(name)
+    return None
+
+
 def packet(f: Finding) -> tuple[str, str]:
     off, size = f.number("off"), f.number("size", 1)
     held = f.held()
     reach = (held.integer("r") if held is not None else None) or 0
     if m := f.search(r"\br=(\d+)\)"):
         reach = int(m[1])
+    verb = _verb(f)
     if f.search(r"meta") and held is not None and "meta" in held.kind:
         return (
-            f"reads {size} bytes of metadata at {off}",
+            f"{verb} {size} bytes of metadata at {off}",
             "compare data_meta + length with data before reading it",
         )
     high = story.bounds(held)[1] if held is not None and "var_off" in held.fields else None
     beyond = off + size - reach
     if high and reach and beyond > 0:
         return (
-            f"reads {_bytes(size)} that end {_bytes(beyond)} beyond what the comparison with data_end covers",
+            f"{verb} {_bytes(size)} that end {_bytes(beyond)} beyond what the comparison with data_end covers",
             f"make the comparison {_bytes(beyond)} longer: `if (ptr + {beyond} > data_end) return …;` where it was "
             "`if (ptr > data_end)`; of a struct, `(void *)(header + 1)` is all of it",
         )
     if high:
         return (
-            f"reads {_bytes(size)} at a variable offset of up to {high} that no comparison with data_end covers",
+            f"{verb} {_bytes(size)} at a variable offset of up to {high} that no comparison with data_end covers",
             "bound the variable part first, then compare the very pointer that is read: "
             f"`if (ptr + {size} > data_end) return …;`; arithmetic after the comparison throws it away",
         )
     known = f"only {_bytes(reach)} {'is' if reach == 1 else 'are'}" if reach else "none is"
-    label = f"reads {_span(off, size)}, but {known} known to be there"
+    label = f"{verb} {_span(off, size)}, but {known} known to be there"
     if reach:
         return (
             label,
@@ -120,6 +134,17 @@ def scalar_access(f: Finding) -> tuple[str, str]:
             "read its fields with BPF_CORE_READ(task, field) or bpf_probe_read_kernel(); or take the task with "
             "bpf_get_current_task_btf() (Linux 5.11), whose pointer tracing programs can follow directly",
         )
+    place = f.chapters[0].step.source if f.chapters else None
+    if (
+        "of the context" in made
+        and place is not None
+        and re.search(r"(?:->|\.)data(?:_end|_meta)?\b", place.text)
+    ):
+        return (
+            f"r{f.register} is no packet pointer: this program type's context has another field there",
+            "does the section fit the context? XDP programs are called with struct xdp_md, tc programs with "
+            "struct __sk_buff: correct SEC(…) or the type of the argument",
+        )
     if "of the context" in made or "read from offset" in made:
         return (
             f"r{f.register} is a number read from memory, not a pointer that the verifier knows",
@@ -134,43 +159,6 @@ def scalar_access(f: Finding) -> tuple[str, str]:
     return (
         f"r{f.register} is a number here, not a pointer",
         "keep the pointer in a variable of its own; integers cannot be followed",
-    )
-
-
-def map_bounds(f: Finding) -> tuple[str, str]:
-    size = f.number("vs") or _found(f, r"value_size=(\d+)") or _found(f, r"mem_size=(\d+)")
-    off, access = f.number("off"), f.number("size", 1)
-    held = f.held()
-    if not size and held is not None:
-        size = held.integer("vs") or held.integer("sz") or 0
-    offset = ((held.integer("off") or held.integer("imm") or 0) if held is not None else 0) or 0
-    high = story.bounds(held)[1] if held is not None else None
-    varies = held is not None and ("var_off" in held.fields or "umax" in held.fields or "smax" in held.fields)
-    what = f"a value of {size} bytes" if size else "this memory"
-    if varies and f.search("min value is negative|unbounded min|smin"):
-        return (
-            "the index may be negative",
-            f"make the index unsigned, or test `index >= 0` as well; the largest that fits {what} is checked next",
-        )
-    if f.search("unbounded memory access") or (varies and (high is None or high > 1 << 29)):
-        return (
-            f"the index into {what} has no upper bound",
-            f"test it before: `if (index >= {_room(size, access)}) return …;`, or mask it: `index &= {_mask(size, access)}`",
-        )
-    if varies and high is not None and size:
-        last = size - access
-        over = (offset or 0) + high
-        return (
-            f"the largest index reaches offset {off if off > high else over}, {what} ends at {size}",
-            f"the offset may be {last} at most for {_bytes(access)}: the bound is too wide by {max(1, off - last) if off > last else over - last}",
-        )
-    return (
-        f"{_span(off, access)} {'lies' if access == 1 else 'lie'} outside {what}"
-        if size
-        else "this lies outside the memory",
-        f"offsets 0 to {max(0, size - access)} can be accessed with {_bytes(access)}; is the value's type larger than the map's value_size?"
-        if size
-        else "check the size that was asked for",
     )
 
 
@@ -195,6 +183,12 @@ def register(f: Finding) -> tuple[str, str]:
     number = f.register
     for chapter in reversed(f.chapters):
         if "is lost: a call" in chapter.what:
+            if chapter.step.source is not None:  # compilers do not keep values there: it never had one
+                return (
+                    f"what is used here was never set on this path: nothing is in r{number} since the last call",
+                    "initialise the variable where it is declared (`= 0`, `= {}`), or on every path that leads here; in "
+                    "assembly, keep what must outlast a call in r6 to r9",
+                )
             return (
                 f"r{number} was overwritten by the call before",
                 "calls leave nothing in r1 to r5: keep the value in r6 to r9, in C in a local variable",
@@ -227,8 +221,18 @@ def stack_bounds(f: Finding) -> tuple[str, str]:
         )
     off, size = f.number("off"), _found(f, r"size[ =](\d+)")
     if -512 <= off < 0 < size and off + size > 0:
+        reads = f.search("read from stack") is not None
+        length = (
+            f"up to {_bytes(size)} are {'read from' if reads else 'written into'} a buffer on the stack that "
+        )
+        if _constant_length(f, size):
+            return (
+                f"{_bytes(size)} from fp{off:+d} reach beyond the end of the stack, {-off} are there",
+                "give the length of the variable that is passed, `sizeof(variable)`: this is "
+                f"{_bytes(size + off)} more",
+            )
         return (
-            f"up to {_bytes(size)} are written into a buffer on the stack that has room for {-off} at most",
+            f"{length}has room for {-off} at most",
             "bound the length by the buffer: `if (len > sizeof(buf)) len = sizeof(buf);` just before the call, or make "
             "the buffer as large as the mask allows",
         )
@@ -298,8 +302,9 @@ def context(f: Finding) -> tuple[str, str]:
     place = f.trail.last.source if f.trail.last is not None else None
     if not written and off in (76, 80, 140) and place is not None and "data" in place.text:
         return (
-            "programs of this type have no direct access to the packet",
-            "read it with bpf_skb_load_bytes(), or through a dynptr (bpf_dynptr_from_skb)",
+            f"programs of this type have no direct access to the packet at offset {off} of their context",
+            "does the section fit the context (XDP: struct xdp_md, tc: struct __sk_buff)? Where there is no direct access, "
+            "read with bpf_skb_load_bytes(), or through a dynptr (bpf_dynptr_from_skb)",
         )
     return (
         f"offset {off} of the context cannot be {verb} with {_bytes(size)} in a program of this type",
@@ -582,6 +587,18 @@ def relocation(f: Finding) -> tuple[str, str]:
     )
 
 
+def _verb(f: Finding) -> str:
+    last = f.trail.last
+    stores = last is not None and last.text.startswith(("*(", "lock "))
+    return "writes" if stores else "reads"
+
+
+def _constant_length(f: Finding, size: int) -> bool:
+    """Whether a call's length argument is just ``size``."""
+    held = story.value(f.trail.last, f"R{(f.register or 0) + 1}", before=True)
+    return held is not None and held.number == size
+
+
 def _bytes(count: int) -> str:
     return f"{count} byte{'' if count == 1 else 's'}"
 
@@ -593,17 +610,6 @@ def _span(off: int, size: int) -> str:
 def _found(f: Finding, pattern: str) -> int:
     found = f.search(pattern)
     return int(found[1]) if found else 0
-
-
-def _room(size: int, access: int) -> str:
-    return str(max(1, size // max(1, access))) if size else "LENGTH"
-
-
-def _mask(size: int, access: int) -> str:
-    count = size // max(1, access)
-    if count < 2:
-        return "LENGTH - 1"
-    return str((1 << (count.bit_length() - 1)) - 1)
 
 
 def variable_name(f: Finding) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from skep.explain import advice
+from skep.explain import advice, index
 from skep.explain.advice import Finding
 from skep.explain.trail import Trail
 
@@ -175,7 +175,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         rf"invalid access to (?:map value|map key|memory|mem|buffer)(?:, (?:value|key|mem)_size=(?P<vs>\d+))?,? ?{_OFF}|"
         r"R(?P<reg>\d+) (?:unbounded memory access, make sure|1 value is outside|min value is negative|min value is outside|max value is outside|unbounded min)|"
         r"R\d+ invalid (?:map_value|\w+) (?:access|buffer access)|invalid (?:variable|negative) buffer offset",
-        advice.map_bounds,
+        index.map_bounds,
     ),
     _family(
         "stack-depth",
@@ -392,11 +392,19 @@ FAMILIES: Final[tuple[Family, ...]] = (
 )
 
 
+def _beyond_stack(match: re.Match[str]) -> bool:
+    """Linux words reads of what was never written and reads beyond the stack in one way."""
+    if match["off"] is None or match["size"] is None:
+        return False
+    off = int(match["off"])
+    return off < -512 or off + int(match["size"]) > 0
+
+
 def find(trail: Trail) -> tuple[Family, Finding] | None:
     """The family of a trail's messages; None when no wording is known."""
     text = "\n".join(trail.messages)
     for family in FAMILIES:
         match = family.pattern.search(text)
-        if match:
+        if match and not (family.tell is advice.stack_uninit and _beyond_stack(match)):
             return family, Finding(trail, match, text)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple, TextIO
 
 from skep.explain import families, story
@@ -9,6 +10,8 @@ from skep.explain.trail import Location, Step, Trail
 
 _CHAPTERS: Final = 12
 _PATH: Final = 40
+#: the longest round that is folded, in lines
+_TURN: Final = 8
 
 
 class Station(NamedTuple):
@@ -154,20 +157,46 @@ class Explanation:
                 lines += _wrapped(f"    {at:>5} {pc:>5}: ", what, width)
         if self.path:
             lines.append(f"  {paint.bold('the way there')}")
-            for station in self.path[-_CHAPTERS:]:
-                at = (
-                    f"{station.location.line}"
-                    if station.location is not None and station.location.line
-                    else ""
-                )
-                text = station.location.text.strip() if station.location is not None else station.text
-                took = f"   {paint.dim('← ' + station.branch)}" if station.branch else ""
-                lines.append(f"    {at:>5} | {_clip(text, width - 24)}{took}")
+            lines += _way(self.path, paint, width)
         if self.rule:
             lines += _wrapped("  rule  ", self.rule, width, paint.dim("  rule  "))
         if self.hint:
             lines += _wrapped("  help  ", self.hint, width, paint.good("  help  "))
         return "\n".join(lines)
+
+
+def _way(path: list[Station], paint: _Paint, width: int) -> list[str]:
+    """The last stations; lines that were gone round again and again stand there once."""
+    lines: list[str] = []
+    for turn, times in _turns(path)[-_CHAPTERS:]:
+        for station in turn:
+            place = station.location
+            at = f"{place.line}" if place is not None and place.line else ""
+            text = place.text.strip() if place is not None else station.text
+            took = f"   {paint.dim('← ' + station.branch)}" if station.branch else ""
+            lines.append(f"    {at:>5} | {_clip(text, width - 24)}{took}")
+        if times > 1:
+            what = "this line" if len(turn) == 1 else f"these {len(turn)} lines"
+            lines.append(f"          : {what} {times} times")
+    return lines
+
+
+def _turns(path: list[Station]) -> list[tuple[list[Station], int]]:
+    """The path in pieces, each with how often it was gone through in a row."""
+    keys = [(s.location.line, s.location.text, s.branch) if s.location else s.pc for s in path]
+    out: list[tuple[list[Station], int]] = []
+    at = 0
+    while at < len(path):
+        period = times = 1
+        for length in range(1, min(_TURN, (len(path) - at) // 2) + 1):
+            count = 1
+            while keys[at + count * length : at + (count + 1) * length] == keys[at : at + length]:
+                count += 1
+            if count > 1 and count * length > period * times:
+                period, times = length, count
+        out.append((path[at : at + period], times))
+        at += period * times
+    return out
 
 
 class _Paint:
@@ -264,7 +293,19 @@ def _branch(step: Step, following: Step | None) -> str:
     if not step.text.startswith("if ") or following is None:
         return ""
     condition = step.text.partition(" goto")[0][3:]
-    named = story.value(step.parent, "R" + condition[1 : condition.find(" ")])
+    register = condition[: condition.find(" ")]
+    named = story.value(step.parent, "R" + register[1:])
     taken = following.pc != step.pc + 1
-    what = f" ({named.kind})" if named is not None and named.is_pointer else ""
+    what = ""
+    if named is not None and named.is_pointer:
+        if named.kind.endswith("_or_null") and condition.endswith(("== 0x0", "!= 0x0")):
+            return f"{register} is {'NULL' if taken == ('==' in condition) else 'not NULL'}"
+        what = f" ({named.kind})"
+    below = _BELOW_ZERO.search(condition)
+    if below:
+        condition = condition[: below.start(1)] + str(int(below[1], 16) - (1 << 32))
     return f"{condition}{what}: {'yes' if taken else 'no'}"
+
+
+#: a signed comparison with a negative number, as logs write it
+_BELOW_ZERO: Final = re.compile(r" s[<>]=? (0x[89a-f][0-9a-f]{7})$")

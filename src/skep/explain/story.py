@@ -109,11 +109,12 @@ def called(step: Step) -> str:
     return found[1] if found else ""
 
 
-def of_register(trail: Trail, register: int) -> list[Chapter]:
-    """The story of what ``register`` holds when the last instruction is refused, first event first."""
+def of_register(trail: Trail, register: int, at: Step | None = None) -> list[Chapter]:
+    """The story of what ``register`` holds before ``at`` (the refused instruction), first event first."""
     chapters: list[Chapter] = []
-    step = trail.last.parent if trail.last is not None else None
-    frame = trail.last.frame if trail.last is not None else 0
+    at = at or trail.last
+    step = at.parent if at is not None else None
+    frame = at.frame if at is not None else 0
     slot: str | None = None
     seen = 0
     while step is not None and len(chapters) < 40 and seen < 100_000:
@@ -275,6 +276,8 @@ def bounds(value: Value) -> tuple[int | None, int | None]:
         low = value.integer("umin") if "umin" in value.fields else value.integer("umin_value")
     if high is None:
         high = value.integer("smax") if "smax" in value.fields else value.integer("smax_value")
+    if low is not None and low >= 1 << 63:  # signed numbers are written in hexadecimal like unsigned ones
+        low -= 1 << 64
     if low is None and high is not None and high >= 0:
         low = 0
     return low, high
@@ -295,4 +298,4 @@ def _where(value: Value) -> str:
 def _plain(number: int | None) -> str:
     if number is None:
         return "no known bound"
-    return f"{number:#x}" if abs(number) > 0xFFFFF else str(number)
+    return f"{number:#x}" if number > 0xFFFFF else str(number)

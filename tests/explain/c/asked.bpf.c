@@ -18,6 +18,7 @@ static u64 (*bpf_get_current_task)(void) = (void *)35;
 static long (*bpf_spin_lock)(struct bpf_spin_lock *lock) = (void *)93;
 static long (*bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)94;
 static long (*bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
+static long (*bpf_ringbuf_output)(void *ringbuf, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
 static long (*bpf_snprintf)(char *out, u32 size, const char *format, u64 *data, u32 len) = (void *)165;
@@ -137,3 +138,57 @@ SEC("tc") int variable_header(struct __sk_buff *skb)
 }
 
 char LICENSE[] SEC("license") = "GPL";
+
+struct xdp_md { u32 data, data_end; };
+SEC("tc") int context_of_another_type(struct xdp_md *xdp)
+{
+    u8 *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
+    return data + 1 > end ? 0 : data[0];
+}
+
+SEC("xdp") int packet_where_another_type_has_it(struct __sk_buff *skb)
+{
+    u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+    return data + 1 > end ? 0 : data[0];
+}
+
+SEC("kprobe/x") int length_beyond_the_stack(u64 *ctx)
+{
+    u64 small = ctx[0];
+    return bpf_ringbuf_output(&events, &small, sizeof(small) + 1, 0);
+}
+
+SEC("tc") int never_set(struct __sk_buff *skb)
+{
+    u64 mark;
+    asm volatile("call 5\n%0 = r3" : "=r"(mark) : : "r0", "r1", "r2", "r3", "r4", "r5");
+    return mark;
+}
+
+const volatile u8 table[16] = {1, 2, 3};
+SEC("tc") int past_a_global(struct __sk_buff *skb)
+{
+    return *(volatile u8 *)((u8 *)table + 16);
+}
+
+SEC("tc") int packet_written(struct __sk_buff *skb)
+{
+    u8 *data = (void *)(long)skb->data;
+    data[6] = 1;
+    return 0;
+}
+
+/* what is advised is put in place of MOST, and must do */
+#ifndef MOST
+#define MOST (~0u)
+#endif
+struct listed { u64 first; u32 list[30]; };
+MAP(lists, 2, u32, struct listed, 1);
+SEC("tc") int index_without_bound(struct __sk_buff *skb)
+{
+    u32 zero = 0, index = skb->mark;
+    struct listed *found = bpf_map_lookup_elem(&lists, &zero);
+    if (!found || index > MOST)
+        return 0;
+    return found->list[index];
+}
