@@ -34,6 +34,7 @@ def test_every_field_is_the_readers(objects: list[ObjectSpec]) -> None:
     for spec in objects:
         again = thaw(freeze(spec))
         assert again is not None
+        assert marshal.loads(freeze(again)) == marshal.loads(freeze(spec))
         assert again.take_kernel_btf() == kernel_btf(spec) == kernel_btf(again)
         assert again.take_kernel_btf() is None, "what it was made of may be changed"
         assert differences(spec, again) == []

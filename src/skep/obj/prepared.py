@@ -35,10 +35,10 @@ def freeze(spec: ObjectSpec) -> bytes:
     """
     from skep.obj.fixed_btf import kernel_btf
 
-    fixed = kernel_btf(spec)
     raw = bytes(spec.btf.raw) if spec.btf is not None else None
-    row = [raw if name == "_btf" else _plain(getattr(spec, name)) for name in ObjectSpec.__slots__]
-    return marshal.dumps((SHAPE, row, fixed))
+    types = {"_btf": raw, "_kernel_btf": None}
+    row = [types[name] if name in types else _plain(getattr(spec, name)) for name in ObjectSpec.__slots__]
+    return marshal.dumps((SHAPE, row, kernel_btf(spec)))
 
 
 def _plain(value: Any) -> Any:
