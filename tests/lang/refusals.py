@@ -13,6 +13,7 @@ from typing import NamedTuple
 PRELUDE = """\
 from enum import IntEnum
 import math
+import time
 from skep.net import ethhdr, iphdr
 
 @bpf.struct
@@ -40,6 +41,8 @@ array = bpf.Array(u64, 16)
 events = bpf.RingBuf(Record)
 locked = bpf.Hash(u32, Locked)
 queue = bpf.Queue(u32)
+outer = bpf.HashOfMaps(u32, table)
+jumps = bpf.ProgArray(4)
 limit: u32 = bpf.const(5)
 total: u64 = bpf.var(0)
 LIST = [1, 2]
@@ -798,7 +801,7 @@ CASES = [
         "a bpf_spin_lock cannot be copied or set",
         "it is zero when the value is made",
     ),
-    Case("x = queue[1]", "queue[1]", "map queue has no elements", "arrays, texts, tuples and tables have"),
+    Case("x = queue[1]", "queue[1]", "map queue has no elements", "queue.pop() gives the next, or None"),
     Case("x = limit is 5", "limit is 5", "'is' compares with None only", "use == for values"),
     Case("x = limit == None", "limit == None", "None is compared with 'is' and 'is not'", "x is None"),
     Case(
@@ -1055,5 +1058,106 @@ CASES = [
         "d",
         "bpf.dynptr_from_xdp(): 'ptr__uninit' is a struct bpf_dynptr *, not a text",
         "give a struct bpf_dynptr *",
+    ),
+    Case("return XDP_DROP", "XDP_DROP", "'XDP_DROP' is not defined", "did you mean bpf.XDP_DROP?"),
+    Case("v = table.get(1)\nv += 1", "v", "v may be None here", "test it first: if v is None: return ..."),
+    Case(
+        "p = table.lookup(1)\nif p:\n    p += 1",
+        "p",
+        "p refers to u64 in memory, and this would not change that",
+        "p.value += 1",
+    ),
+    Case(
+        "p = table.lookup(1)\nif p is not None:\n    p[0] += 1",
+        "p[0] += 1",
+        "u64 has no elements",
+        "the number is p.value",
+    ),
+    Case(
+        "e = Entry()\ne.name = 5", "5", "an integer cannot be stored as char(8)", 'a text: "abc", bpf.comm()'
+    ),
+    Case(
+        "x = outer[1]", "outer[1]", "map outer has no elements", "outer.get(key) gives the inner map, or None"
+    ),
+    Case(
+        "jumps[1](ctx)",
+        "jumps[1]",
+        "map jumps has no elements",
+        "jumps.tail_call(index) jumps to the program",
+    ),
+    Case(
+        "total += 1",
+        "total",
+        "total may be used before it has a value",
+        "say that the program's own is meant: global total",
+    ),
+    Case(
+        'bpf.printk("{}".format(limit))',
+        '"{}".format',
+        "a text has no field 'format'",
+        'bpf.printk(f"{x}") prints it so',
+    ),
+    Case(
+        'bpf.trace_printk("%d", 1)',
+        'bpf.trace_printk("%d", 1)',
+        "bpf.trace_printk(): too many arguments",
+        'bpf.printk(f"pid {pid}")',
+    ),
+    Case(
+        "time.sleep(1)",
+        "time.sleep(1)",
+        "sleep() cannot be called in a program",
+        "programs never wait: a bpf.Timer",
+    ),
+    Case(
+        "x = [0] * 8", "[0] * 8", "a tuple is not repeated", "xs = bpf.array(u64, 8) is eight numbers, all 0"
+    ),
+    Case(
+        "x = []\nx.append(1)",
+        "x.append",
+        "a tuple has no field 'append'",
+        "xs = bpf.array(u64, 8), and a number that counts",
+    ),
+    Case(
+        "x = bytes(16)\nx[0] = 1",
+        "x[0]",
+        "elements of a text cannot be set",
+        "those of arrays and tables can, and those of buf = bpf.raw(16)",
+    ),
+    Case(
+        "e = Entry()\nif e.name[0] == 'a':\n    return 1",
+        "e.name[0] == 'a'",
+        "an integer cannot be compared with a text",
+        "one byte of a text is a number: ord('a')",
+    ),
+    Case(
+        "x = table.get(1) or 0",
+        "table.get(1)",
+        "'and' and 'or' give truth values here, and this is an integer or None",
+        "say the default: table.get(key, 0)",
+    ),
+    Case(
+        "x = ctx.packet()[12]",
+        "ctx.packet()[12]",
+        "a packet has no elements",
+        "pkt.skip(12); x = pkt.take(be16)",
+    ),
+    Case(
+        "x = bpf.var(0)",
+        "bpf.var(0)",
+        "bpf.var() declares a global variable, and this is inside a program",
+        "declare it at module level, or leave it out: x = 0",
+    ),
+    Case(
+        'mac = ethhdr()\nmac.dest = "02:00:00:00:00:01"',
+        "mac.dest",
+        "a constant of 17 bytes does not fit raw(6)",
+        "exactly 6 bytes: b",
+    ),
+    Case(
+        "x = u8(1) if limit else 'a'",
+        "u8(1) if limit else 'a'",
+        "the two sides differ: an integer and a text",
+        "give both the same type",
     ),
 ]

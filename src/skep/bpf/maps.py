@@ -286,6 +286,8 @@ class RingBuf(Map):
     kind = "ringbuf"
 
     def __init__(self, record: Any = None, size: int = 1 << 18, **options: Any) -> None:
+        if "max_entries" in options:
+            raise SkepError(f"{type(self).__name__}: a ring has bytes: write size={options['max_entries']!r}")
         super().__init__(None, None, size, **options)
         self.record = record
 
@@ -297,6 +299,8 @@ class UserRingBuf(Map):
     kind = "user_ringbuf"
 
     def __init__(self, record: Any = None, size: int = 1 << 18, **options: Any) -> None:
+        if "max_entries" in options:
+            raise SkepError(f"{type(self).__name__}: a ring has bytes: write size={options['max_entries']!r}")
         super().__init__(None, None, size, **options)
         self.record = record
 

@@ -66,6 +66,12 @@ class Program:
         return f"<bpf program {self.__name__} {self.section!r}>"
 
 
+def _shown(obj: Any) -> str:
+    if isinstance(obj, Program):
+        return f"a program of {obj.section!r} already"
+    return "a subprogram" if isinstance(obj, Subprog) else f"class {obj.__name__}"
+
+
 class Subprog:
     """A function that stays a function in the object (BPF-to-BPF call). In Python it is called as it is."""
 
@@ -98,11 +104,22 @@ class Hook:
     def __call__(self, *targets: Any, **options: Any) -> Any:
         if len(targets) == 1 and not options and hasattr(targets[0], "__code__"):
             return Program(targets[0], self.section, self.section, (), {})
+        if targets and isinstance(targets[0], (Program, Subprog, type)):
+            raise SkepError(
+                f"@bpf.{self.name} decorates a function, and this is {_shown(targets[0])}: "
+                "write a function for each, def main(ctx) -> int"
+            )
         if targets and not self.takes_target:
             raise SkepError(f"@bpf.{self.name} takes no target: it is attached with obj.NAME.attach(...)")
         for target in targets:
             if not isinstance(target, str) or not target:
                 raise SkepError(f"@bpf.{self.name}({target!r}): a target is text")
+            if self.section == "tracepoint" and ":" not in target and "/" not in target:
+                system = "syscalls" if target.startswith("sys_") else "sched"
+                raise SkepError(
+                    f"@bpf.tracepoint({target!r}): a tracepoint belongs to a system: "
+                    f'write "{system}:{target}" (/sys/kernel/tracing/available_events lists them)'
+                )
         if len(targets) > 1 and not self._one(targets):
             raise SkepError(
                 f"@bpf.{self.name} takes one target: write a program for each, which call one function"

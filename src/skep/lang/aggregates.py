@@ -62,9 +62,9 @@ class TextStorage(Storage):
     def store_constant(self, c: Walker, address: str, data: bytes, node: ast.AST) -> None:
         """Store constant bytes, the rest zero."""
         if len(data) > self.size or (not self.text and len(data) != self.size):
-            raise c.error(
-                node, f"a constant of {len(data)} bytes does not fit {self.name}", "make the field larger"
-            )
+            shown = "".join(f"\\x{n + 1:02x}" for n in range(min(self.size, 4)))
+            hint = "make the field larger" if self.text else f'exactly {self.size} bytes: b"{shown}"'
+            raise c.error(node, f"a constant of {len(data)} bytes does not fit {self.name}", hint)
         if not data.strip(b"\0"):
             c.zero(address, self.size, 1)
             return

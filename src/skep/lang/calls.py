@@ -90,6 +90,12 @@ def call_object(c: Walker, obj: Any, args: list[Value], kwargs: dict[str, Value]
     if builtin is not None:
         return builtin(c, args, kwargs, node)
     module = getattr(obj, "__module__", "") or ""
+    if module == "skep.bpf.globals":
+        raise c.error(
+            node,
+            f"bpf.{obj.__name__}() declares a global variable, and this is inside a program",
+            "declare it at module level, or leave it out: x = 0",
+        )
     if module == "skep.bpf.types":
         return _declare(c, obj, args, kwargs, node)
     if hasattr(obj, "__code__"):
@@ -123,6 +129,7 @@ _PYTHONS = {
     "htonl": "be32 fields are plain numbers in programs; bpf.bswap32(x) reverses",
     "ntohl": "be32 fields are plain numbers in programs; bpf.bswap32(x) reverses",
     "pack": "a struct: @bpf.struct class T, T(field=x)",
+    "sleep": "programs never wait: a bpf.Timer calls a function later",
     "unpack": "int.from_bytes(data[0:4], 'big'), or a struct",
     "inet_aton": "compute it at module level: ADDRESS = int(ipaddress.ip_address('10.0.0.1'))",
     "ip_address": "compute it at module level: ADDRESS = int(ipaddress.ip_address('10.0.0.1'))",

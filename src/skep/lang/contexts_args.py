@@ -26,6 +26,7 @@ from skep.lang.kernel_types import (
     KInt,
     KPtr,
     KStruct,
+    Types,
     types_of,
 )
 from skep.lang.values import INT, PtrType, Type, Value
@@ -267,6 +268,18 @@ _WITH_RESULT: Final = frozenset(
 )
 
 
+def _alike(types: Types, prefix: str, name: str) -> str:
+    """A hint: what the kernel has that is called almost so."""
+    import re
+    from difflib import get_close_matches
+
+    known = re.findall(rb"\0%s(\w+)(?=\0)" % prefix.encode(), bytes(types.btf.strings.raw))
+    close = get_close_matches(name, [found.decode() for found in known], 1, 0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"skep btf dump file /sys/kernel/btf/vmlinux has a {prefix}NAME for each"
+
+
 def _prototype(
     c: Walker, section: Section, node: ast.AST
 ) -> tuple[list[tuple[str, KernelType]], KernelType] | None:
@@ -284,7 +297,7 @@ def _prototype(
             raise c.error(
                 node,
                 f"the kernel has no tracepoint {name!r}",
-                "skep btf dump file /sys/kernel/btf/vmlinux has a btf_trace_NAME for each",
+                _alike(types, "btf_trace_", name),
             )
         return found[0][1:], found[1]  # the first is the tracepoint's own
     if section.type == ProgType.LSM:
@@ -293,7 +306,7 @@ def _prototype(
             raise c.error(
                 node,
                 f"the kernel has no LSM hook {target!r}",
-                "skep btf dump file /sys/kernel/btf/vmlinux has a bpf_lsm_NAME for each",
+                _alike(types, "bpf_lsm_", target),
             )
         return found
     if section.type == ProgType.STRUCT_OPS:

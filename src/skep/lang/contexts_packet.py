@@ -109,6 +109,7 @@ class _CursorType(Type):
     """What direct and copying cursors share."""
 
     name = "a packet"
+    instead = "pkt.skip(12); x = pkt.take(be16) reads the two bytes at 12"
 
     def __init__(self, key: str) -> None:
         self.key = key

@@ -154,7 +154,9 @@ class KernelRef(Reference):
             raise c.error(
                 node,
                 f"{self.kind.name} has no members, so no {name!r}",
-                "bpf.cast(bpf.task_struct, p) says what it points to",
+                "copy the text first: name = bpf.char(64); bpf.probe_read_user_str(name, p)"
+                if self.is_text
+                else "bpf.cast(bpf.task_struct, p) says what it points to",
             )
         field = self.kind.field(name)
         if field is None:

@@ -8,9 +8,10 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from skep.bpf.globals import Global
 from skep.lang import arith, calls, objects, paths, tests
 from skep.lang.scope import join
-from skep.lang.values import NONE, OPTIONAL, TEXT, BoolType, IntType, PtrType, Value
+from skep.lang.values import NONE, OPTIONAL, TEXT, TUPLE, BoolType, IntType, PtrType, Value
 
 if TYPE_CHECKING:
     from skep.lang.aggregates import TextStorage
@@ -89,7 +90,9 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
         why = c.lost.get(key, "unassigned")
         if why == "unassigned":
             hint = f"assign it on every path, or before: {id} = 0"
-            if id in scope.globals:
+            if type(scope.globals.get(id)) is Global:
+                hint = f"say that the program's own is meant: global {id}"
+            elif id in scope.globals:
                 hint = f"it is assigned here, so the module's {id} is another one: rename the variable"
             raise c.error(node, f"{id} may be used before it has a value", hint)
         if why.startswith(("given", "only")):
@@ -106,8 +109,12 @@ def name(c: Walker, id: str, node: ast.AST) -> Value:
     if hasattr(builtins, id):
         return objects.wrap(c, getattr(builtins, id), node, id)
     hint = c.nearest(id, [*scope.locals, *scope.globals])
+    from skep.bpf import constants
+
     if id.startswith("bpf_"):
         hint = f"did you mean bpf.{id.removeprefix('bpf_')}?"
+    elif constants.constant(id) is not None:
+        hint = f"did you mean bpf.{id}?"
     raise c.error(
         node,
         f"{id!r} is not defined",
@@ -217,6 +224,8 @@ def operate(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> V
         if isinstance(op, ast.Mult) and times.const is not None and 0 <= times.const * len(text.obj) <= 4096:
             return c.text(text.obj * times.const)
         raise c.error(node, "a text cannot be computed with", "texts are constants, or fields of a struct")
+    if a.type is TUPLE and isinstance(op, ast.Mult):
+        raise c.error(node, "a tuple is not repeated", "xs = bpf.array(u64, 8) is eight numbers, all 0")
     if isinstance(a.type, BoolType) and isinstance(b.type, BoolType):
         if isinstance(op, ast.BitAnd):
             return c.bool_and(a, b)

@@ -88,7 +88,7 @@ class GlobalVars:
         if record is None:
             if isinstance(obj.value, bool):
                 return self.unit.namespace.storage(bool)
-            raise SkepError(f"global {name}: annotate it with its type ({name}: u64 = ...)")
+            raise SkepError(f"global {name}: its type is not said: give it one, {name}: u64 = ...")
         if isinstance(obj.value, bytes) and record is bytes:
             return TextStorage(len(obj.value), False)  # addresses and the like: exactly these bytes
         if isinstance(obj.value, str) and (record is bytes or record is str):
@@ -190,7 +190,7 @@ def encode(storage: Storage, value: Any, what: str) -> bytes:
         return bytes(storage.size)
     if isinstance(storage, IntStorage):
         if not isinstance(value, int):
-            raise SkepError(f"{what}: {value!r} is no integer")
+            raise SkepError(f"{what}: {value!r} is no integer: give a number")
         if not storage.lo <= value <= storage.hi:
             same = value + (storage.hi + 1 if value < 0 else 0)
             hint = f"write {same:#x}, or take a signed type" if 0 < same <= storage.hi else "use a wider type"

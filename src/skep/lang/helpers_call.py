@@ -225,9 +225,10 @@ class _Call:
             extra = next(iter(self.kwargs), None)
             if extra:
                 raise self.error(f"no argument is called {extra!r}")
-            raise self.error(
-                "too many arguments", "the context goes in by itself, a buffer and its length are one value"
-            )
+            hint = "the context goes in by itself, a buffer and its length are one value"
+            if self.name == "trace_printk":
+                hint = 'bpf.printk(f"pid {pid}")'
+            raise self.error("too many arguments", hint)
         base = self.facts.ret & _BASE
         pointer = base not in (a.RET_INTEGER, a.RET_VOID)
         got = c.helper(self.number, self.operands, "ptr" if pointer else "i64")

@@ -63,6 +63,8 @@ class Storage:
                 f"{value.type.name} cannot be stored as {self.name}",
                 'bytes, as b"\\x02\\0", or another field'
                 if self.is_text and self.name.startswith("raw")
+                else 'a text: "abc", bpf.comm(), bpf.user_str(p), another field'
+                if self.is_text
                 else f"give a value of type {self.name}",
             )
 
@@ -75,10 +77,13 @@ class Storage:
         raise c.error(node, f"{self.name} has no field {name!r}", "index its elements")
 
     def ref_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no elements", "name a field")
+        raise c.error(node, f"{self.name} has no elements", self._instead())
 
     def ref_set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
-        raise c.error(node, f"{self.name} has no elements", "name a field")
+        raise c.error(node, f"{self.name} has no elements", self._instead())
+
+    def _instead(self) -> str:
+        return "the number is p.value" if self.scalar else "name a field"
 
     def ref_add_attr(
         self, c: Walker, v: Value, name: str, op: ast.operator, by: Value, node: ast.AST

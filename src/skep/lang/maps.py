@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from skep.bpf.maps import Map, StructOps
 from skep.bpf.programs import Program
@@ -319,6 +319,18 @@ _ELSEWHERE = {
 }
 
 
+#: what to write in place of NAME[key], by the kind of map
+_INSTEAD: Final = {
+    "hash_of_maps": "{}.get(key) gives the inner map, or None",
+    "array_of_maps": "{}.get(index) gives the inner map, or None",
+    "prog_array": "{}.tail_call(index) jumps to the program there",
+    "devmap": "{}.redirect(index) sends the packet there",
+    "cpumap": "{}.redirect(index) sends the packet there",
+    "queue": "{}.pop() gives the next, or None",
+    "stack": "{}.pop() gives the next, or None",
+}
+
+
 class MapType(Type):
     """A map; ``Value.ir`` is its address, a symbol or what a map of maps gave."""
 
@@ -326,6 +338,8 @@ class MapType(Type):
         self.map = map
         self.symbol = symbol
         self.name = f"map {symbol}"
+        if map.kind in _INSTEAD:
+            self.instead = _INSTEAD[map.kind].format(symbol)
 
     def same(self, other: Type) -> bool:
         return isinstance(other, MapType) and other.map is self.map

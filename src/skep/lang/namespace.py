@@ -143,6 +143,10 @@ def _hint(record: Any) -> str:
         return ": say how many, numbers: list[u32] = bpf.array(u32, 16)"
     if record is float:
         return ": programs have no floating-point numbers"
+    if isinstance(record, str):
+        return ": write the type itself, without quotes"
+    if isinstance(record, type):
+        return f": write @bpf.struct above class {record.__name__}, and its fields as annotations"
     if isinstance(record, t.Optional):
         return ": fields cannot be None"
     return ""

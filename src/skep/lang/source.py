@@ -12,7 +12,9 @@ def advised(text: str, otherwise: str) -> tuple[str, str]:
     """(reason, what to write instead) of a declaration's error, whose text may have both."""
     import re
 
-    found = re.match(r"(.*?): ((?:say|write|use|give|it is|programs have|fields cannot)\b.*)", text)
+    found = re.match(
+        r"(.*?): ((?:say|write|use|give|it is|programs have|fields cannot|did you mean)\b.*)", text
+    )
     return (found[1], found[2]) if found else (text, otherwise)
 
 

@@ -172,6 +172,14 @@ def _augmented(c: Walker, node: ast.AugAssign) -> None:
     if target.id not in c.scope.locals and c.unit.add_global(c, target.id, node.op, node):
         return
     old = expr(c, ast.copy_location(ast.Name(target.id, ast.Load()), target))
+    if old.type.nullable:
+        c.refuse_none(old, target)
+    if isinstance(old.type, PtrType) and old.type.of.scalar:
+        raise c.error(
+            target,
+            f"{target.id} refers to {old.type.of.name} in memory, and this would not change that",
+            f"{target.id}.value {ast.unparse(node)[len(target.id) :].strip()}",
+        )
     value = c.binary(node.op, old, expr(c, node.value), node)
     assign(c, target, value, node)
 

@@ -123,7 +123,9 @@ def _plain(c: Walker, node: ast.expr) -> tuple[Value, Facts]:
         raise c.error(
             node,
             f"'and' and 'or' give truth values here, and this is {value.type.name}",
-            "test it (x != 0), or choose: x if test else y",
+            "say the default: table.get(key, 0)"
+            if value.type is OPTIONAL
+            else "test it (x != 0), or choose: x if test else y",
         )
     if value.type.nullable and value.type is not OPTIONAL:
         test = value.type.truth(c, value, node)

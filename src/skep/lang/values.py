@@ -83,17 +83,25 @@ class Type:
         """The type of a local that holds either, None when there is none."""
         return self if self.same(other) else None
 
+    #: what to write in place of an element, where there is none
+    instead = "arrays, texts, tuples and tables have"
+
     def attr(self, c: Walker, v: Value, name: str, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no field {name!r}", "structs and contexts have fields")
+        hint = _METHODS.get(name, "structs and contexts have fields")
+        raise c.error(node, f"{self.name} has no field {name!r}", hint)
 
     def set_attr(self, c: Walker, v: Value, name: str, new: Value, node: ast.AST) -> None:
         raise c.error(node, f"a field of {self.name} cannot be set", "fields of structs can")
 
     def item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> Value:
-        raise c.error(node, f"{self.name} has no elements", "arrays, texts, tuples and tables have")
+        raise c.error(node, f"{self.name} has no elements", self.instead)
 
     def set_item(self, c: Walker, v: Value, index: Value, new: Value, node: ast.AST) -> None:
-        raise c.error(node, f"elements of {self.name} cannot be set", "those of arrays and tables can")
+        raise c.error(
+            node,
+            f"elements of {self.name} cannot be set",
+            "those of arrays and tables can, and those of buf = bpf.raw(16)",
+        )
 
     def del_item(self, c: Walker, v: Value, index: Value, node: ast.AST) -> None:
         raise c.error(node, f"elements of {self.name} cannot be deleted", "those of tables can")
@@ -119,9 +127,10 @@ class Type:
 
     def compare(self, c: Walker, op: ast.cmpop, a: Value, b: Value, node: ast.AST) -> Value:
         """``a op b`` where ``a`` is of this type; a Value of type BOOL."""
-        raise c.error(
-            node, f"{self.name} cannot be compared with {b.type.name}", "numbers are compared with numbers"
-        )
+        hint = "numbers are compared with numbers"
+        if isinstance(b.type, BytesType) and len(b.obj) == 1:
+            hint = f"one byte of a text is a number: ord({b.obj.decode('latin-1')!r})"
+        raise c.error(node, f"{self.name} cannot be compared with {b.type.name}", hint)
 
     def length(self, c: Walker, v: Value, node: ast.AST) -> Value:
         raise c.error(node, f"{self.name} has no length", "arrays, texts and tuples have")
@@ -176,6 +185,22 @@ class Type:
     def materialise(self, c: Walker, v: Value, node: ast.AST) -> Value:
         """The value as a local variable can hold it (texts of helpers get their buffer here)."""
         return v
+
+
+#: methods of Python's texts and lists -> what programs have for them
+_METHODS: Final = {
+    "format": 'bpf.printk(f"{x}") prints it so',
+    "append": "xs = bpf.array(u64, 8), and a number that counts those in use; a map keeps what has to last",
+    "extend": "xs = bpf.array(u64, 8), and a number that counts those in use; a map keeps what has to last",
+    "encode": "texts are bytes here: leave it out",
+    "decode": "texts are bytes here, decode them in Python, after reading",
+    "split": "loop over its bytes: for i in range(16): if text[i] == ord('/'): ...",
+    "find": "loop over its bytes: for i in range(16): if text[i] == ord('/'): ...",
+    "endswith": 'loop over its bytes, or compare a slice: text[4:8] == b".txt"',
+    "strip": "do it in Python, after reading",
+    "lower": "do it in Python, after reading",
+    "upper": "do it in Python, after reading",
+}
 
 
 class IntType(Type):
