@@ -304,6 +304,10 @@ def _components(env: Env, start: int, edges: list[tuple[int, ...]], number: int)
     return number
 
 
+#: static liveness takes LD_ABS and LD_IND for readers of every register
+_ALL_READ_SINCE: Final = (6, 15)
+
+
 def _live_registers(
     env: Env, start: int, edges: list[tuple[int, ...]], before: list[list[int]], post: list[int]
 ) -> None:
@@ -328,6 +332,8 @@ def _live_registers(
         use[at] = uses(raw) & 0x3FF
         kill[at] = defs(raw) & 0x3FF
         if opcode & op.CLASS_MASK == op.BPF_LD and opcode != op.LD_IMM64:
+            if env.kernel >= _ALL_READ_SINCE:
+                use[at] = 0x3FF
             kill[at] = CALLER_SAVED | 1
     live = [0] * len(edges)
     # All once, later ones first; then what comes before those that changed.
