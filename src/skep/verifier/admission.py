@@ -92,6 +92,7 @@ _SLEEPABLE_MAPS: Final = frozenset(
         M.QUEUE,
         M.STACK,
         M.ARENA,
+        M.INSN_ARRAY,
     )
 )
 _SLEEPABLE_MAPS_LATER: Final = (M.LPM_TRIE, M.PROG_ARRAY)
@@ -121,7 +122,8 @@ def check_program(env: Env) -> None:
     if first > env.kernel:
         env.reject(f"programs of type {prog.name.lower()} are unknown (Linux {first[0]}.{first[1]} has them)")
     name = _attach_name(attach)
-    if attach and prog != P.STRUCT_OPS and prog not in _OPTIONAL_ATTACH:
+    optional = prog in _OPTIONAL_ATTACH and (prog != P.CGROUP_SOCK or attach == A.CGROUP_INET_SOCK_CREATE)
+    if attach and prog != P.STRUCT_OPS and not optional:
         first = _since(f"BPF_{name.upper()}")
         if first > env.kernel:
             env.reject(f"attach type {name} is unknown (Linux {first[0]}.{first[1]} has it)")

@@ -149,6 +149,7 @@ def new_frame(env: Env, callsite: int, number: int, subprog: int) -> Frame:
     """A frame that knows only its frame pointer."""
     frame = Frame.start(callsite, number, subprog, env.nothing)
     frame.regs[10] = env.ptrs.make(6, aux=number)
+    env.subprogs[subprog].entered = True
     return frame
 
 

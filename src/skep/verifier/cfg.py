@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn as Slot
 from skep.isa.facts import CALLER_SAVED, defs, uses
+from skep.verifier.indirect import GOTOX, GotoX, slots_of
 from skep.verifier.subprogs import containing, is_pseudo_call, is_pseudo_func
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class _Walk:
                 self.env.subprogs[containing(self.env, t)].might_sleep = True
             return self.call(t, raw, is_pseudo_call(raw))
         if operation == op.BPF_JA:
+            if isinstance(insn, GotoX):
+                return self.indirect(t, insn)
             target = t + 1 + (raw.imm if cls == op.BPF_JMP32 else raw.off)
             if self.push(t, target, _FALLTHROUGH):
                 return True
@@ -124,6 +127,21 @@ class _Walk:
         if self.push(t, t + 1, _FALLTHROUGH):
             return True
         return self.push(t, t + 1 + raw.off, _BRANCH)
+
+    def indirect(self, t: int, insn: GotoX) -> bool:
+        """All that the tables name at once."""
+        if not insn.slots:
+            sub = self.env.subprogs[containing(self.env, t)]
+            insn.slots = slots_of(self.env, t, sub.start, sub.end)
+        insn.prune_point = True
+        found = False
+        for w in insn.slots:
+            self.env.code[w].jmp_point = True
+            if not self.state[w]:
+                self.state[w] = _DISCOVERED
+                self.stack.append(w)
+                found = True
+        return found
 
     def kind(self, raw: Slot) -> CallKind:
         key = (raw.src, raw.off, raw.imm)
@@ -208,6 +226,8 @@ def analyse(env: Env) -> None:
         for pc in range(start, end):
             if pc > start and insns[pc - 1].opcode == op.LD_IMM64 and insns[pc].opcode == 0:
                 edges.append(())
+            elif isinstance(insn := env.code[pc], GotoX):
+                edges.append(tuple([s - start for s in insn.slots]))
             else:
                 edges.append(tuple([s - start for s in successors(insns[pc], pc) if start <= s < end]))
         post = _postorder(edges)
@@ -329,7 +349,7 @@ def _live_registers(
             kill[at] = CALLER_SAVED | 1
             use[at] = mask
             continue
-        use[at] = uses(raw) & 0x3FF
+        use[at] = uses(raw) & 0x3FF if opcode != GOTOX else 1 << raw.dst
         kill[at] = defs(raw) & 0x3FF
         if opcode & op.CLASS_MASK == op.BPF_LD and opcode != op.LD_IMM64:
             if env.kernel >= _ALL_READ_SINCE:

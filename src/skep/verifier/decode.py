@@ -13,6 +13,7 @@ from skep.isa.ebpf import Insn as RawInsn
 from skep.isa.ebpf import imm64
 from skep.verifier import alu, calls, jump
 from skep.verifier import memory_insns as m
+from skep.verifier.indirect import GOTOX, GotoX
 from skep.verifier.insn import Bad, Insn, Tail
 from skep.verifier.pseudo import check_pseudo
 from skep.verifier.scalar import U32, Scalar
@@ -80,7 +81,7 @@ def decode(env: Env) -> list[Insn]:
             out.append(Tail(pc + 1, 0, 0, 0, 0, raw[pc + 1].imm))
             pc += 2
             continue
-        if known[opcode] is None or (opcode == op.CALLX):
+        if (known[opcode] is None and opcode != GOTOX) or opcode == op.CALLX:
             env.reject(f"unknown opcode {opcode:02x}")
         if dst > 10 or (src > 10 and opcode != op.CALL):
             out.append(Bad(pc, opcode, dst, src, off, imm, f"R{dst if dst > 10 else src} is invalid"))
@@ -210,6 +211,10 @@ def _jump(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
         if by_register or narrow or dst or src or imm:
             return _bad(pc, insn, "BPF_EXIT uses reserved fields")
         return calls.Exit(pc, opcode, off)
+    if opcode == GOTOX:
+        if src or off or imm:
+            return _bad(pc, insn, "BPF_JA|BPF_X uses reserved fields")
+        return GotoX(pc, dst)
     if operation == op.BPF_JA:
         if by_register or src or dst or (off if narrow else imm):
             bad = _bad(pc, insn, "BPF_JA uses reserved fields")

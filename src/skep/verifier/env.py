@@ -58,6 +58,7 @@ class Env:
         "ctx_memo",
         "ctx_refs",
         "exception_subprog",
+        "func_refs",
         "gen",
         "global_args",
         "half_slots",
@@ -111,6 +112,7 @@ class Env:
         "strict_alignment",
         "subject",
         "subprogs",
+        "throws",
         "tail_maps",
         "too_new",
         "total_states",
@@ -179,6 +181,10 @@ class Env:
         self.starts: list[int] = []
         self.has_calls = False
         self.exception_subprog = 0
+        #: instructions reached that take a function's address -> its number
+        self.func_refs: dict[int, int] = {}
+        #: a path has come to bpf_throw
+        self.throws = False
         self.pending: list[tuple[State, int]] = []
         self.live: Liveness = None  # type: ignore[assignment]  # set before any instruction is simulated
         self.sccs: Loops = None  # type: ignore[assignment]  # likewise
@@ -274,6 +280,7 @@ class Env:
         branch = State.start()
         frame = Frame.start(-1, 0, subprog, self.nothing)
         frame.regs[10] = self.ptrs.make(k.PTR_TO_STACK)
+        self.subprogs[subprog].entered = True
         branch.frames.append(frame)
         branch.enter(frame)
         branch.insn = pc

@@ -46,6 +46,7 @@ _BY_RANGE: Final = (
     k.PTR_TO_MEM,
     k.PTR_TO_BUF,
     k.PTR_TO_TP_BUFFER,
+    k.PTR_TO_INSN,
 )
 
 

@@ -229,6 +229,7 @@ def _releases(env: Env, call: KfuncCall) -> None:
 
 def _check_throw(env: Env) -> None:
     """Without a callback of the program's own, the cookie is what the program returns."""
+    env.throws = True
     if any(sub.is_exception for sub in env.subprogs):
         return
     from skep.verifier.calls import refuse_range

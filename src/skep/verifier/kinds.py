@@ -26,6 +26,8 @@ PTR_TO_ARENA: Final = 18
 PTR_TO_BUF: Final = 19
 PTR_TO_FUNC: Final = 20
 CONST_PTR_TO_DYNPTR: Final = 21
+#: since Linux 6.19
+PTR_TO_INSN: Final = 22
 
 BASE_MASK: Final = 0xFF
 PTR_MAYBE_NULL: Final = 1 << 8
@@ -78,6 +80,7 @@ _NAMES: Final = (
     "buf",
     "func",
     "dynptr_ptr",
+    "insn",
 )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from skep.uapi.enums import ProgType as P
+from skep.verifier import indirect, stack, tnum
 from skep.verifier import kinds as k
-from skep.verifier import stack, tnum
 from skep.verifier.facts.records import check_special, kptr_at
 from skep.verifier.pointers import MAX_VAR_OFF
 from skep.verifier.precision import mark_precise
@@ -205,8 +205,12 @@ def _map_value(
 ) -> Value | None:
     row = p.obj
     assert isinstance(row, MapFacts)
+    if row.table is not None and size > 1:
+        check_alignment(env, p, off - p.off, size, True)
     check_map_permission(env, row, off, size, write)
     check_map(env, reg, p, off, size, False, direct=True)
+    if row.table is not None and value_reg >= 0:
+        return indirect.load(env, p, off, size)
     if not p.var.const:
         return None
     at = off + p.var.smin
@@ -234,7 +238,7 @@ def _ctx(env: Env, off: int, size: int, write: bool, signed: bool) -> Value | No
             env.subject, off, size, write, env.kernel, signed=signed, privileged=env.bpf, log=lines
         )
         if found is None:
-            lines.append(f"invalid bpf_context access off={off} size={size}")
+            lines.append(f"invalid bpf_context access off={off} size={size}{_since(env, off, size, write)}")
             env.reject(lines[0], more="\n".join(lines[1:]))
         env.ctx_memo[key] = found
     if found.kind == k.SCALAR_VALUE:
@@ -252,6 +256,17 @@ def _ctx(env: Env, off: int, size: int, write: bool, signed: bool) -> Value | No
     if found.ref:
         ref = env.ctx_ref(off)
     return env.ptrs.make(found.kind, id=id, ref=ref, aux=found.btf_id, obj=found.btf)
+
+
+def _since(env: Env, off: int, size: int, write: bool) -> str:
+    """When a context has these bytes, where a later release than the one asked about has them."""
+    from skep.verifier.facts.context import place_since
+
+    subject = env.subject
+    first = place_since(subject.prog_type, subject.attach_type, off, size, write)
+    if first is None or first <= env.kernel:
+        return ""
+    return f" (Linux {first[0]}.{first[1]} has it)"
 
 
 def _socket(env: Env, reg: int, p: Ptr, off: int, size: int) -> None:
@@ -376,7 +391,7 @@ def check_map(env: Env, reg: int, p: Ptr, off: int, size: int, zero_ok: bool, *,
     """Access to a map's value; ``direct`` is a load or store, not a helper's."""
     row = p.obj
     assert isinstance(row, MapFacts)
-    check_range(env, reg, p, off, size, row.value_size, zero_ok)
+    check_range(env, reg, p, off, size, row.extent, zero_ok)
     if row.btf is not None and row.value_type:
         check_special(env, row, p, off, size, direct)
 

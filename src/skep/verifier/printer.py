@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn as Raw
 from skep.verifier import kinds as k
+from skep.verifier.indirect import GOTOX
 from skep.verifier.ptr import Ptr
 from skep.verifier.show import state_text
 
@@ -207,6 +208,8 @@ def _listing(env: Env) -> list[str]:
         elif part[0].opcode == op.CALL and part[0].src == 2:
             facts = env.subject.kfunc(part[0].imm, part[0].off)
             text = f"call {facts.name if facts is not None else 'kernel-function'}#{part[0].imm}"
+        elif part[0].opcode == GOTOX:
+            text = f"gotox r{part[0].dst}"
         else:
             line = disassemble(part)[0].strip()
             text = line.partition(") ")[2] if line.partition(": (")[1] else line

@@ -9,6 +9,7 @@ from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn as RawInsn
 from skep.verifier import kinds as k
 from skep.verifier.admission import check_map
+from skep.verifier.indirect import check_table
 from skep.verifier.strict import no_kernel_memory
 from skep.verifier.subprogs import subprog_at
 from skep.verifier.value import Value
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 _MAX_OFF: Final = 1 << 29
 _ARENA: Final = 33
 #: maps whose values have an address: array (of one element), arena, and the insn array
-_DIRECT: Final = (2, _ARENA)
+_TABLE: Final = 34
+_DIRECT: Final = (2, _ARENA, _TABLE)
 _TRACING: Final = frozenset((5, 7, 17, 24, 26, 11))
 
 
@@ -44,6 +46,8 @@ def check_pseudo(env: Env, pc: int, raw: RawInsn, tail: RawInsn) -> None:
         env.reject(f"fd {raw.imm} is not pointing to valid bpf_map")
     row = env.subject.maps[raw.imm]
     check_map(env, row)
+    if row.type == _TABLE:
+        check_table(env, row)
     if row.type == _ARENA and not (env.leaks and env.bpf):
         env.reject("CAP_BPF and CAP_PERFMON are required to use arena")
     if src in (op.BPF_PSEUDO_MAP_VALUE, op.BPF_PSEUDO_MAP_IDX_VALUE):
@@ -55,6 +59,10 @@ def _check_direct(env: Env, row: MapFacts, off: int) -> None:
         env.reject(f"direct value offset of {off} is not allowed")
     if row.type not in _DIRECT:
         env.reject("no direct value access support for this map type")
+    if row.type == _TABLE:
+        if off & 7 or off >= row.extent:
+            env.reject(f"invalid access to map value pointer, value_size={row.value_size} off={off}")
+        return
     size = row.value_size if row.type != _ARENA else row.max_entries * 4096
     if (row.type != _ARENA and row.max_entries != 1) or off >= size:
         env.reject(f"invalid access to map value pointer, value_size={row.value_size} off={off}")
@@ -74,6 +82,7 @@ def load_pseudo(env: Env, insn: LoadImm64) -> Value:
             env.reject("callback function cannot be the main program")
         if env.subprogs[number].is_global:
             env.reject("callback function not static")
+        env.func_refs[insn.pc] = number
         return env.ptrs.make(k.PTR_TO_FUNC, aux=number)
     row = env.subject.maps[insn.imm]
     if src in (op.BPF_PSEUDO_MAP_VALUE, op.BPF_PSEUDO_MAP_IDX_VALUE):

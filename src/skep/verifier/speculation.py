@@ -180,7 +180,7 @@ def _limit(env: Env, dst: int, p: Ptr, to_left: bool, operation: int, reg: int) 
         most = _MAX_STACK + (1 if to_left else 0)
         limit = -(p.var.tv + p.off) & U32
     elif p.type == k.PTR_TO_MAP_VALUE and isinstance(p.obj, MapFacts):
-        most = p.obj.value_size
+        most = p.obj.extent
         limit = ((p.var.smin if to_left else p.var.umax) + p.off) & U32
     else:
         env.reject(f"R{reg} has pointer with unsupported alu operation, {_TAIL}")

@@ -66,13 +66,15 @@ class MapFacts:
 
     ``contents`` is the value of a frozen read-only array of one element (``.rodata``), whose loads are known
     constants; ``btf`` and ``value_type`` name the value's type where the map has one, ``record`` its special
-    fields (locks, timers, kptrs; filled in on first use by `facts.records`).
+    fields (locks, timers, kptrs; filled in on first use by `facts.records`). ``table`` are the slots that a
+    jump table (INSN_ARRAY) names. ``extent`` is what a pointer to a value may reach: the value, or the table.
     """
 
     __slots__ = (
         "btf",
         "contents",
         "excl_prog",
+        "extent",
         "extra",
         "flags",
         "inner",
@@ -82,6 +84,7 @@ class MapFacts:
         "name",
         "record",
         "record_known",
+        "table",
         "type",
         "value_size",
         "value_type",
@@ -102,6 +105,7 @@ class MapFacts:
         key_type: int = 0,
         value_type: int = 0,
         extra: int = 0,
+        table: tuple[int, ...] | None = None,
     ) -> None:
         self.name = name
         self.type = int(type)
@@ -115,6 +119,8 @@ class MapFacts:
         self.key_type = key_type
         self.value_type = value_type
         self.extra = extra
+        self.table = table
+        self.extent = value_size if self.type != MapType.INSN_ARRAY else 8 * max_entries
         self.record: object = None
         self.record_known = False
 
@@ -303,6 +309,7 @@ class Subject:
         _no_maps(linked)
         for ref in linked.map_refs:
             linked.set_map(ref, order[ref.map])
+        _jump_tables(linked, maps)
         _fill_externs(spec, linked, order, kernel_types)
         program_spec = linked.spec
         names = dict(linked.subprogs)
@@ -411,6 +418,21 @@ def _map_facts(row: MapSpec, btf: Btf | None) -> MapFacts:
         value_type=typed,
         extra=row.extra,
     )
+
+
+def _jump_tables(linked: LinkedProgram, maps: list[MapFacts]) -> None:
+    """The instruction arrays of indirect jumps, as a loader makes them, and references to them."""
+    from skep.obj import MapRef
+
+    known: dict[tuple[int, ...], int] = {}
+    for ref in linked.jump_refs:
+        index = known.get(ref.slots)
+        if index is None:
+            index = known[ref.slots] = len(maps)
+            count = len(ref.slots)
+            kind = MapType.INSN_ARRAY
+            maps.append(MapFacts(".jumptables", kind, 4, 16, count, BPF_F_RDONLY_PROG, table=ref.slots))
+        linked.set_map(MapRef(ref.pc, ".jumptables", ref.offset), index)
 
 
 def _lines(btf: Btf | None, linked: LinkedProgram) -> list[LineFacts]:

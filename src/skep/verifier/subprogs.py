@@ -9,6 +9,7 @@ from skep.btf.types import Func
 from skep.isa import opcodes as op
 from skep.isa.ebpf import Insn as Slot
 from skep.verifier.exceptions import callback_start
+from skep.verifier.indirect import GOTOX
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -32,6 +33,7 @@ class Subprog:
         "changes_packet",
         "edges",
         "end",
+        "entered",
         "has_ld_abs",
         "has_tail_call",
         "is_async",
@@ -55,6 +57,8 @@ class Subprog:
         self.is_async = False
         self.is_exception = False
         self.called = False
+        #: some path runs it
+        self.entered = False
         self.has_ld_abs = False
         self.has_tail_call = False
         self.changes_packet = False
@@ -122,13 +126,13 @@ def _check_jumps(env: Env, insns: list[Slot]) -> None:
                 sub.has_ld_abs = True
             if cls in (op.BPF_JMP, op.BPF_JMP32):
                 operation = opcode & op.OP_MASK
-                if operation not in (op.BPF_EXIT, op.BPF_CALL):
+                if operation not in (op.BPF_EXIT, op.BPF_CALL) and opcode != GOTOX:
                     target = pc + 1 + (imm if opcode == op.GOTOL else off)
                     if not sub.start <= target < sub.end:
                         env.pc = pc
                         env.reject(f"jump out of range from insn {pc} to {target}")
         last = insns[sub.end - 1].opcode
-        if last not in (op.EXIT, op.JA, op.GOTOL):
+        if last not in (op.EXIT, op.JA, op.GOTOL, GOTOX):
             env.pc = sub.end - 1
             env.reject("last insn is not an exit or jmp")
 
@@ -166,6 +170,24 @@ def _returns_int(env: Env, func_id: int) -> bool:
     proto = btf[btf[func_id][2]]
     kind = btf[btf.resolve(proto[2])]
     return kind[0] in (6, 19) or (kind[0] == 1 and kind[2] <= 8)
+
+
+def check_references(env: Env) -> None:
+    """Functions whose address is taken but that no path runs are removed, and then missed by the JIT.
+
+    A program that is left with a single function is not looked through for them.
+    """
+    if not env.bpf or not env.func_refs:
+        return
+    left = sum(sub.entered for sub in env.subprogs)
+    default_handler = env.throws and not env.exception_subprog
+    if left + default_handler < 2:
+        return
+    for pc in sorted(env.func_refs):
+        sub = env.subprogs[env.func_refs[pc]]
+        if not sub.entered:
+            env.pc = pc
+            env.reject(f"verifier bug: No program to jit at insn {sub.start} (subprog < 0)")
 
 
 def subprog_at(env: Env, start: int) -> int:

@@ -24,7 +24,7 @@ from skep.verifier.scalar import Scalars
 from skep.verifier.state import Frame, State
 from skep.verifier.strict import DEFAULT, Strict
 from skep.verifier.subject import Subject
-from skep.verifier.subprogs import find_subprogs
+from skep.verifier.subprogs import check_references, find_subprogs
 from skep.verifier.version import parse
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ def _check(env: Env) -> None:
         explore.run(env, 0)
         _check_globals(env)
     check_depth(env)
+    check_references(env)
 
 
 def _used_maps(insns: Sequence[tuple[int, int, int, int, int]]) -> set[int]:

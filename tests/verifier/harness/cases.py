@@ -11,6 +11,7 @@
 
 Fields (all but the first, ``code`` and ``post`` may be left out):
 
+- ``since: RELEASE COMMIT``: the first Linux that accepts the program, and the commit that taught it to.
 - ``type: PROG_TYPE [ATTACH_TYPE [TARGET]]``, names as in `skep.uapi.enums`, lower case, by
   default socket_filter.
 - ``map: NAME TYPE KEY VALUE ENTRIES [flags=N] [extra=N] [inner=NAME] [data=HEX]``: KEY and VALUE are
@@ -41,7 +42,7 @@ from skep.uapi.enums import AttachType, MapType, ProgType
 from tests.verifier.harness import ctypes, prelude
 from tests.verifier.harness.question import Question, Types
 
-_FIELD = re.compile(r"^(rule|type|map|btf|license|flags|pre|code|post(?:\[[\w.]+\])?|note):[ \t]*(.*)$")
+_FIELD = re.compile(r"^(rule|since|type|map|btf|license|flags|pre|code|post(?:\[[\w.]+\])?|note):[ \t]*(.*)$")
 _KFUNC = 0x7F000000
 _FUNC_MARK = 1000
 _RDONLY_PROG = 1 << 7
@@ -61,6 +62,8 @@ class Case(NamedTuple):
     rule: str
     question: Question
     verdicts: dict[str, Verdict]
+    #: the first release that accepts it, where the case says it
+    since: tuple[int, int] | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -116,7 +119,14 @@ def parse(name: str, lines: list[str], file: str = "", number: int = 0) -> Case:
     if "" not in verdicts or "code" not in fields:
         raise CaseError("code and post are needed")
     question = _question(fields, maps)
-    return Case(name, file, number, " ".join(fields.get("rule", [])), question, verdicts)
+    release = " ".join(fields.get("since", [])).partition(" ")[0]
+    since = _release(release) if release else None
+    return Case(name, file, number, " ".join(fields.get("rule", [])), question, verdicts, since)
+
+
+def _release(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")
+    return int(major), int(minor)
 
 
 def _verdict(text: str) -> Verdict:
@@ -137,12 +147,12 @@ def _question(fields: dict[str, list[str]], maps: list[str]) -> Question:
     if prototypes or "btf" in fields:
         main = "int skep_main(void *ctx)"
         types = ctypes.types("\n".join(fields.get("btf", [])), (main, *prototypes) if prototypes else (main,))
-    specs = _maps(maps, types)
+    specs = map_specs(maps, types)
     facts = " ".join(fields.get("pre", []))
     before, after = prelude.prelude(facts, prog_type, dict(zip(names, specs, strict=True)))
     structs = types.structs if types is not None else {}
     labels = [ctypes._name(one) for one in prototypes]
-    insns, kfuncs, starts = _assemble(before, code, after, names, labels, structs)
+    insns, kfuncs, starts = assembled(before, code, after, names, labels, structs)
     alone = types is not None and not any(i.opcode == op.CALL and i.src == 1 for i in insns)
     functions: tuple[tuple[int, str], ...] = ()
     if prototypes or alone:
@@ -170,7 +180,7 @@ def _with_functions(code: list[str]) -> tuple[list[str], list[str]]:
     return out, prototypes
 
 
-def _assemble(
+def assembled(
     before: list[str],
     code: list[str],
     after: list[str],
@@ -226,7 +236,7 @@ def _line(line: str, maps: list[str], kfuncs: list[str], structs: dict[str, int]
     return line
 
 
-def _maps(lines: list[str], types: Types | None) -> list[MapSpec]:
+def map_specs(lines: list[str], types: Types | None) -> list[MapSpec]:
     made: dict[str, MapSpec] = {}
     for line in lines:
         name, kind, key, value, entries, *more = line.split()

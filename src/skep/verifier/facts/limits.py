@@ -68,7 +68,7 @@ FEATURES: Final[dict[str, Version]] = {
     "address space casts": (6, 9),
     "may_goto": (6, 9),
     "load-acquire and store-release": (6, 15),
-    "indirect jumps": (7, 0),
+    "indirect jumps": (6, 19),
     "per-CPU addresses": (6, 10),
     "map values addressed directly": (5, 2),
     "maps named by index": (5, 14),
