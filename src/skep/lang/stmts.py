@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skep.bpf.globals import Global
 from skep.bpf.types import ArrayType, BytesType, CharType
-from skep.lang import loops, references, tests
+from skep.lang import emptied, loops, references, tests
 from skep.lang.exprs import expr
 from skep.lang.exprs import owner as owner_of
 from skep.lang.scope import join
@@ -398,7 +398,7 @@ _TABLE: dict[type[ast.stmt], Callable[[Walker, Any], None]] = {
     ast.Delete: _delete,
     ast.Global: _global,
     ast.If: _if,
-    ast.While: loops.while_,
+    ast.While: emptied.while_,
     ast.For: loops.for_,
     ast.Return: _return,
     ast.Break: _break,
