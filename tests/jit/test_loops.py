@@ -85,6 +85,30 @@ def test_random_vectors() -> None:
     assert made > COUNT // 4, made
 
 
+def test_a_sum_of_sums_is_none() -> None:
+    """r0 adds up what r9 has come to: no two turns at once."""
+    insns = [
+        Insn(op.BPF_ALU64 | op.BPF_MOV, 0),
+        Insn(op.BPF_ALU64 | op.BPF_MOV, 9, imm=-202),
+        Insn(op.BPF_ALU64 | op.BPF_MOV, 5, imm=100),
+        Insn(op.BPF_LDX | op.BPF_MEM | op.BPF_B, 8, 1),
+        Insn(op.BPF_ALU | op.BPF_ADD | op.BPF_X, 8, 9),
+        Insn(op.BPF_ALU | op.BPF_SUB | op.BPF_X, 0, 8),
+        Insn(op.BPF_ALU64 | op.BPF_MOV | op.BPF_X, 9, 8),
+        Insn(op.BPF_ALU64 | op.BPF_ADD, 1, imm=1),
+        Insn(op.BPF_ALU64 | op.BPF_ADD, 5, imm=-1),
+        Insn(op.BPF_JMP | op.BPF_JNE, 5, 0, -7, 0),
+        Insn(op.EXIT),
+    ]
+    data = bytes(range(100))
+    total, so_far = 0, -202
+    for byte in data:
+        so_far += byte
+        total -= so_far
+    with jit.compile(insns, cached=False) as native:
+        assert native.run(bytearray(data)) == total & 0xFFFFFFFF
+
+
 def test_random_searches() -> None:
     """Loops with several ways out, asked many turns at a time whether they take one."""
     rng = random.Random(SEED)

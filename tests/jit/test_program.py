@@ -205,6 +205,21 @@ def test_helpers_reach_the_programs_memory() -> None:
     assert run(insns, helpers={1: helper}) == 42
 
 
+def test_a_helper_cannot_resize_the_context() -> None:
+    """Native code would go on where it was."""
+    ctx = bytearray(64)
+
+    def grow(*_: int) -> int:
+        ctx.extend(bytes(1 << 20))
+        return 0
+
+    insns = [Insn(op.CALL, imm=1), Insn(op.BPF_ST | op.BPF_MEM | op.BPF_DW, 10, 0, -8, 1), EXIT]
+    with pytest.raises(BufferError):
+        run(insns, ctx, helpers={1: grow})
+    ctx.extend(b"x")  # afterwards everybody may
+    assert len(ctx) == 65
+
+
 def test_contexts() -> None:
     length = [Insn(MOV | op.BPF_X, 0, 2), EXIT]
     pointer = [Insn(MOV | op.BPF_X, 0, 1), EXIT]

@@ -138,8 +138,10 @@ class NativeProgram:
             frame = self._new_frame()
         words, address, argument = frame
         base = length = 0
+        view = None
         if ctx:
-            base = _address(_BYTE.from_buffer(ctx))
+            view = _BYTE.from_buffer(ctx)  # while it lives, nobody (a helper, a thread) can resize ctx
+            base = _address(view)
             length = len(ctx) if ctx.__class__ is bytearray else memoryview(ctx).nbytes
             if base & 7:
                 self._frames.append(frame)
@@ -159,6 +161,7 @@ class NativeProgram:
             result = self._spread(argument)
         else:
             result = self._call(base, length, packet, len(packet), address)
+        del view  # an error's traceback would keep it
         if words[_STOPPED]:
             self._stopped(frame)
         self._frames.append(frame)

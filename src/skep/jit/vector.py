@@ -232,7 +232,8 @@ class Vectors:
             elif line.name in self.links:
                 phi = self.links[line.name]
                 for arg in line.args:
-                    if arg != phi and arg not in self.links and not self.is_half(arg, phi):
+                    # What another sum has come to is no value of this turn: asking for it is refused.
+                    if arg != phi and self.links.get(arg) != phi and not self.is_half(arg, phi):
                         self._ask(arg, line.bits)
             elif line.name in self.need:
                 self._ask_for(line)
