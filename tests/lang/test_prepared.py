@@ -19,6 +19,7 @@ from skep.obj import CoreTarget, ObjectSpec, kernel_btf, link_program, read
 from tests.lang.support import HEADER, module, seed
 from tests.support import oracles
 from tests.support.specs import differences
+from tests.test_surface import HEAVY
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PLAIN = HEADER + "@bpf.xdp\ndef main(ctx: bpf.Xdp) -> int:\n    return 2\n"
@@ -53,10 +54,15 @@ def main(ctx: bpf.Xdp) -> int:
 )
 
 
+#: for the start of scripts: skep's own files are in the key, and may be edited while tests run
+SETTLED = "import skep.bpf.key\nskep.bpf.key._files_of = lambda folders: repr(folders).encode()\n"
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("SKEP_CACHE", str(folder))
+    monkeypatch.setattr("skep.bpf.key._files_of", lambda folders: repr(folders).encode())
     return folder
 
 
@@ -118,7 +124,7 @@ def test_loading_from_the_cache_imports_no_reader(tmp_path: Path) -> None:
     oracles.bpf()
     (tmp_path / "prog.py").write_text(WHOLE)
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1])\nimport prog, skep\n"
+        f"{SETTLED}import sys; sys.path.insert(0, sys.argv[1])\nimport prog, skep\n"
         "skep.load(prog.main).close()\nprint(*sys.modules)"
     )
     words = [sys.executable, "-c", script, str(tmp_path)]
@@ -129,6 +135,25 @@ def test_loading_from_the_cache_imports_no_reader(tmp_path: Path) -> None:
     ours = {name for name in seen[1] if name.startswith("skep.")}
     assert not {name for name in ours if name.startswith(("skep.elf", "skep.btf", "skep.lang"))}
     assert not ours & {"skep.obj.reader", "skep.kernel.typed", "skep.kernel.structs", "skep.llvm.bpf"}
+
+
+def test_the_command_imports_no_more(tmp_path: Path) -> None:
+    """`skep run prog.py` from the cache: no reader, and none of the standard library's slow modules."""
+    (tmp_path / "prog.py").write_text(WHOLE)
+    script = (
+        f"{SETTLED}import sys\nfrom skep.cli.python import compiled\n"
+        "spec = compiled(sys.argv[1])\nprint(spec.name, *sys.modules)"
+    )
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys\nprint(*sys.modules)"], capture_output=True, text=True
+    )
+    words = [sys.executable, "-c", script, str(tmp_path / "prog.py")]
+    for _ in range(2):
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+    new = set(done.stdout.split()) - set(bare.stdout.split())
+    assert done.stdout.startswith("prog ") and "skep.obj.prepared" in new
+    assert not {name for name in new if name.startswith(("skep.elf", "skep.btf", "skep.lang", "llvmlite"))}
+    assert not new & {*HEAVY, "typing", "re", "subprocess", "contextlib", "collections", "functools", "enum"}
 
 
 def test_damage_is_noticed(tmp_path: Path, own_cache: Path) -> None:
@@ -212,7 +237,7 @@ def test_an_error_is_not_kept(tmp_path: Path, own_cache: Path) -> None:
 
 # --- caches that cannot be used, and several at once ------------------------------------------------
 
-SCRIPT = """
+SCRIPT = f"""{SETTLED}
 import marshal, sys
 sys.path.insert(0, sys.argv[1])
 import prog

@@ -6,7 +6,7 @@ import errno
 
 from skep.errors import KernelError, LinkError
 from skep.kernel.typed import Codecs
-from skep.obj.data import ARENA
+from skep.obj.spec import ARENA
 from skep.uapi.enums import MapType
 
 TYPE_CHECKING = False

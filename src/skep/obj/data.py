@@ -8,7 +8,7 @@ from skep.elf.read import Section
 from skep.errors import ElfError, LinkError
 from skep.obj.externs import KCONFIG, KSYMS, kernel_name
 from skep.obj.source import Source
-from skep.obj.spec import MapSpec
+from skep.obj.spec import ARENA, MapSpec
 from skep.uapi.enums import MapType
 from skep.uapi.flags import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 
-ARENA: Final = ".addr_space.1"
 _MAX_BSS: Final = 1 << 30
 
 

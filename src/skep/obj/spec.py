@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PIN_NONE: Final = 0
 PIN_BY_NAME: Final = 1
+#: the section of global variables that live in an arena
+ARENA: Final = ".addr_space.1"
 #: library functions that are linked in where an object calls them and no object has them
 LIBRARY: Final = ("memcpy", "memmove", "memset", "memcmp")
 
