@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import skep
+import skep.bpf.key
 from skep.cli.python import compiled, imported
 from skep.errors import CompileError
 from skep.loading import build, programs_of, spec_of
@@ -62,7 +63,7 @@ SETTLED = "import skep.bpf.key\nskep.bpf.key._files_of = lambda folders: repr(fo
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("SKEP_CACHE", str(folder))
-    monkeypatch.setattr("skep.bpf.key._files_of", lambda folders: repr(folders).encode())
+    monkeypatch.setattr(skep.bpf.key, "_files_of", lambda folders: repr(folders).encode())
     return folder
 
 
@@ -196,7 +197,7 @@ def test_another_reader_reads_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made = module(tmp_path, PLAIN)
     spec_of(programs_of(made))
     from_cache(made)
-    monkeypatch.setattr("skep.bpf.key.of_readers", lambda: b"changed")
+    monkeypatch.setattr(skep.bpf.key, "of_readers", lambda: b"changed")
     assert not isinstance(spec_of(programs_of(made))._btf, bytes)
 
 
