@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -169,6 +170,39 @@ def test_a_pipe_in_odd_pieces(tmp_path: Path) -> None:
     order = "<" if sys.byteorder == "little" else ">"
     assert child.returncode == 0, err
     assert out.read_bytes() == pcapfiles.capture(kept, order=order)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("how", [[], ["--pcapng"], ["-C", "1"]], ids=["pcap", "pcapng", "several"])
+def test_a_signal_ends_a_run_with_a_whole_file(
+    how: list[str], unbuffered: bool, number: signal.Signals, tmp_path: Path
+) -> None:
+    """What was taken from the pipe is in the file by the end; with -U, before the end."""
+    packets = pcapfiles.records(40)
+    out = tmp_path / "out"
+    words = ["-r", "-", "-w", str(out), "--print", "-l", *how, *(["-U"] if unbuffered else [])]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "skep", "filter", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(pcapfiles.capture(packets))
+    child.stdin.flush()
+    for _ in packets:
+        assert child.stdout.readline()
+    wanted = [(data, wirelen) for _, _, data, wirelen in packets]
+    if unbuffered:
+        with capture.open(out) as reader:
+            assert [packet[:2] for packet in reader] == wanted
+    child.send_signal(number)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 130, err
+    assert b"Traceback" not in err
+    with capture.open(out) as reader:
+        assert [packet[:2] for packet in reader] == wanted
 
 
 def test_a_pipe_cut_short(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
     from skep.cli.filter.offline import announce, not_an_input, printer, progress_bar, told
 
     started = time.monotonic()
-    limit = args.groups[0].limit
+    limit, each = args.groups[0].limit, bool(args.flag("unbuffered"))
     status = seen = matched = 0
     shown = printer(args)
     writer: PcapngWriter | None = None
@@ -41,6 +41,8 @@ def run(args: Arguments, paths: list[str], request: Recipe, write: str) -> int:
                         if source.judge(item):
                             matched += 1
                             writer.write(item)
+                            if each:
+                                writer.flush()
                             if shown is not None:
                                 shown.packet(item.data, item.wirelen, item.linktype, item.time_ns)
                             if matched == limit:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from skep.capture import PcapngWriter, PcapWriter
 from skep.capture.packet import Packet
+from skep.cli.filter.ending import stop
 from skep.cli.filter.options import Arguments, Group, Usage
 from skep.cli.filter.request import expression, nanoseconds, recipe, snaplen
 from skep.cli.filter.rotate import Finished, Rotating, asked, check
@@ -157,9 +158,6 @@ def run(args: Arguments, interface: str) -> int:
 
 def _end_on_signals() -> None:
     from signal import SIGINT, SIGTERM, signal
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
 
     signal(SIGTERM, stop)
     signal(SIGINT, stop)  # a shell's `&` has it ignored, and scripts end captures with it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from skep.cli.filter.ending import Endable
 from skep.cli.filter.options import Arguments, Usage
 from skep.cli.filter.request import nanoseconds, recipe
 from skep.errors import SkepError
@@ -26,7 +27,11 @@ _THREADS_FROM = 16 << 20  # a shorter file is done before a second thread has st
 
 def run(args: Arguments) -> int:
     """Filter the captures that -r and -V name, in order."""
-    paths = _paths(args)
+    with Endable():
+        return _run(args, _paths(args))
+
+
+def _run(args: Arguments, paths: list[str]) -> int:
     request = recipe(args)
     write = args.groups[0].write
     if any(map(args.numbers.__contains__, ("rotate_size", "rotate_seconds", "rotate_files"))):

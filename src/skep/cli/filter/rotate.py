@@ -124,7 +124,7 @@ def offline(args: Arguments, paths: list[str]) -> int:
     writer: Rotating | None = None
     link = -1
     status = seen = matched = 0
-    shown = printer(args)
+    shown, each = printer(args), bool(args.flag("unbuffered"))
     try:
         for path in paths:
             with Input(path, request) as source:
@@ -152,6 +152,8 @@ def offline(args: Arguments, paths: list[str]) -> int:
                                 raise SkepError(f"{path}: its link type does not fit into {group.write}")
                             matched += 1
                             writer.write(packet)
+                            if each:
+                                writer.flush()
                             if shown is not None:
                                 shown.packet(packet.data, packet.wirelen, packet.linktype, packet.time_ns)
                             if matched == group.limit:
