@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from itertools import starmap
-from sys import byteorder
 
 from skep.kernel.codec import Codec, check_int, within
 from skep.plain import NamedTuple
@@ -16,8 +15,9 @@ from skep.plain import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, ClassVar, Final
+    from typing import Any, ClassVar, Final, Literal
 
+    Order = Literal["little", "big"]
     _Tuple = tuple[Any, ...]
 else:
     _Tuple = tuple
@@ -35,14 +35,14 @@ _new: Final = tuple.__new__
 
 
 class Field(NamedTuple):
-    """A member: its items start at ``at``; ``bits`` is (first bit, width, signed) of a bitfield there;
-    ``inside`` says that the item is a union's bytes, of which the member is the first.
+    """A member: its items start at ``at``; ``bits`` is (first bit, width, signed, byte order) of a bitfield
+    there; ``inside`` says that the item is a union's bytes, of which the member is the first.
     """
 
     name: str
     at: int
     codec: Codec
-    bits: tuple[int, int, bool] | None = None
+    bits: tuple[int, int, bool, Order] | None = None
     inside: bool = False
     byte: int = 0
 
@@ -238,8 +238,8 @@ class TailedCodec(StructCodec):
 def _getter(field: Field) -> Any:
     at, codec = field.at, field.codec
     if field.bits is not None:
-        first, width, signed = field.bits
-        return property(lambda self: _bits(self[at], first, width, signed))
+        first, width, signed, order = field.bits
+        return property(lambda self: _bits(self[at], first, width, signed, order))
     if field.inside:
         byte = field.byte
         return property(lambda self: codec.decode(self[at], byte))
@@ -252,14 +252,14 @@ def _getter(field: Field) -> Any:
 def _set(field: Field, flat: list[Any], value: Any) -> None:
     at, codec = field.at, field.codec
     if field.bits is not None:
-        first, width, signed = field.bits
+        first, width, signed, order = field.bits
         low = -(1 << width - 1) if signed else 0
         number = check_int(value, low, (1 << width - signed) - 1, f"{width} bits")
         data: bytes = flat[at]
-        shift = first if byteorder == "little" else 8 * len(data) - first - width
+        shift = first if order == "little" else 8 * len(data) - first - width
         mask = (1 << width) - 1
-        whole = int.from_bytes(data, byteorder) & ~(mask << shift) | (number & mask) << shift
-        flat[at] = whole.to_bytes(len(data), byteorder)
+        whole = int.from_bytes(data, order) & ~(mask << shift) | (number & mask) << shift
+        flat[at] = whole.to_bytes(len(data), order)
     elif field.inside:
         data = flat[at]
         flat[at] = data[: field.byte] + codec.encode(value) + data[field.byte + codec.size :]
@@ -267,7 +267,7 @@ def _set(field: Field, flat: list[Any], value: Any) -> None:
         flat[at : at + codec.count] = codec.put(value)
 
 
-def _bits(data: bytes, first: int, width: int, signed: bool) -> int:
-    shift = first if byteorder == "little" else 8 * len(data) - first - width
-    value = int.from_bytes(data, byteorder) >> shift & (1 << width) - 1
+def _bits(data: bytes, first: int, width: int, signed: bool, order: Order) -> int:
+    shift = first if order == "little" else 8 * len(data) - first - width
+    value = int.from_bytes(data, order) >> shift & (1 << width) - 1
     return value - (1 << width) if signed and value >> width - 1 else value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import byteorder
+
 from skep.errors import BtfError
 from skep.kernel.codec import (
     ArrayCodec,
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from skep.btf import Btf
-    from skep.kernel.structs import Field
+    from skep.kernel.structs import Field, Order
 
 # Kinds of BTF (skep.btf.types), by number: the module itself is not needed for plain integers.
 _TYPEDEF: Final = 8
@@ -175,9 +177,18 @@ class Codecs:
                 signed = bool(
                     kind[3] & _SIGNED if kind[0] == _INT else kind[4] if kind[0] in (_ENUM, _ENUM64) else 0
                 )
-                fields.append(Field(name, at, BytesCodec(0), bits=(offset - 8 * end, width, signed)))
+                bits = (offset - 8 * end, width, signed, self._order(member_type))
+                fields.append(Field(name, at, BytesCodec(0), bits=bits))
             index += 1
         return index, stop
+
+    def _order(self, type_id: int) -> Order:
+        """How the bits of a bitfield of this type are numbered: in network order from the highest of each
+        byte on, which BTF cannot say (its offsets are those that the compiler counted)."""
+        value = self.btf[type_id]
+        while value[0] in _QUALIFIERS:
+            value = self.btf[value[2]]
+        return "big" if value[0] == _TYPEDEF and value[1] in _BIG else byteorder
 
     def _overlaid(self, id: int, base: int, at: int, fields: list[Field], depth: int) -> None:
         """Members that lie in one item of bytes, anonymous structs and unions looked through."""
@@ -193,8 +204,11 @@ class Codecs:
             if width:
                 kind = btf[inner]
                 signed = kind[0] == _INT and bool(kind[3] & _SIGNED)
+                order = self._order(member_type)
                 if name:
-                    fields.append(Field(name, at, BytesCodec(0), bits=(8 * base + offset, width, signed)))
+                    fields.append(
+                        Field(name, at, BytesCodec(0), bits=(8 * base + offset, width, signed, order))
+                    )
             elif not name and btf[inner][0] in (_STRUCT, _UNION):
                 self._overlaid(inner, base + offset // 8, at, fields, depth + 1)
             elif name:

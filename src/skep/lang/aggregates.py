@@ -225,12 +225,16 @@ class StructStorage(Storage):
         self.fields: dict[str, Field] = {}
         bit, most = 0, 1
         end = 0
+        big = False  # whether the last bits were in network order, which counts from the highest
         for field, of, width in fields:
             step = 1 if packed else of.align
             if union:
                 bit = 0
             if width:
                 unit = of.size * 8
+                before, big = big, isinstance(of, IntStorage) and of.record.big
+                if big != before:  # a byte holds bits of one order
+                    bit = -(-bit // 8) * 8
                 if not packed and bit // unit != (bit + width - 1) // unit:
                     bit = -(-bit // unit) * unit
                 start = bit // unit * of.size if not packed else bit // 8
