@@ -13,6 +13,8 @@ from skep.verifier import kinds as k
 from skep.verifier.ptr import Ptr
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skep.verifier.insn import Insn
     from skep.verifier.state import State
     from skep.verifier.value import Value
@@ -91,6 +93,14 @@ class Recorder:
             before = self.slots[prev]
             if before is not None:
                 before.following.add(pc)
+
+    def reached(self, insns: Sequence[tuple[int, int, int, int, int]]) -> list[bool]:
+        """Of each slot, whether a path went there; both slots of a wide load count as one."""
+        found = [row is not None for row in self.slots]
+        for pc in range(1, len(found)):
+            if insns[pc - 1][0] == op.LD_IMM64 and found[pc - 1]:
+                found[pc] = True
+        return found
 
     def note(self, insn: Insn, st: State, prev: int) -> None:
         """The instruction is about to be simulated, reached from ``prev``."""

@@ -12,6 +12,8 @@ from skep.verifier.exceptions import callback_start
 from skep.verifier.indirect import GOTOX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skep.verifier.env import Env
 
 _TAIL_CALL: Final = 12
@@ -172,22 +174,33 @@ def _returns_int(env: Env, func_id: int) -> bool:
     return kind[0] in (6, 19) or (kind[0] == 1 and kind[2] <= 8)
 
 
-def check_references(env: Env) -> None:
-    """Functions whose address is taken but that no path runs are removed, and then missed by the JIT.
+def dangling(env: Env) -> list[int]:
+    """Instructions that take the address of a function that no path runs."""
+    return [pc for pc in sorted(env.func_refs) if not env.subprogs[env.func_refs[pc]].entered]
 
-    A program that is left with a single function is not looked through for them.
+
+def check_references(env: Env, reached: Sequence[bool]) -> None:
+    """Such a function is removed, and its address then names what moved to its place: a function, or nothing.
+
+    ``reached`` says of each slot whether a path comes there. The JIT looks for the function, unless the
+    program is left with a single one.
     """
-    if not env.bpf or not env.func_refs:
+    left = sum(sub.entered for sub in env.subprogs) + (env.throws and not env.exception_subprog)
+    if left < 2:
         return
-    left = sum(sub.entered for sub in env.subprogs)
-    default_handler = env.throws and not env.exception_subprog
-    if left + default_handler < 2:
-        return
-    for pc in sorted(env.func_refs):
-        sub = env.subprogs[env.func_refs[pc]]
-        if not sub.entered:
+    count = len(reached)
+    for pc in dangling(env):
+        at = env.subprogs[env.func_refs[pc]].start
+        while at < count and not reached[at]:
+            low = high = at
+            while low and not reached[low - 1]:
+                low -= 1
+            while high < count and not reached[high]:
+                high += 1
+            at += high - low
+        if subprog_at(env, at) < 0:
             env.pc = pc
-            env.reject(f"verifier bug: No program to jit at insn {sub.start} (subprog < 0)")
+            env.reject(f"verifier bug: No program to jit at insn {at} (subprog < 0)")
 
 
 def subprog_at(env: Env, start: int) -> int:

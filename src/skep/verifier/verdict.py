@@ -24,7 +24,7 @@ from skep.verifier.scalar import Scalars
 from skep.verifier.state import Frame, State
 from skep.verifier.strict import DEFAULT, Strict
 from skep.verifier.subject import Subject
-from skep.verifier.subprogs import check_references, find_subprogs
+from skep.verifier.subprogs import check_references, dangling, find_subprogs
 from skep.verifier.version import parse
 
 if TYPE_CHECKING:
@@ -82,12 +82,14 @@ def check(
     rights = Rights.of(capabilities)
     host = strict if isinstance(strict, Strict) else DEFAULT if strict else None
 
-    def walk(level: int) -> Env | VerifierError:
+    def walk(level: int, annotate: bool = annotate) -> Env | VerifierError:
         env = Env(subject, kernel=version, rights=rights, strict=host, log_level=level)
         env.max_insns = min(max_insns, env.max_insns)
         if annotate:
             env.recorder = Recorder(len(subject.insns))
         refused = _walk(env)
+        if refused is None and env.recorder is None and env.bpf and dangling(env):
+            return walk(level, annotate=True)  # what is reached decides
         if refused is None:
             return env
         if not level and max(env.insn_processed, len(subject.insns)) <= WALK_AGAIN:
@@ -158,7 +160,8 @@ def _check(env: Env) -> None:
         explore.run(env, 0)
         _check_globals(env)
     check_depth(env)
-    check_references(env)
+    if env.recorder is not None and env.bpf and dangling(env):
+        check_references(env, env.recorder.reached(subject.insns))
 
 
 def _used_maps(insns: Sequence[tuple[int, int, int, int, int]]) -> set[int]:

@@ -12,8 +12,13 @@ from skep.obj import kernel_btf, read
 from tests.support.oracles import tool
 from tests.verifier.harness.question import Types
 
-_BEFORE = """
-#include <linux/bpf.h>
+#: structs that only newer headers have; cases define those they use
+_LATER = ("bpf_rb_root", "bpf_rb_node", "bpf_list_head", "bpf_list_node", "bpf_refcount", "bpf_wq")
+_BEFORE = (
+    "".join(f"#define {name} {name}_of_headers\n" for name in _LATER)
+    + "#include <linux/bpf.h>\n"
+    + "".join(f"#undef {name}\n" for name in _LATER)
+    + """
 typedef __u8 u8; typedef __u16 u16; typedef __u32 u32; typedef __u64 u64;
 typedef __s8 s8; typedef __s16 s16; typedef __s32 s32; typedef __s64 s64;
 typedef _Bool bool;
@@ -27,6 +32,7 @@ typedef _Bool bool;
 #define __arg_arena __attribute__((btf_decl_tag("arg:arena")))
 #define __exception_cb(name) __attribute__((btf_decl_tag("exception_callback:" #name)))
 """
+)
 _AFTER = 'char _license[] __attribute__((section("license"))) = "GPL";\n'
 _FUNC, _STRUCT, _TYPEDEF = 12, 4, 8
 
