@@ -39,6 +39,14 @@ ASKED = {
     ),
     "packet_written": ("packet-bounds", "writes byte 6", "if (data + 7 > data_end)"),
     "index_without_bound": ("unbounded-index", "has no upper bound", "if (index > 29) return"),
+    "submitted_twice": ("released-twice", "bpf_ringbuf_submit has already given this back", "leave one"),
+    "task_of_an_iterator": ("unchecked-null", "pointer to a kernel object may be NULL", "if (!task) return"),
+    "record_not_submitted": (
+        "unreleased-reference",
+        "bpf_ringbuf_reserve gave at insn",
+        "bpf_ringbuf_submit",
+    ),
+    "number_for_a_map": ("argument-type", "is a number, and a map is needed", "`&map`"),
     "context_optimised_away": ("argument-type", "first argument is the context", "make the function static"),
 }
 
@@ -78,6 +86,16 @@ def test_what_our_verifier_answers(asked: str, name: str) -> None:
     found = caught.value.explanation
     assert isinstance(found, Explanation)
     answered(found, name)
+
+
+def test_where_a_reference_was_taken(asked: str) -> None:
+    with pytest.raises(VerifierError) as caught:
+        check(Subject.from_object(read(asked), "record_not_submitted"))
+    found = caught.value.explanation
+    assert isinstance(found, Explanation)
+    ((_, place, what),) = found.story
+    assert place is not None and "bpf_ringbuf_reserve(&events" in place.text
+    assert what == "bpf_ringbuf_reserve gives a reference"
 
 
 def test_the_advised_bound_is_the_widest(tmp_path: Path) -> None:

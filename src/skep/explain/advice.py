@@ -102,26 +102,53 @@ def null(f: Finding) -> tuple[str, str]:
     returned = re.match(r"what (\w+) returned", made)
     who = f"what {returned[1]} returned" if returned else f"r{f.register}"
     what = "may be NULL, and is used without a test"
+    if kind.endswith("_null_"):
+        return (
+            f"this pointer to a kernel object {what}",
+            f"test it first: `if (!{variable_name(f)}) return …;`",
+        )
     if "ringbuf_mem" in kind or "alloc_mem" in kind or kind.startswith("mem"):
         return f"{who} {what}", "no space is no error: `if (!record) return …;` before the first use"
     return f"{who} {what}", f"test it first: `if (!{variable_name(f)}) return …;`"
 
 
-def scalar_access(f: Finding) -> tuple[str, str]:
+def _gone(f: Finding) -> tuple[str, str] | None:
+    """What to say of a pointer that a call made worthless, if one did."""
     for chapter in reversed(f.chapters):
-        what = chapter.what
-        if "may move the packet" in what:
-            helper = what.partition(" ")[0]
+        helper = chapter.what.partition(" ")[0]
+        if "may move the packet" in chapter.what:
             return (
                 f"{helper} made this packet pointer invalid",
                 f"after {helper}, read data and data_end from the context again and repeat the comparison",
             )
-        if "gave it back" in what:
-            helper = what.partition(" ")[0]
+        if "gave it back" in chapter.what:
+            if given_back(f):
+                return (
+                    f"{helper} has already given this back",
+                    "give it back once on each path: leave one of the two out, or return after the first",
+                )
             return (
                 f"{helper} has already given this memory back",
                 f"use it before {helper}, or keep a copy of what you need",
             )
+    return None
+
+
+def given_back(f: Finding) -> bool:
+    """Whether what a release is given was released before."""
+    last = f.trail.last
+    return (
+        last is not None
+        and story.called(last) in story.RELEASES
+        and any("gave it back" in chapter.what for chapter in f.chapters)
+    )
+
+
+def scalar_access(f: Finding) -> tuple[str, str]:
+    if (gone := _gone(f)) is not None:
+        return gone
+    for chapter in reversed(f.chapters):
+        what = chapter.what
         if "is lost: a call" in what:
             return (
                 "the call before left nothing in this register",
@@ -268,10 +295,14 @@ def argument(f: Finding) -> tuple[str, str]:
         )
     if have.endswith("_or_null"):
         return f"{given} may be NULL", f"test it first: `if (!{variable_name(f)}) return …;`"
+    if have in ("inv", "scalar") and (gone := _gone(f)) is not None:
+        return gone
     if have in ("inv", "scalar"):
         return (
             f"{given} is a number, and {_wanted(want)} is needed",
-            "pass the address of a variable (`&key`), not its value"
+            "pass the map's address (`&map`)"
+            if want == "map_ptr"
+            else "pass the address of a variable (`&key`), not its value"
             if "fp" in want
             else "pass the pointer itself, not a number made from it",
         )
@@ -345,7 +376,9 @@ def _callers(number: int) -> list[str]:
 
 def gpl(f: Finding) -> tuple[str, str]:
     return (
-        "this helper is for programs under a GPL-compatible licence",
+        "the kernel's objects are for programs under a GPL-compatible licence"
+        if f.search("Cannot access kernel")
+        else "this helper is for programs under a GPL-compatible licence",
         'declare it: `char LICENSE[] SEC("license") = "GPL";` (in Python, `license = "GPL"`)',
     )
 
@@ -379,6 +412,7 @@ def leak(f: Finding) -> tuple[str, str]:
     for step in f.trail.path():
         if step.pc == made and story.called(step):
             what = f"what bpf_{story.called(step)} gave at insn {made}"
+            f.chapters = [story.Chapter(step, f"bpf_{story.called(step)} gives a reference")]
     give = {
         "ringbuf_reserve": "bpf_ringbuf_submit() or bpf_ringbuf_discard()",
         "sk_lookup_tcp": "bpf_sk_release()",
@@ -529,6 +563,8 @@ def opcode(f: Finding) -> tuple[str, str]:
 
 
 def reference(f: Finding) -> tuple[str, str]:
+    if given_back(f) and (gone := _gone(f)) is not None:
+        return gone
     return (
         "this needs a pointer that was acquired and not yet given back",
         "release each reference once, on each path, with the pointer that the acquiring call returned",
@@ -617,7 +653,9 @@ def variable_name(f: Finding) -> str:
     for chapter in f.chapters:
         place = chapter.step.source
         if place is not None:
-            named = re.search(r"\b(\w+)\s*=\s*\(?[^=]*\b\w+\(", place.text)
+            named = re.search(r"\b(\w+)\s*=\s*\(?[^=]*\b\w+\(", place.text) or re.search(
+                r"\b(\w+) = [\w.]+(?:->\w+)+;", place.text
+            )
             if named:
                 return named[1]
     return f"r{f.register}" if f.register is not None else "ptr"

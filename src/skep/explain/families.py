@@ -144,7 +144,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "unchecked-null",
         "a pointer that may be NULL is used",
         "what may be NULL must be tested before it is used",
-        r"R(?P<reg>\d+) invalid mem access '(?P<kind>\w+_or_null)'|R(?P<reg2>\d+) pointer arithmetic on (?P<kind2>\w+_or_null) prohibited",
+        r"R(?P<reg>\d+) invalid mem access '(?P<kind>\w+_or_null_?)'|R(?P<reg2>\d+) pointer arithmetic on (?P<kind2>\w+_or_null_?) prohibited",
         advice.null,
     ),
     _family(
@@ -223,7 +223,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "gpl-only",
         "the licence does not allow this",
         "some helpers and kernel functions are GPL-only",
-        r"cannot call GPL-restricted function|cannot call GPL only|struct ops programs must have a GPL",
+        r"from non-GPL compatible program|cannot call GPL-restricted function|cannot call GPL only|struct ops programs must have a GPL",
         advice.gpl,
     ),
     _family(
@@ -406,5 +406,8 @@ def find(trail: Trail) -> tuple[Family, Finding] | None:
     for family in FAMILIES:
         match = family.pattern.search(text)
         if match and not (family.tell is advice.stack_uninit and _beyond_stack(match)):
-            return family, Finding(trail, match, text)
+            finding = Finding(trail, match, text)
+            if family.tell is advice.argument and advice.given_back(finding):
+                family = next(one for one in FAMILIES if one.tell is advice.reference)
+            return family, finding
     return None

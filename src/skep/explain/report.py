@@ -147,7 +147,7 @@ class Explanation:
         if self.reason:
             lines += _wrapped("  says  ", self.reason, width, paint.dim("  says  "))
         if self.story:
-            name = f"r{self.register}" if self.register is not None else "the value"
+            name = f"r{self.register}" if self.register is not None else "the reference"
             lines.append(f"  {paint.bold('the story of ' + name)}")
             shown = self.story[-_CHAPTERS:]
             if len(self.story) > len(shown):

@@ -14,6 +14,7 @@ _LOAD: Final = re.compile(r"\*\((\w+) \*\)\(r(\d+) ([+-]\d+)\)$")
 _STORE: Final = re.compile(r"\*\((\w+) \*\)\(r(\d+) ([+-]\d+)\) = (r\d+|-?\w+)")
 _CALL: Final = re.compile(r"call (?:bpf_)?(\w+)(?:#(-?\d+))?")
 _IF: Final = re.compile(r"if ([rw])(\d+) (\S+) (?:([rw])(\d+)|(-?\w+))")
+_KERNEL: Final = re.compile(r"(trusted_|untrusted_|rcu_)?ptr_(or_null_)?(\w+)$")
 #: helpers after which packet pointers are worth nothing (bpf_helper_changes_pkt_data)
 MOVES_PACKETS: Final = frozenset(
     {
@@ -247,6 +248,10 @@ def named(value: Value) -> str:
         if kind == "map_ptr":
             return f"the map {value.fields.get('map', '')}".rstrip()
         return words[kind]
+    if found := _KERNEL.match(kind):
+        return f"a {found[1] or ''}pointer to the kernel's {found[3]}".replace("_", " ", bool(found[1])) + (
+            ", or NULL" if found[2] else ""
+        )
     null = kind.endswith("_or_null")
     plain = kind.removesuffix("_or_null")
     words = {

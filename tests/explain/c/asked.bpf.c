@@ -192,3 +192,35 @@ SEC("tc") int index_without_bound(struct __sk_buff *skb)
         return 0;
     return found->list[index];
 }
+
+SEC("tc") int submitted_twice(struct __sk_buff *skb)
+{
+    u64 *record = bpf_ringbuf_reserve(&events, 8, 0);
+    if (!record)
+        return 0;
+    *record = skb->len;
+    bpf_ringbuf_submit(record, 0);
+    bpf_ringbuf_submit(record, 0);
+    return 0;
+}
+
+struct bpf_iter__task { void *meta; struct task_struct *task; };
+SEC("iter/task") int task_of_an_iterator(struct bpf_iter__task *ctx)
+{
+    struct task_struct *task = ctx->task;
+    return task->pid == 1;
+}
+
+SEC("tc") int record_not_submitted(struct __sk_buff *skb)
+{
+    u64 *record = bpf_ringbuf_reserve(&events, 8, 0);
+    if (record)
+        *record = skb->len;
+    return 0;
+}
+
+SEC("tc") int number_for_a_map(struct __sk_buff *skb)
+{
+    u32 zero = 0;
+    return bpf_map_lookup_elem((void *)77, &zero) ? 1 : 0;
+}
