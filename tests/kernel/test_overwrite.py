@@ -12,8 +12,9 @@ import pytest
 
 from skep.errors import NotSupported
 from skep.kernel.codec import IntCodec
+from skep.kernel.handle import page_size
 from skep.kernel.overwrite import OverwriteRingBuf
-from skep.kernel.ringbuf import page_size, ring_reader
+from skep.kernel.ringbuf import ring_reader
 
 SEED = int(os.environ.get("SKEP_SEED", "5"))
 SIZE = 4096

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+def page_size() -> int:
+    """Bytes of a page, as `mmap.PAGESIZE`, without that module."""
+    import os
+
+    return os.sysconf("SC_PAGE_SIZE")
+
+
 def forked_from(pid: int) -> bool:
     """Whether this process is a child of the one that made something, ``pid``, and that one is still there.
 

@@ -7,11 +7,11 @@ from sys import byteorder
 
 from skep.errors import KernelError, LinkError
 from skep.kernel import mapload
+from skep.kernel.handle import page_size
 from skep.kernel.map import Map
 from skep.kernel.object import Object
 from skep.kernel.program import Program
 from skep.kernel.protocol import Kernel
-from skep.kernel.ringbuf import page_size
 from skep.obj.linked import FUNC_INFO_BYTES, LINE_INFO_BYTES
 from skep.obj.spec import PIN_BY_NAME
 from skep.uapi.enums import AttachType, ProgType

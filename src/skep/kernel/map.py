@@ -7,10 +7,8 @@ from _collections_abc import Mapping, MutableMapping
 from sys import byteorder
 
 from skep.errors import KernelError
-from skep.kernel.codec import Codec, by_size, within
-from skep.kernel.handle import Handle
+from skep.kernel.handle import Handle, page_size
 from skep.kernel.protocol import Buffer, Kernel
-from skep.kernel.ringbuf import page_size
 from skep.uapi.enums import MapType as T
 
 TYPE_CHECKING = False
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, Final
 
+    from skep.kernel.codec import Codec
     from skep.kernel.raw import RawMap
 
     _Base = MutableMapping[Any, Any]
@@ -113,6 +112,8 @@ class Map(Handle, _Base):
     def _take_codecs(
         self, key: Codec | None, value: Codec | None, inner_key: Codec | None, inner_value: Codec | None
     ) -> None:
+        from skep.kernel.codec import by_size
+
         if key is None or key.size != self.key_size:
             key = by_size(self.key_size)
         if self.type == T.LPM_TRIE:
@@ -180,6 +181,8 @@ class Map(Handle, _Base):
     # --- bytes and values ----------------------------------------------------------------------
 
     def _wrong(self, what: str, error: ValueError) -> KernelError:
+        from skep.kernel.codec import within
+
         return KernelError(errno.EINVAL, f"map {self.name or 'without name'}: {within(what, error)}")
 
     def encode_key(self, key: Any) -> bytes:

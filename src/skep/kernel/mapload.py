@@ -6,8 +6,8 @@ import errno
 import struct
 
 from skep.errors import KernelError, LinkError, MapIncompatible
+from skep.kernel.handle import page_size
 from skep.kernel.protocol import Kernel
-from skep.kernel.ringbuf import page_size
 from skep.obj.linked import MapRef
 from skep.obj.spec import PIN_BY_NAME, MapSpec
 from skep.uapi.attr import INFO

@@ -11,7 +11,7 @@ from sys import byteorder
 
 from skep.errors import KernelError
 from skep.kernel.codec import Codec
-from skep.kernel.handle import forked_from
+from skep.kernel.handle import forked_from, page_size
 from skep.kernel.perfevent import (
     BPF_OUTPUT,
     DISABLED,
@@ -21,7 +21,7 @@ from skep.kernel.perfevent import (
     online_cpus,
     open_event,
 )
-from skep.kernel.ringbuf import alike, milliseconds, page_size
+from skep.kernel.ringbuf import alike, milliseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from sys import byteorder
 
 from skep.errors import KernelError
 from skep.kernel.codec import Codec
+from skep.kernel.handle import page_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -381,12 +382,6 @@ def ring_reader(map: Map, codec: Codec | None = None, *, lost: Callable[[], int]
 def milliseconds(timeout: float | None) -> int:
     """A number of seconds for poll(2): -1 is for ever."""
     return -1 if timeout is None else max(0, int(min(timeout, _LONGEST_WAIT) * 1000 + 0.999))
-
-
-def page_size() -> int:
-    import mmap
-
-    return mmap.PAGESIZE
 
 
 def wait_any(rings: list[RingBuf], timeout: float | None = None) -> list[RingBuf]:

@@ -8,7 +8,8 @@ from _thread import allocate_lock
 
 from skep.errors import KernelError
 from skep.kernel.codec import Codec, within
-from skep.kernel.ringbuf import closed, page_size
+from skep.kernel.handle import page_size
+from skep.kernel.ringbuf import closed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
