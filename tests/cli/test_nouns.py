@@ -505,12 +505,14 @@ def test_perf(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_struct_ops_without_any(pair: Pair) -> None:
+    bpf()
     status, _, err = pair.ours("struct_ops", "show", "name", f"none{os.getpid()}")
     assert status == 1
     assert "no struct_ops map" in err
 
 
 def test_feature_probe(pair: Pair) -> None:
+    bpf()
     theirs = json.loads(pair.theirs("-j", "feature", "probe", "kernel")[1])
     ours = pair.json("feature", "probe", "kernel")
     assert list(ours) == list(theirs)
@@ -540,7 +542,6 @@ def test_feature_probe(pair: Pair) -> None:
         ("map", "dump"),
         ("map", "create"),
         ("map", "create", "x", "type", "nothing"),
-        ("btf", "dump", "id", "1", "format", "x"),
         ("cgroup", "attach", "/", "nothing", "id", "1"),
         ("net", "attach", "nothing"),
         ("link", "show", "name", "x"),
@@ -552,6 +553,15 @@ def test_feature_probe(pair: Pair) -> None:
     ],
 )
 def test_wrong_usage_exits_with_2(pair: Pair, words: tuple[str, ...]) -> None:
+    _wrong(pair, *words)
+
+
+def test_a_wrong_word_behind_what_exists_exits_with_2(pair: Pair) -> None:
+    bpf()
+    _wrong(pair, "btf", "dump", "id", "1", "format", "x")
+
+
+def _wrong(pair: Pair, *words: str) -> None:
     status, out, err = pair.ours(*words)
     assert (status, out) == (2, "")
     assert err.count("\n") == 1

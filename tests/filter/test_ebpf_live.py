@@ -144,6 +144,7 @@ def test_linux_rules_equal_the_kernels_classic_filters() -> None:
 
 def test_attached_to_a_socket() -> None:
     """The skb form does on a socket what the classic program does."""
+    oracles.bpf()
     program = compiled("ether[0] = 7")
     fd = sys.prog_load(live.SOCKET_FILTER, translate(program))
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

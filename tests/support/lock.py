@@ -18,6 +18,12 @@ def trace_pipe() -> AbstractContextManager[None]:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock on the file ``path``, which is made if need be; the end of the process frees it too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    try:  # it may be another user's, which O_CREAT is refused for in a folder like /tmp
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(fd)

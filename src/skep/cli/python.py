@@ -68,6 +68,8 @@ def imported(path: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the user's own module, which may raise anything
+        if isinstance(error, ValueError) and "null bytes" in str(error):  # a SyntaxError from 3.11.4 on
+            raise _not_python(SyntaxError(str(error)), full) from None
         place = _raised(error, full)
         words = " ".join(_in_words(error, place).split())
         raise CompileError(
