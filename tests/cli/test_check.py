@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from skep.cli.check import main
+from skep.errors import SkepError
 from tests.obj.support import compiled, written
 
 SOURCE = """
@@ -59,3 +61,70 @@ def test_misuse(path: str, words: list[str], capsys: pytest.CaptureFixture[str])
         main([path, *words])
     assert left.value.code == 2
     assert words[0] in capsys.readouterr().err
+
+
+PLACE = {"file": str, "line": int, "column": int, "text": str}
+EXPLANATION = {
+    **dict.fromkeys(("family", "title", "reason", "label", "rule", "hint"), str),
+    "function": str | None,
+    "insn": int | None,
+    "text": str | None,
+    "source": dict | None,
+    "register": str | None,
+    "story": list,
+    "path": list,
+    "processed": int | None,
+}
+#: what --json promises (docs/explaining.md), with the types of each
+ROW = {"file": str, "program": str, "kernel": str, "accepted": bool}
+ACCEPTED = ROW | {"processed": int, "states": int, "peak_states": int, "log": str | None}
+REFUSED = ROW | {
+    "error": str,
+    "reason": str,
+    "insn": int | None,
+    "source": str | None,
+    "hint": str,
+    "log": str | None,
+    "explanation": dict,
+}
+
+
+def shaped(row: dict[str, object], shape: dict[str, object]) -> None:
+    assert set(row) == set(shape)
+    for name, kind in shape.items():
+        assert isinstance(row[name], kind), (name, row[name])  # type: ignore[arg-type]  # classes and unions
+
+
+def test_the_shape_of_json(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([path, "--json", "-p", "keeps"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    shaped(row, ACCEPTED)
+    assert main([path, "--json", "--strict", "-p", "tells"]) == 1
+    (row,) = json.loads(capsys.readouterr().out)
+    shaped(row, REFUSED)
+    explained = row["explanation"]
+    shaped(explained, EXPLANATION)
+    shaped(explained["source"], PLACE)
+    for station in explained["path"]:
+        shaped(station, {"insn": int, "source": dict | None, "text": str, "branch": str | None})
+    assert main([path, "--json", "--kernel", "all", "-p", "keeps"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    shaped(row, ACCEPTED | {"oldest": str, "before": dict} if "before" in row else ACCEPTED | {"oldest": str})
+
+
+def test_what_cannot_be_read_is_a_row_too(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([__file__ + ".nothing", "--json"]) == 1
+    out, err = capsys.readouterr()
+    (row,) = json.loads(out)
+    assert set(row) == {"file", "error"}
+    assert "No such file" in row["error"] and "No such file" in err
+    assert main([path, "-p", "nobody", "--json"]) == 1
+    (row,) = json.loads(capsys.readouterr().out)
+    assert "no program 'nobody'" in row["error"]
+
+
+@pytest.mark.parametrize(("name", "advice"), [("x.bpf.c", "clang"), ("x.s", "llvm-mc"), ("x.bt", "bpftrace")])
+def test_a_source_is_told_how_to_become_an_object(name: str, advice: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("int x;\n")
+    with pytest.raises(SkepError, match=advice):
+        main([str(tmp_path / name)])

@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
             spec = _open(path)
             names = _chosen(spec, path, options.program)
         except SkepError as error:
-            if len(options.files) == 1:
+            if len(options.files) == 1 and not options.json:
                 raise
             failed = True
             print(f"skep check: {error}", file=sys.stderr)
@@ -118,8 +118,10 @@ def _open(path: str) -> ObjectSpec:
         from skep.cli.python import compiled
 
         return compiled(path)
+    from skep.cli.run.kinds import explain
     from skep.obj import read
 
+    explain(path)
     return read(path)
 
 
