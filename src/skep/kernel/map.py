@@ -129,9 +129,11 @@ class Map(Handle, _Base):
 
     def __getattr__(self, name: str) -> Any:
         # Only for slots that are still empty: a start need not know how entries are read.
-        if name in _CODECS and self._codecs is not None:
-            self._take_codecs(*self._codecs())
-            return getattr(self, name)
+        if name in _CODECS:
+            make = self._codecs
+            if make is not None:  # else another thread has just filled them
+                self._take_codecs(*make())
+            return object.__getattribute__(self, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
