@@ -89,7 +89,7 @@ class ArenaRef(Reference):
             c.refuse_none(v, node)
         if isinstance(self.of, ArrayStorage):
             at = c.index(index, self.of.count, self.of.name, node)
-            return self.of.of, c.element(v.ir, at, self.of.of.size)
+            return self.of.of, c.element(v, at, self.of.of.size)
         if self.of.is_text:
             raise c.error(node, f"{self.name} has no elements", "allocate an array")
         number = c.as_int(index, node, "an index")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from skep.bpf.globals import Global
-from skep.lang import arith, calls, objects, paths, tests
+from skep.lang import arith, calls, objects, paths, remainders, tests
 from skep.lang.scope import join
 from skep.lang.values import NONE, OPTIONAL, TEXT, TUPLE, BoolType, IntType, PtrType, Value
 
@@ -212,7 +212,7 @@ def _binop(c: Walker, node: ast.BinOp) -> Value:
         )
     right = expr(c, node.right)
     c.at(node)
-    return operate(c, node.op, left, right, node)
+    return operate(c, node.op, remainders.masked(c, node, left), right, node)
 
 
 def operate(c: Walker, op: ast.operator, a: Value, b: Value, node: ast.AST) -> Value:

@@ -1,10 +1,11 @@
-"""Loops that the verifier can follow: what only some paths change is forgotten, but for its bounds.
+"""Loops that the verifier can follow: what only some paths change is forgotten.
 
-A cursor that moves by what lies in the packet, or a number that is counted up under a condition, has another
-value on every path through every turn, and the verifier follows each combination of them. Where such a turn
-begins, and behind a loop with several ends, those variables are combined with a zero that the verifier does
-not know, and are bounded again by what the compiler knows of them: all paths to the same place are then
-alike, and one of them is followed.
+A number that is counted up under a condition, or a cursor that moves by what lies in the packet, has another
+value on every path through every turn, and the verifier follows each combination of them. Before the loop,
+where such a number is assigned, where a turn begins that compares it, and behind a loop with several ends, it
+is combined with a zero that the verifier does not know: all paths to the same place are then alike, and one
+of them is followed. Where it is used as an index, it is compared with what the compiler knows of it
+(`skep.lang.remainders`). Cursors, compared wherever they are used, are forgotten where a turn begins.
 
 Exclusive or, since kernels remember that a sum with a constant is linked to what it was added to.
 """
@@ -12,11 +13,11 @@ Exclusive or, since kernels remember that a sum with a constant is linked to wha
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from skep.lang.scope import Env
-from skep.lang.uneven import Changes, compared, loaded_after
+from skep.lang.uneven import Changes, compared
 from skep.lang.values import BOOL, INT, Value
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 #: a variable that nothing sets
 _ZERO: Final = "skep_zero"
 _CURSOR: Final = "%cursor"
-_MOST: Final = 1 << 32
 #: so many different states of a loop's variables in all are left to the verifier
 _FEW: Final = 256
 #: so many in a turn are nothing
@@ -53,8 +53,7 @@ def carried(c: Walker, head: Env, back: list[Env], body: list[ast.stmt], turns: 
         and value.const is None
         and any(env.get(name) is not value for env in back)
     ]
-    if any(name.startswith(_CURSOR) for name in names):
-        return [name for name in names if head[name].type is INT]
+    cursors = [name for name in names if name.startswith(_CURSOR)]
     found = Changes(body)
     sizes = {}
     for name in names:
@@ -65,7 +64,7 @@ def carried(c: Walker, head: Env, back: list[Env], body: list[ast.stmt], turns: 
     states = turns
     for size in sizes.values():
         states *= size
-    return _large(sizes) if states > _FEW else []
+    return cursors + _large(sizes) if states > _FEW else cursors
 
 
 def _large(sizes: dict[str, int]) -> list[str]:
@@ -82,46 +81,60 @@ def behind(c: Walker, node: ast.For | ast.While) -> None:
     """Forget, behind a loop that ends in different turns, in which turn it was."""
     if c.unit.target != "bpf" or not c.live:
         return
-    known = Changes([node]).assigned | compared(node)
-    names = known & loaded_after(c.scope.node, node)
-    forget(c, [key for key in c.env if key.removeprefix(c.scope.prefix) in names and c.env[key].type is INT])
+    known = {c.scope.prefix + name for name in Changes([node]).assigned | compared(node)}
+    forget(c, [key for key in c.env if key in known and c.env[key].type is INT])
+
+
+def begin(c: Walker, carried: Sequence[str]) -> Callable[[], None]:
+    """Forget variables before a loop, and wherever they are assigned until what is returned is called."""
+    names = [name for name in carried if not name.startswith(_CURSOR)]
+    forget(c, names)
+    before = c.unsteady
+    c.unsteady = before | set(names)
+
+    def end() -> None:
+        c.unsteady = before
+
+    return end
+
+
+def turn(c: Walker, carried: Sequence[str], loop: ast.For | ast.While) -> None:
+    """Forget, where a turn begins, cursors and what the turn before compared."""
+    if carried:
+        tested = {c.scope.prefix + name for name in compared(loop)}
+        forget(c, [name for name in carried if name.startswith(_CURSOR) or name in tested])
 
 
 def forget(c: Walker, names: Sequence[str]) -> None:
-    """Make the verifier forget what it knows of these variables but for the bounds that are known here."""
+    """Make the verifier forget what it knows of these variables."""
     for name in names:
         bound = c.env.get(name)
-        if bound is None or not bound.place or bound.const is not None:
+        if bound is None or not bound.place:
             continue
-        if bound.type is INT:
-            now = unknown(c, c.em.op(f"load i64, ptr {bound.place}"))
-            c.em.do(f"store i64 {now}, ptr {bound.place}")
-            bounded(c, bound, now)
-        elif bound.type is BOOL:
-            flag = c.em.op(f"zext i1 {c.em.op(f'load i1, ptr {bound.place}')} to i64")
-            now = c.em.op(f"and i64 {unknown(c, flag)}, 1")
-            c.em.do(f"store i1 {c.em.op(f'icmp ne i64 {now}, 0')}, ptr {bound.place}")
-            if isinstance(bound.obj, str):
-                c.em.do(f"store i64 {now}, ptr {bound.obj}")
+        value = hidden(c, name, c.read(bound))
+        c.em.do(f"store {bound.type.llvm} {value.ir}, ptr {bound.place}")
+        if bound.type is BOOL and isinstance(bound.obj, str):
+            c.em.do(f"store i64 {c.as_int(value, c.node).ir}, ptr {bound.obj}")
+
+
+def hidden(c: Walker, key: str, value: Value) -> Value:
+    """A number or truth value that the variable ``key`` gets, without what the verifier knows of it."""
+    if value.type is INT:
+        forgotten = c.scope.forgotten
+        name = key.removeprefix(c.scope.prefix)
+        if name not in forgotten:
+            forgotten.add(name)
+            c.scope.divided = None
+        return Value(INT, unknown(c, value.ir), value.lo, value.hi, obj=value.obj, place=value.place)
+    if value.type is BOOL:
+        flag = c.em.op(f"zext i1 {value.ir} to i64")
+        now = c.em.op(f"and i64 {unknown(c, flag)}, 1")
+        return Value(
+            BOOL, c.em.op(f"icmp ne i64 {now}, 0"), value.lo, value.hi, obj=value.obj, place=value.place
+        )
+    return value
 
 
 def unknown(c: Walker, operand: str) -> str:
     """The same number, of which neither LLVM nor the verifier knows anything."""
     return c.opaque(c.em.op(f"xor i64 {c.opaque(operand)}, {zero(c)}"))
-
-
-def bounded(c: Walker, bound: Value, now: str) -> None:
-    """Compare a number with its bounds, where the verifier could use them."""
-    lo, hi = bound.lo, bound.hi
-    if lo >= 0 and hi < _MOST:
-        c.abort_unless(c.em.op(f"icmp ule i64 {now}, {hi}"))
-        if lo:
-            c.abort_unless(c.em.op(f"icmp uge i64 {_again(c, bound)}, {lo}"))
-    elif -_MOST < lo < 0 and hi < _MOST:
-        c.abort_unless(c.em.op(f"icmp sle i64 {now}, {hi}"))
-        c.abort_unless(c.em.op(f"icmp sge i64 {_again(c, bound)}, {lo}"))
-
-
-def _again(c: Walker, bound: Value) -> str:
-    """The number in a register of its own: of two comparisons LLVM would make a subtraction and one."""
-    return c.barrier(bound)

@@ -142,8 +142,10 @@ def while_(c: Walker, node: ast.While) -> None:
     carried = forget.carried(c, head, _dry(c, walk, head), node.body, turns * around)
     steady = {c.scope.prefix + name for name in bounds.progressing(c, node)}
     carried = [name for name in carried if name not in steady]
+    end = forget.begin(c, carried)
     c.env = dict(head)
     back, ends, loop, no_break, out = _while_once(c, node, min(turns, MOST), counter, most, carried)
+    end()
     bounds.check(c, node, back)
     finish(c, node, [ends], loop, no_break, out)
     forget.behind(c, node)
@@ -157,7 +159,7 @@ def _while_once(
     test, inside, no_break, out = (c.label(x) for x in ("while", "do", "od", "out"))
     loop = Loop(out, test, len(c.scope.withs), turns=max(1, turns))
     c.em.place(test)
-    forget.forget(c, carried)
+    forget.turn(c, carried, node)
     yes, no = tests.branch(c, node.test, inside, no_break)
     back: list[Env] = []
     if yes is not None:
@@ -278,8 +280,10 @@ def _counted(c: Walker, node: ast.For, span: RangeValue, array: Value | None) ->
 
     head = settle(c, walk)
     carried += forget.carried(c, head, _dry(c, walk, head), node.body, turns * around)
+    end = forget.begin(c, carried)
     c.env = dict(head)
     _, ends, loop, no_break, out = once()
+    end()
     finish(c, node, [ends], loop, no_break, out)
     if turns >= _LONG and (loop.breaks or stop.const is None):
         forget.behind(c, node)
@@ -309,7 +313,7 @@ def _for_once(
         # At least one turn: the test comes after the body, and the variable has a value after the loop.
         em.place(inside)
         c.env = bounds.within(c.env, limits)
-        forget.forget(c, carried)
+        forget.turn(c, carried, node)
         back = turn(c, node, loop, Value(INT, em.op(f"load i64, ptr {counter}"), lo, hi), array)
         em.place(onward)
         if not back:
@@ -326,7 +330,7 @@ def _for_once(
     em.cond(going, inside, no_break)
     em.place(inside)
     c.env = bounds.within(c.env, limits)
-    forget.forget(c, carried)
+    forget.turn(c, carried, node)
     back = turn(c, node, loop, Value(INT, now, lo, hi), array)
     em.place(onward)
     _step(c, counter, span.step)

@@ -91,6 +91,10 @@ class Scope:
         #: parameters, and then all variables, that may hold the result of a division (`skep.lang.remainders`)
         self.divided_params: set[str] = set()
         self.divided: set[str] | None = None
+        #: those of which the verifier was made to forget the bounds (`skep.lang.forget`)
+        self.forgotten: set[str] = set()
+        #: those whose value a test chooses
+        self.chosen: set[str] | None = None
         #: variables (and "$ret") that are None on some path: numbers in them carry a flag
         self.noneable = _noneable(node)
 

@@ -52,7 +52,7 @@ def view(c: Walker, value: Value, piece: ast.Slice) -> Value:
         if isinstance(kind.of, ArrayStorage)
         else TextStorage(length, kind.of.text)
     )
-    return Value(PtrType(of, kind.space, writable=kind.writable), c.element(value.ir, start, each))
+    return Value(PtrType(of, kind.space, writable=kind.writable), c.element(value, start, each))
 
 
 def _constant(c: Walker, value: Value, lower: Value | None, upper: Value | None, piece: ast.Slice) -> Value:

@@ -78,30 +78,6 @@ class Changes(ast.NodeVisitor):
     visit_If = visit_While = visit_For = visit_With = visit_Match = _under_condition  # noqa: N815  (names of ast)
 
 
-def loaded_after(function: ast.AST, loop: ast.stmt) -> set[str]:
-    """The variables that may be read after a loop of a function, or in the next turn of one around it."""
-    start, end = (loop.lineno, loop.col_offset), (loop.end_lineno or 0, loop.end_col_offset or 0)
-    outer: ast.stmt | None = None
-    for one in ast.walk(function):
-        if not isinstance(one, (ast.For, ast.While)) or outer is not None:
-            continue
-        if (one.lineno, one.col_offset) < start and (one.end_lineno or 0, one.end_col_offset or 0) >= end:
-            outer = one
-    found = set()
-    for one in ast.walk(function):
-        if isinstance(one, ast.AugAssign) and isinstance(one.target, ast.Name):
-            name, place = one.target.id, one.target
-        elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load):
-            name, place = one.id, one
-        else:
-            continue
-        if (place.lineno, place.col_offset) >= end:
-            found.add(name)
-    if outer is not None:
-        found |= {one.id for one in ast.walk(outer) if isinstance(one, ast.Name)}
-    return found
-
-
 def compared(loop: ast.stmt) -> set[str]:
     """The variables that a loop compares: the verifier learns about them in each turn."""
     return {

@@ -111,6 +111,8 @@ class Walker:
         self.zeroed = ""
         #: inside a loop: a zero that the verifier does not know (`skep.lang.forget`)
         self.zero_known = ""
+        #: variables that the verifier is to know nothing of, whenever they are assigned
+        self.unsteady: frozenset[str] | set[str] = frozenset()
         #: a function that the kernel calls while it holds a lock
         self.under_lock = False
         #: what was acquired and has to be given back
@@ -316,6 +318,8 @@ class Walker:
     def bind(self, key: str, value: Value, node: ast.AST) -> Value:
         """Give the variable ``key`` (prefix and name) a value."""
         value = value.type.materialise(self, value, node)
+        if key in self.unsteady:
+            value = forget.hidden(self, key, value)
         paths.renamed(self, key)
         old = self.env.get(key)
         if old is not None and (old.ref is not None or old.type is TUPLE):
@@ -411,11 +415,16 @@ class Walker:
         self.unit.declare("declare ptr @llvm.preserve.static.offset(ptr)")
         return self.offset(self.em.op(f"call ptr @llvm.preserve.static.offset(ptr {base})"), by)
 
-    def element(self, address: str, index: Value, size: builtins.int) -> str:
-        """The address of an element ``size`` bytes large; the index is checked already."""
+    def element(self, base: Value, index: Value, size: builtins.int) -> str:
+        """The address of an element ``size`` bytes large in ``base``; the index is checked already."""
+        address = base.ir
         if index.const is not None:
             return self.offset(address, index.const * size)
-        index = remainders.bounded(self, index)
+        made = remainders.bounded(self, index)
+        if made is index and isinstance(base.type, PtrType) and base.type.space == "stack":
+            # LLVM knows how the stack is aligned, and would take "or" for addition.
+            made = Value(INT, self.opaque(index.ir), index.lo, index.hi)
+        index = made
         at = index.ir if size == 1 else self.em.op(f"mul i64 {index.ir}, {size}")
         return self.em.op(f"getelementptr inbounds i8, ptr {address}, i64 {at}")
 
