@@ -192,11 +192,12 @@ UNCALLABLE = {
 }
 
 
-#: of schedulers and queue disciplines, of a card's metadata, of crashes: no program here calls these
-ELSEWHERE = ("scx_", "bpf_iter_scx_", "bpf_qdisc_", "bpf_xdp_metadata_", "bpf_kfree_skb", "bpf_skb_get_hash", "crash_kexec")
-#: of LSM hooks and sessions, which take what those above them take
-ALIKE = {"bpf_get_dentry_xattr", "bpf_set_dentry_xattr", "bpf_remove_dentry_xattr", "bpf_get_fsverity_digest",
-         "bpf_session_cookie", "bpf_verify_pkcs7_signature"}
+#: of schedulers and queue disciplines, of crashes: not in the kernels without sched_ext and BPF qdiscs
+ELSEWHERE = ("scx_", "bpf_iter_scx_", "bpf_qdisc_", "bpf_kfree_skb", "bpf_skb_get_hash", "crash_kexec")
+#: of kernels that check signatures and fs-verity, which take what those above them take
+ALIKE = {"bpf_get_fsverity_digest", "bpf_verify_pkcs7_signature"}
+#: of programs that are loaded for one network device
+DEVICE = "bpf_xdp_metadata_"
 
 
 def k(names: str, hook: tuple[str, str], body: str) -> None:
@@ -332,3 +333,10 @@ k("bpf_path_d_path", OPEN, "bpf.path_d_path(file.f_path, ts[0].name)")
 k("bpf_get_file_xattr", OPEN, 'd = bpf.Dynptr()\nif bpf.dynptr_from_mem(ts[0].raw, 0, d) == 0:\n    bpf.get_file_xattr(file, "user.x", d)')
 k("bpf_sock_destroy", ('iter("tcp")', "ctx: bpf.IterTcp"), "sk = ctx.sk_common\nif sk is not None:\n    bpf.sock_destroy(sk)")
 k("bpf_session_is_return", ('kprobe_session("do_exit")', "ctx"), "ts[0].numbers[0] = bpf.session_is_return()")
+k("bpf_session_cookie", ('kprobe_session("do_exit")', "ctx"), "c = bpf.session_cookie()\nif not bpf.session_is_return():\n    c.value = bpf.ktime()\nelse:\n    ts[0].numbers[0] = c.value")
+k("bpf_get_dentry_xattr", OPEN, DYN.format('bpf.get_dentry_xattr(file.f_path.dentry, "user.x", d)'))
+k("bpf_set_dentry_xattr", ('lsm("inode_setxattr", sleepable=True)', "idmap: bpf.mnt_idmap, dentry: bpf.dentry"), DYN.format('bpf.set_dentry_xattr(dentry, "security.bpf.x", d, 0)'))
+k("bpf_remove_dentry_xattr", ('lsm("inode_removexattr", sleepable=True)', "idmap: bpf.mnt_idmap, dentry: bpf.dentry"), 'bpf.remove_dentry_xattr(dentry, "security.bpf.x")')
+k("bpf_xdp_metadata_rx_timestamp", XDP, "n = bpf.array(u64, 1)\nif bpf.xdp_metadata_rx_timestamp(ctx, n) == 0:\n    ts[0].numbers[0] = n[0]")
+k("bpf_xdp_metadata_rx_hash", XDP, "h = bpf.array(u32, 1)\nt = bpf.array(u32, 1)\nif bpf.xdp_metadata_rx_hash(ctx, h, t) == 0:\n    ts[0].numbers[0] = h[0]")
+k("bpf_xdp_metadata_rx_vlan_tag", XDP, "p = bpf.array(u16, 1)\nv = bpf.array(u16, 1)\nif bpf.xdp_metadata_rx_vlan_tag(ctx, p, v) == 0:\n    ts[0].numbers[0] = v[0]")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -14,12 +16,13 @@ from skep.btf import types as t
 from skep.btf.read import Btf
 from skep.errors import CompileError
 from skep.lang.compile import compile_programs, to_ir
+from skep.linux.netlink import in_netns
 from skep.loading import programs_of
 from skep.uapi.enums import ProgType
 from skep.verifier.facts import kfuncs
-from tests.lang.kernel_functions import ALIKE, ARENA, CASES, ELSEWHERE, PRELUDE, UNCALLABLE, Case
+from tests.lang.kernel_functions import ALIKE, ARENA, CASES, DEVICE, ELSEWHERE, PRELUDE, UNCALLABLE, Case
 from tests.lang.support import HEADER, module, seed
-from tests.support.oracles import bpf
+from tests.support.oracles import bpf, netns, tool
 
 _CONGESTION = {
     "ssthresh": ("sk: bpf.sock", "int", "return 5"),
@@ -60,6 +63,7 @@ def test_all_load(tmp_path: Path) -> None:
     names = list({CASES[name]: name for name in _here() if not CASES[name].member}.values())
     text = HEADER + PRELUDE + ARENA
     locked = []
+    names = [name for name in names if not name.startswith(DEVICE)]
     for name in names:
         if CASES[name].hook.startswith("lsm"):
             locked.append(name)  # lockdown forbids these here; they compile
@@ -72,6 +76,31 @@ def test_all_load(tmp_path: Path) -> None:
     path.write_bytes(compile_programs([p for p in programs if p.__name__.removeprefix("f_") not in locked]))
     with skep.load(str(path)) as obj:
         assert len(obj.programs) == len(names) - len(locked)
+
+
+@pytest.mark.live
+def test_functions_of_a_device(tmp_path: Path) -> None:
+    """What the driver knows of a packet: programs loaded for one interface, run on it."""
+    bpf()
+    netns()
+    names = [name for name in _here() if name.startswith(DEVICE)]
+    text = HEADER + PRELUDE + "".join(_program(name, CASES[name], f"f_{name}") for name in names)
+    path = tmp_path / "device.bpf.o"
+    path.write_bytes(compile_programs(programs_of(module(tmp_path, text))))
+    space = f"skeplang{os.getpid()}"
+
+    def ip(*words: str) -> None:
+        subprocess.run([tool("ip"), *words], check=True, capture_output=True)
+
+    ip("netns", "add", space)
+    try:
+        ip("-n", space, "link", "add", "va", "type", "veth", "peer", "name", "vb")
+        with in_netns(space), skep.load(str(path), device="va") as obj:
+            assert len(obj.programs) == len(names)
+            for program in obj.programs.values():
+                program.attach("va", mode="native").close()
+    finally:
+        ip("netns", "del", space)
 
 
 @pytest.mark.live

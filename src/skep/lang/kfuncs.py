@@ -19,6 +19,7 @@ from skep.lang.helpers_read import address
 from skep.lang.helpers_structs import number_at
 from skep.lang.iterators import Iteration, IterationType
 from skep.lang.kernel_types import KernelType, KFunc, KInt, KPtr, KStruct, types_of
+from skep.lang.layout import IntStorage
 from skep.lang.maps import MapType
 from skep.lang.values import BUILTIN, INT, TEXT, PtrType, Value
 from skep.uapi.enums import ProgType
@@ -493,6 +494,9 @@ def check(c: Walker, name: str, node: ast.AST, *, locked: bool = False) -> None:
 def _result(c: Walker, name: str, kind: KernelType, got: str) -> Value:
     if isinstance(kind, KPtr):
         nullable = name in _RETURN_NULL or bool(kf.flags(name) & kf.RET_NULL)
+        if isinstance(kind.to, KInt) and kind.to.size > 1:  # memory that programs write (bpf_session_cookie)
+            number = getattr(records, f"{'su'[not kind.to.signed]}{8 * kind.to.size}")
+            return Value(PtrType(IntStorage(number), "mem", nullable=nullable), got)
         return Value(
             KernelRef(kind.to, "btf" if isinstance(kind.to, KStruct) else "kernel", nullable=nullable), got
         )
