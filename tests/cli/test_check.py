@@ -75,6 +75,29 @@ EXPLANATION = {
     "path": list,
     "processed": int | None,
 }
+OUTER = """
+struct { int (*type)[12]; unsigned *key; unsigned *value; int (*max_entries)[4]; } outer
+    __attribute__((section(".maps"), used));
+static void *(*lookup)(void *, const void *) = (void *)1;
+
+__attribute__((section("tc"), used)) int looks(void *ctx)
+{
+	unsigned zero = 0;
+	void *inner = lookup(&outer, &zero);
+	return inner && lookup(inner, &zero);
+}
+"""
+
+
+def test_a_map_of_maps_without_inner_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the loader has it: nobody can make this map."""
+    path = str(compiled(written(tmp_path, "outer.c", OUTER), tmp_path))
+    assert main([path]) == 1
+    said = capsys.readouterr().out
+    assert "map outer: a map of maps without the declaration of its inner maps" in said
+    assert "__array(values" in said
+
+
 #: what --json promises (docs/explaining.md), with the types of each
 ROW = {"file": str, "program": str, "kernel": str, "accepted": bool}
 ACCEPTED = ROW | {"processed": int, "states": int, "peak_states": int, "log": str | None}

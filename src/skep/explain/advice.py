@@ -108,7 +108,9 @@ def null(f: Finding) -> tuple[str, str]:
             f"test it first: `if (!{variable_name(f)}) return …;`",
         )
     if "ringbuf_mem" in kind or "alloc_mem" in kind or kind.startswith("mem"):
-        return f"{who} {what}", "no space is no error: `if (!record) return …;` before the first use"
+        name = variable_name(f)
+        record = "record" if re.fullmatch(r"r\d+|ptr", name) else name
+        return f"{who} {what}", f"no space is no error: `if (!{record}) return …;` before the first use"
     return f"{who} {what}", f"test it first: `if (!{variable_name(f)}) return …;`"
 
 

@@ -308,6 +308,7 @@ class Subject:
         order = {name: index for index, name in enumerate(spec.maps)}
         _no_maps(linked)
         for ref in linked.map_refs:
+            _has_inner(spec.maps[ref.map])
             linked.set_map(ref, order[ref.map])
         _jump_tables(linked, maps)
         _fill_externs(spec, linked, order, kernel_types)
@@ -399,6 +400,17 @@ def _configured(spec: ObjectSpec, kernel: tuple[int, int]) -> bytes | None:
         return None
     finally:
         data[:] = before
+
+
+def _has_inner(row: MapSpec) -> None:
+    """Raises LinkError for a map of maps whose inner maps are left to the loader: no kernel makes it."""
+    if row.inner is None and row.type in (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS):
+        from skep.errors import LinkError
+
+        raise LinkError(
+            f"map {row.name}: a map of maps without the declaration of its inner maps; where they are made at "
+            f'run time, declare one (`__array(values, …)`), or set spec.maps["{row.name}"].inner'
+        )
 
 
 def _map_facts(row: MapSpec, btf: Btf | None) -> MapFacts:
