@@ -408,8 +408,8 @@ def _has_inner(row: MapSpec) -> None:
         from skep.errors import LinkError
 
         raise LinkError(
-            f"map {row.name}: a map of maps without the declaration of its inner maps; where they are made at "
-            f'run time, declare one (`__array(values, …)`), or set spec.maps["{row.name}"].inner'
+            f"map {row.name}: a map of maps without the declaration of its inner maps; where they are made "
+            f'at run time, declare one (`__array(values, …)`), or set spec.maps["{row.name}"].inner'
         )
 
 
