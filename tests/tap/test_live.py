@@ -350,6 +350,45 @@ def test_python_interface(net: Net) -> None:
     assert out == "25 25 25 0 True\n", err
 
 
+CARELESS = """
+import socket, skep, skep.tap
+from skep.errors import SkepError
+
+def refused(kind, words, call, *args, **options):
+    try:
+        call(*args, **options)
+    except kind as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(words)
+
+take = skep.tap.capture
+refused(ValueError, "direction 'up': in, out or inout", take, "v1", direction="up")
+refused(ValueError, "are not negative", take, "v1", snaplen=-1)
+refused(TypeError, "a snapshot length is an int", take, "v1", snaplen="96")
+refused(TypeError, "a ring's size is an int", take, "v1", size=2.5)
+refused(TypeError, "a filter is an expression or a skep.Filter, not bytes", take, "v1", filter=b"udp")
+refused(TypeError, "called by its name, a str, not int", take, 1)
+refused(ValueError, "could not convert", take, "v1", seconds="soon")
+with skep.tap.Sender("v1") as sender:
+    for pps in (0, -1):
+        refused(ValueError, "more than 0", sender.send_all, [bytes(60)], pps=pps)
+packets = take("v1", filter=skep.Filter("udp port 5000", snaplen=50))
+with packets, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.sendto(bytes(100), ("10.77.0.1", 5000))
+    first = next(iter(packets))
+assert (len(first.data), first.wirelen) == (50, 142), first
+assert packets.counts().kept == 1
+refused(SkepError, "the capture from v1 has been closed", next, iter(packets))
+print("all refused")
+"""
+
+
+def test_careless_arguments_are_refused_by_name(net: Net) -> None:
+    done = net.run(net.right, sys.executable, "-c", CARELESS)
+    assert done.stdout == "all refused\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

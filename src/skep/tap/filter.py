@@ -254,7 +254,7 @@ class Filter:
     ) -> None:
         if not isinstance(expression, str):
             raise TypeError(f"an expression is a str, not {type(expression).__name__}")
-        snaplen = _integer("a snapshot length", snaplen)
+        snaplen = integer("a snapshot length", snaplen)
         number = _number(linktype)
         self.recipe = Recipe(
             expression,
@@ -311,7 +311,7 @@ class Filter:
                     "a packet is a buffer (bytes, memoryview, a NumPy array, `.data` of a captured one), "
                     f"not {type(packet).__name__}"
                 ) from None
-        length = len(data) if wirelen is None else _integer("wirelen", wirelen)
+        length = len(data) if wirelen is None else integer("wirelen", wirelen)
         if not 0 <= length < 1 << 32:
             raise ValueError(f"wirelen {length}: a length in bytes, 0 to 2**32 - 1")
         if self._code is not None:
@@ -395,7 +395,7 @@ def _a_socket(sock: object) -> None:
         raise TypeError(f"a filter is attached to a socket.socket, not {type(sock).__name__}")
 
 
-def _integer(what: str, value: int) -> int:
+def integer(what: str, value: int) -> int:
     """A number that a caller gave, NumPy's among them."""
     from operator import index
 
@@ -412,7 +412,7 @@ def _number(linktype: int | str | None) -> int | None:
         return None
     if not isinstance(linktype, str):
         # A capture file's number (raw IP: 101) is taken, too: none of them is another's DLT.
-        return linktypes.from_file(_integer("a link type without a name", linktype))
+        return linktypes.from_file(integer("a link type without a name", linktype))
     from skep.errors import SkepError
 
     number = linktypes.by_name(linktype)

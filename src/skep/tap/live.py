@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from skep.errors import KernelError
+from skep.errors import KernelError, SkepError
 from skep.isa import ClassicInsn
-from skep.tap.filter import Filter
+from skep.tap.filter import Filter, integer
 from skep.tap.link import Link, counters
 from skep.tap.native import ScanCode
 from skep.tap.prepare import Recipe, asks_the_kernel, native
@@ -20,6 +20,8 @@ from skep.tap.ring import LivePacket, Ring
 
 MAXIMUM_SNAPLEN = 262144
 
+#: direction -> what `LivePacket.outgoing` may be
+_DIRECTIONS = {"in": (False,), "out": (True,), "inout": (False, True)}
 _LAST_BLOCK = 0.1  # seconds in which the kernel hands over the ring's last block
 
 #: Calls and the errors by which the kernel says that a program is too much for it, or bpf(2) not allowed.
@@ -61,6 +63,10 @@ class Tap:
         snaplen: bytes kept of a packet.
         size: bytes of ring. promiscuous: also frames for other machines.
         direction: "in", "out" or "inout".
+
+    Raises:
+        ValueError: ``direction`` is none of these, or ``snaplen`` is negative.
+        KernelError: no such interface, or the kernel refuses.
     """
 
     def __init__(
@@ -74,10 +80,14 @@ class Tap:
         promiscuous: bool = True,
         direction: str = "inout",
     ) -> None:
+        if direction not in _DIRECTIONS:
+            raise ValueError(f"direction {direction!r}: in, out or inout")
+        if snaplen < 0:
+            raise ValueError(f"snaplen {snaplen}: bytes kept of a packet are not negative")
         self.link = Link(interface, recipe.linktype)
         self.snaplen = snaplen
         self.kept = 0
-        self._directions = {"in": (False,), "out": (True,), "inout": (False, True)}[direction]
+        self._directions = _DIRECTIONS[direction]
         self._code: ScanCode | None = None
         self._before = counters(interface)
         self.here = "the header of a cooked link type is made here" if self.link.cooked else ""
@@ -163,9 +173,12 @@ class Capture:
     def __init__(self, tap: Tap, seconds: float | None) -> None:
         self._tap = tap
         self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._counts: Counts | None = None
         self.linktype = tap.link.linktype
 
     def __iter__(self) -> Iterator[LivePacket]:
+        if self._tap.fileno() < 0:
+            raise SkepError(f"the capture from {self._tap.link.name} has been closed")
         poll = select.poll()
         poll.register(self._tap.fileno(), select.POLLIN)
         while True:
@@ -184,10 +197,13 @@ class Capture:
                     raise
 
     def counts(self) -> Counts:
-        """What came and went since the start."""
-        return self._tap.counts()
+        """What came and went since the start, until `close`."""
+        return self._tap.counts() if self._counts is None else self._counts
 
     def close(self) -> None:
+        """End the capture; its counts stay."""
+        if self._counts is None:
+            self._counts = self._tap.counts()
         self._tap.close()
 
     def __enter__(self) -> Capture:
@@ -201,7 +217,7 @@ def capture(
     interface: str,
     *,
     filter: str | Filter = "",
-    snaplen: int = MAXIMUM_SNAPLEN,
+    snaplen: int | None = None,
     size: int = 8 << 20,
     promiscuous: bool = True,
     direction: str = "inout",
@@ -213,15 +229,33 @@ def capture(
             for packet in packets:
                 print(packet.time_ns, packet.wirelen, packet.data[:14].hex())
 
-    ``size`` is the ring's size in bytes, ``seconds`` ends the iteration after that time (None: never).
+    ``snaplen`` bytes are kept of a packet; by default as many as ``filter`` keeps if it is a `Filter`, else
+    262,144. ``size`` is the ring's size in bytes, ``seconds`` ends the iteration after that time (None:
+    never).
 
     Raises:
+        TypeError, ValueError: an argument of another type, a negative length, another direction.
         FilterSyntaxError: the expression is refused. PermissionDenied: CAP_NET_RAW is missing.
         KernelError: no such interface, or the kernel refuses; later, the interface goes down.
     """
-    recipe = Recipe(filter) if isinstance(filter, str) else filter.recipe
-    tap = Tap(interface, recipe, snaplen=snaplen, size=size, promiscuous=promiscuous, direction=direction)
-    return Capture(tap, seconds)
+    if not isinstance(interface, str):
+        raise TypeError(f"an interface is called by its name, a str, not {type(interface).__name__}")
+    if isinstance(filter, Filter):
+        recipe, kept = filter.recipe, min(filter.snaplen & 0xFFFFFFFF, MAXIMUM_SNAPLEN)
+    elif isinstance(filter, str):
+        recipe, kept = Recipe(filter), MAXIMUM_SNAPLEN
+    else:
+        raise TypeError(f"a filter is an expression or a skep.Filter, not {type(filter).__name__}")
+    limit = None if seconds is None else float(seconds)
+    tap = Tap(
+        interface,
+        recipe,
+        snaplen=kept if snaplen is None else integer("a snapshot length", snaplen),
+        size=integer("a ring's size", size),
+        promiscuous=promiscuous,
+        direction=direction,
+    )
+    return Capture(tap, limit)
 
 
 def wait(taps: Sequence[Tap], milliseconds: float | None) -> list[Tap]:

@@ -59,7 +59,9 @@ class Sender:
         raise KernelError(errno.ENOBUFS, f"{self.link.name}: its queue stays full")
 
     def send_all(self, frames: Iterable[bytes], *, pps: float | None = None) -> int:
-        """Send frames evenly; how many were sent."""
+        """Send frames evenly; how many were sent. Raises ValueError where ``pps`` is not positive."""
+        if pps is not None and not pps > 0:
+            raise ValueError(f"pps {pps}: frames a second are more than 0")
         before, start = self.sent, time.monotonic()
         for number, frame in enumerate(frames):
             if pps is not None:
