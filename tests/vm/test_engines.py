@@ -16,6 +16,7 @@ from skep.errors import ExecutionError
 from skep.isa import Insn, jump_target, ld_imm64
 from skep.isa import opcodes as op
 from skep.vm import Machine
+from tests.jit.shuffle import shuffled
 from tests.support import live, oracles, programs
 
 pytest.importorskip("llvmlite", reason="the native engine needs llvmlite")
@@ -139,6 +140,21 @@ def test_generated_programs() -> None:
         if differs(program):
             ctx, packet = inputs(program)
             pytest.fail(f"program {seed}: {shortest(program.insns(), ctx, packet, BUDGET)}")
+
+
+def test_generated_programs_in_pieces() -> None:
+    """Their blocks in any order, and stopped early: jumps back pay wherever they lead."""
+    budgets: dict[str, int] = {}
+    for seed in seeds(500_000, COUNT // 4):
+        program = programs.Generator(seed, kernel=False).program(12)
+        ctx, packet = inputs(program)
+        insns = shuffled(program.insns(), seed)
+        budget = random.Random(seed).choice((0, 10, 100, 1000, BUDGET, (1 << 63) - 1))
+        expected = interpreted(insns, ctx, packet, budget)
+        budgets[expected.stopped] = budgets.get(expected.stopped, 0) + 1
+        if expected != native(insns, ctx, packet, budget):
+            pytest.fail(f"program {seed}: {shortest(insns, ctx, packet, budget)}")
+    assert {"budget", ""} <= set(budgets), budgets
 
 
 @pytest.mark.live
