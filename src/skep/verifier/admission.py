@@ -139,6 +139,8 @@ def check_program(env: Env) -> None:
     _check_sleepable(env)
     if kind in (P.TRACING, P.LSM):
         _check_target(env)
+    elif kind == P.STRUCT_OPS:
+        _check_member(env)
 
 
 def _check_sleepable(env: Env) -> None:
@@ -156,6 +158,41 @@ def _check_sleepable(env: Env) -> None:
     )
     if not fits:
         env.reject("Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable")
+
+
+#: struct_ops whose programs may sleep in these members only
+_SLEEPABLE_MEMBERS: Final = {
+    "bpf_dummy_ops": ("test_sleepable",),
+    "hid_bpf_ops": ("hid_rdesc_fixup", "hid_hw_request", "hid_hw_output_report"),
+    "sched_ext_ops": (
+        "init_task",
+        "cgroup_init",
+        "cgroup_exit",
+        "cgroup_prep_move",
+        "cpu_online",
+        "cpu_offline",
+        "init",
+        "exit",
+        "sub_attach",
+        "sub_detach",
+    ),
+}
+
+
+def _check_member(env: Env) -> None:
+    """What the struct's owner allows of a member (check_member of its bpf_struct_ops)."""
+    subject = env.subject
+    types = subject.types
+    if subject.struct_ops is None or types is None or not subject.sleepable:
+        return
+    struct, index = subject.struct_ops
+    found = types.find(struct, t.STRUCT)
+    allowed = _SLEEPABLE_MEMBERS.get(struct)
+    if found is None or allowed is None:
+        return
+    member = types[found][3][index][0]
+    if member not in allowed:
+        env.reject(f"attach to unsupported member {member} of struct {struct}")
 
 
 def _check_target(env: Env) -> None:

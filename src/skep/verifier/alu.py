@@ -446,3 +446,37 @@ def _fork(env: Env, st: State, dst: int, value: Scalar) -> bool:
     branch.regs[dst] = zero
     st.regs[dst] = ones
     return True
+
+
+def _agreed(env: Env, before: int, arena: bool) -> int:
+    """What to remember of an instruction: 0 nothing yet, 1 that it had numbers, 2 addresses of an arena.
+
+    Arithmetic on such addresses becomes that of 32 bits, so one instruction cannot serve numbers too.
+    """
+    now = 2 if arena else 1
+    if before and before != now:
+        env.reject("same insn cannot be used with and without arena pointer")
+    return now
+
+
+class AluImmArena(AluImm):
+    """The same in a program with an arena, from Linux 7.3 on."""
+
+    #: see `_agreed`
+    used = 0
+
+    def step(self, env: Env, st: State) -> int:
+        self.used = _agreed(env, self.used, st.regs[self.dst].type == k.PTR_TO_ARENA)
+        return super().step(env, st)
+
+
+class AluRegArena(AluReg):
+    """The same in a program with an arena, from Linux 7.3 on."""
+
+    #: see `_agreed`
+    used = 0
+
+    def step(self, env: Env, st: State) -> int:
+        arena = k.PTR_TO_ARENA in (st.regs[self.dst].type, st.regs[self.src].type)
+        self.used = _agreed(env, self.used, arena)
+        return super().step(env, st)

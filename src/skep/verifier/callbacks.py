@@ -33,6 +33,7 @@ class CallKind(NamedTuple):
     iter_next: bool = False
     changes_packet: bool = False
     might_sleep: bool = False
+    might_throw: bool = False
 
 
 _PLAIN: Final = CallKind()
@@ -59,6 +60,7 @@ def call_kind(env: Env, raw: RawInsn) -> CallKind:
         iter_next=name.startswith("bpf_iter_") and name.endswith("_next"),
         changes_packet=name == "bpf_xdp_pull_data",
         might_sleep=_kfunc_sleeps(name),
+        might_throw=name == "bpf_throw",
     )
 
 

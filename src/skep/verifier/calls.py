@@ -61,6 +61,10 @@ class CallSubprog(Insn):
             from skep.verifier.globals import check_global_call
 
             check_global_call(env, st, number)
+            if sub.might_throw and env.mended:
+                env.push_branch(self.next, self.pc)
+                check_resources(env, st, "bpf_throw", True)
+                return PATH_END
             return self.next
         caller = st.frame
         enter_function(env, st, number, self.pc, _pass_args)

@@ -112,6 +112,8 @@ class _Walk:
                 self.env.subprogs[containing(self.env, t)].changes_packet = True
             if kind.might_sleep:
                 self.env.subprogs[containing(self.env, t)].might_sleep = True
+            if kind.might_throw:
+                self.env.subprogs[containing(self.env, t)].might_throw = True
             return self.call(t, raw, is_pseudo_call(raw))
         if operation == op.BPF_JA:
             if isinstance(insn, GotoX):
@@ -166,6 +168,7 @@ class _Walk:
         caller, callee = subs[containing(self.env, t)], subs[containing(self.env, target)]
         caller.changes_packet |= callee.changes_packet
         caller.might_sleep |= callee.might_sleep
+        caller.might_throw |= callee.might_throw
         return self.push(t, target, _BRANCH)
 
 

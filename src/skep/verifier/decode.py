@@ -18,6 +18,7 @@ from skep.verifier.insn import Bad, Insn, Tail
 from skep.verifier.pseudo import check_pseudo
 from skep.verifier.scalar import U32, Scalar
 from skep.verifier.value import Value
+from skep.verifier.version import FIXES
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -37,6 +38,7 @@ _ALU_OPS: Final = frozenset(
         op.BPF_ARSH,
     )
 )
+_ARENA: Final = 33
 _READ_ONLY: Final = "frame pointer is read only"
 _SHIFTS: Final = (op.BPF_LSH, op.BPF_RSH, op.BPF_ARSH)
 _RMW: Final = frozenset(
@@ -163,10 +165,13 @@ def _alu(env: Env, pc: int, insn: RawInsn, memos: _Memos) -> Insn:
         return alu.Forget(pc, opcode, dst, imm)
     if operation == op.BPF_END:
         return alu.Swap(pc, opcode, dst, imm, memos.swap.setdefault((opcode, imm), {}))
+    mixed = wide and env.kernel >= FIXES and any(row.type == _ARENA for row in env.subject.maps)
     if by_register:
-        return alu.AluReg(pc, opcode, dst, src, off, memos.alu_reg.setdefault(opcode, {}))
+        by_reg = alu.AluRegArena if mixed else alu.AluReg
+        return by_reg(pc, opcode, dst, src, off, memos.alu_reg.setdefault(opcode, {}))
     memo = memos.alu_imm.setdefault((opcode, imm, off), {})
-    return alu.AluImm(pc, opcode, dst, off, imm, scalars.const(imm), memo)
+    by_imm = alu.AluImmArena if mixed else alu.AluImm
+    return by_imm(pc, opcode, dst, off, imm, scalars.const(imm), memo)
 
 
 def _mov_problem(insn: RawInsn, wide: bool, by_register: bool) -> str:

@@ -17,7 +17,7 @@ from skep.verifier.scalar import Scalar, Scalars
 from skep.verifier.state import ALL_SPILL, REF_PTR, Frame, Ref, Slot, State
 from skep.verifier.subject import MapFacts, Subject
 from skep.verifier.value import NotInit, Value
-from skep.verifier.version import STABLE
+from skep.verifier.version import MENDED, STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +77,7 @@ class Env:
         "max_frames",
         "max_insns",
         "max_pending",
+        "mended",
         "more",
         "narrow_memo",
         "nospec",
@@ -156,6 +157,8 @@ class Env:
         self.linked_sums = rights.bpf and kernel >= (6, 10)
         #: slots with instructions that the version refuses where a path reaches them
         self.too_new: dict[int, str] = {}
+        #: no id survives a fill that extends the sign, no part of a packet is a function's plain memory
+        self.mended = kernel >= MENDED or strict is not None
         #: half a slot of data and a number spilled there are compared as numbers
         self.half_slots = kernel >= (7, 0)
         self.loops_allowed = rights.bpf and kernel >= (5, 3)

@@ -233,6 +233,7 @@ def check_global_call(env: Env, st: State, number: int) -> None:
     try:
         for i, arg in enumerate(prepare(env, number)):
             _check_argument(env, st, i, arg)
+            _check_packet(env, number, i, arg)
     except _Mismatch as mismatch:
         env.reject(mismatch.reason, more=f"Caller passes invalid args into func#{number} ('{sub.name}')")
     except VerifierError:
@@ -246,6 +247,21 @@ def check_global_call(env: Env, st: State, number: int) -> None:
     clobber(env, st.frame)
     if not returns_void(env, number):
         env.set_unknown(0)
+
+
+def _check_packet(env: Env, number: int, i: int, arg: ArgFacts) -> None:
+    """What the function takes for plain memory, and may move, is no part of a packet (since 7.2)."""
+    if (
+        not env.mended
+        or arg.kind & k.BASE_MASK != a.ARG_PTR_TO_MEM
+        or not env.subprogs[number].changes_packet
+    ):
+        return
+    value = env.state.regs[i + 1]
+    from skep.verifier.env import is_packet
+
+    if isinstance(value, Ptr) and is_packet(value):
+        raise _Mismatch(f"R{i + 1} is a packet pointer, but func#{number} may change packet data")
 
 
 def returns_void(env: Env, number: int) -> bool:

@@ -17,6 +17,8 @@ from skep.verifier.scalar import Scalar
 from skep.verifier.stack import Uninit, is_null
 from skep.verifier.state import SPILL, ZERO
 from skep.verifier.subject import MapFacts
+from skep.verifier.value import Value
+from skep.verifier.version import FIXES
 
 if TYPE_CHECKING:
     from skep.btf import Btf
@@ -266,9 +268,11 @@ def _check_type(env: Env, call: Call, reg: int, kind: int, arg: Arg) -> None:
     xchg = call.number == _KPTR_XCHG
     if xchg and type & k.MEM_ALLOC and type & k.BASE_MASK == _BTF and reg == 2:
         type &= ~(k.MEM_ALLOC | k.MEM_PERCPU)
-    if type not in accepted:
+    inner = value.type == k.PTR_TO_MAP_VALUE_OR_NULL and _holds_maps(env, value)
+    if type not in accepted or (inner and type == k.PTR_TO_MAP_VALUE):
         names = ", ".join(k.kind_name(t) for t in accepted)
-        env.reject(f"R{reg} type={k.kind_name(value.type)} expected={names}")
+        said = k.kind_name(value.type) if not inner else "map_ptr_or_null"
+        env.reject(f"R{reg} type={said} expected={names}")
     if value.type & k.BASE_MASK != _BTF or not isinstance(value, Ptr):
         return
     if accepted[0] == k.PTR_TO_STACK and len(accepted) > 2:  # memory
@@ -290,6 +294,14 @@ def _check_type(env: Env, call: Call, reg: int, kind: int, arg: Arg) -> None:
             match_kptr(env, call.kptr, reg)
     elif value.type not in _PERCPU:
         env.reject("invalid PTR_TO_BTF_ID register for type match")
+
+
+def _holds_maps(env: Env, value: Value) -> bool:
+    """What a lookup in a map of maps gave, before it is tested: a map, not memory (since 7.3)."""
+    if env.kernel < FIXES and env.strict is None:
+        return False
+    row = value.obj if isinstance(value, Ptr) else None
+    return isinstance(row, MapFacts) and row.inner is not None
 
 
 def _check_struct(env: Env, call: Call, reg: int, p: Ptr, kind: int, arg: Arg) -> None:

@@ -385,7 +385,7 @@ def _special(env: Env, call: KfuncCall, index: int, word: str, struct: str) -> b
         if env.state.regs[reg].type != k.PTR_TO_MAP_VALUE:
             env.reject(f"arg#{index} doesn't point to a const string")
         constant_string(env, reg)
-    elif word == "map":
+    elif word in ("map", "const_map"):
         _map(env, call, index)
     elif struct == "bpf_wq":
         _map_field(env, call, index, rec.WORKQUEUE, "bpf_wq")

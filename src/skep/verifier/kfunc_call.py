@@ -14,6 +14,7 @@ from skep.verifier import kinds as k
 from skep.verifier.bounds import Bounds
 from skep.verifier.callbacks import push
 from skep.verifier.facts import kfuncs as kf
+from skep.verifier.facts import perfmon_kfuncs
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import skip_modifiers
 from skep.verifier.facts.returns import return_range
@@ -26,6 +27,7 @@ from skep.verifier.refs import in_tree_callback, leave_rcu
 from skep.verifier.scalar import Scalar
 from skep.verifier.strict import check_kfunc
 from skep.verifier.value import Value
+from skep.verifier.version import FIXES
 
 if TYPE_CHECKING:
     from skep.btf import Btf
@@ -87,6 +89,8 @@ def check_kfunc_call(env: Env, insn: Insn) -> bool:
     call = KfuncCall(name, row.btf, row.btf_id, flags)
     if flags & kf.SLEEPABLE and not env.in_sleepable():
         env.reject(f"program must be sleepable to call sleepable kfunc {name}")
+    if not env.rights.perfmon and env.kernel >= FIXES and name in perfmon_kfuncs.NAMES:
+        env.reject(f"{name} is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
     if name in _RES_LOCKS:
         _lock_may_fail(env, insn)
     check_arguments(env, call)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from skep.verifier import kinds as k
 from skep.verifier.facts import records as rec
 from skep.verifier.facts.btfwalk import ids_match
+from skep.verifier.precision import mark_precise
 from skep.verifier.ptr import Ptr, btf_of
 from skep.verifier.stack import is_null
 from skep.verifier.value import Value
@@ -60,6 +61,8 @@ def check_kptr_access(env: Env, reg: int, value_reg: int, field: Field, write: b
             env.reject(f"BPF_ST imm must be 0 when storing to kptr at off={field.off}")
     elif not is_null(env.state.regs[value_reg]):
         match_kptr(env, field, value_reg)
+    elif env.mended:
+        mark_precise(env, value_reg)  # another number must not be taken for it
     return None
 
 
@@ -100,6 +103,7 @@ def match_kptr(env: Env, field: Field, reg: int) -> None:
         and p.type & k.BASE_MASK == k.PTR_TO_BTF_ID
         and not p.type & ~k.BASE_MASK & ~flags
         and p.obj is not None
+        and (not env.mended or (field.kind == rec.KPTR_PERCPU) == bool(p.type & k.MEM_PERCPU))
     ):
         own = btf_of(p)
         name = own[p.aux].name

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from skep.uapi.enums import AttachType, ProgType
 from skep.uapi.enums import MapType as M
+from skep.verifier.version import FIXES
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -104,6 +105,7 @@ _SOCKMAP_WRITERS: Final = (
     ProgType.FLOW_DISSECTOR,
     ProgType.SK_LOOKUP,
 )
+_SOCKMAP_WRITERS_LATER: Final = (ProgType.SK_REUSEPORT, ProgType.SK_LOOKUP)
 
 
 @cache
@@ -119,7 +121,7 @@ def _may_update_sockmap(env: Env, name: str) -> bool:
         return True
     if subject.prog_type == ProgType.SOCK_OPS and name == "map_delete_elem":
         return True
-    return subject.prog_type in _SOCKMAP_WRITERS
+    return subject.prog_type in (_SOCKMAP_WRITERS if env.kernel < FIXES else _SOCKMAP_WRITERS_LATER)
 
 
 def check_map_call(env: Env, row: MapFacts, name: str, number: int) -> None:

@@ -15,6 +15,7 @@ from skep.verifier.scalar import S64_MIN, Scalar
 from skep.verifier.stack import Uninit
 from skep.verifier.subject import BPF_F_RDONLY_PROG, MapFacts
 from skep.verifier.value import Value
+from skep.verifier.version import FIXES
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -115,6 +116,8 @@ def narrow(env: Env, reg: int, size: int, signed: bool) -> None:
     """A load of ``size`` bytes into ``reg``: what is known of them, extended."""
     value = env.state.regs[reg]
     if isinstance(value, Scalar):
+        if signed and env.mended and value.umax >> (8 * size - 1):
+            env.state.ids[reg] = 0  # no longer the number that the slot was linked with
         if value is env.scalars.unknown and not signed:
             env.state.regs[reg] = env.scalars.of_size(size)
         else:
@@ -167,7 +170,10 @@ def access(
             env.reject(f"R{reg} invalid mem access '{k.kind_name(type)}'")
         if write and type & k.MEM_RDONLY:
             env.reject(f"R{reg} cannot write into {k.kind_name(type)}")
-        if not (type & k.PTR_UNTRUSTED and type & k.MEM_RDONLY):  # untrusted reads cannot fault
+        if type & k.PTR_UNTRUSTED and type & k.MEM_RDONLY:  # such a read cannot fault
+            if not env.rights.perfmon and env.kernel >= FIXES:
+                env.reject(f"{k.kind_name(type)} access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
+        else:
             check_range(env, reg, p, off, size, p.aux, False)
     elif base == k.PTR_TO_BTF_ID and not type & k.PTR_MAYBE_NULL:
         from skep.verifier.btfptr import check_access

@@ -16,6 +16,7 @@ from skep.verifier.scalar import Scalar
 from skep.verifier.state import Note, State
 from skep.verifier.subject import MapFacts
 from skep.verifier.value import Value
+from skep.verifier.version import FIXES, MENDED
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -133,15 +134,27 @@ def _agree(env: Env, before: int, type: int, mismatch_ok: bool) -> int:
     """The kind to remember for an instruction that has been used with ``before`` and now is with ``type``."""
     if before < 0:
         return type
-    if before != type and (_mismatch(before) or _mismatch(type)):
-        if mismatch_ok and before & k.BASE_MASK == k.PTR_TO_BTF_ID == type & k.BASE_MASK:
-            return k.PTR_TO_BTF_ID | k.PTR_UNTRUSTED
+    if before != type and (_mismatch(env, before) or _mismatch(env, type)):
+        bases = (before & k.BASE_MASK, type & k.BASE_MASK)
+        if mismatch_ok and all(base in _CAUGHT for base in bases):
+            if k.PTR_TO_MEM not in bases:
+                return k.PTR_TO_BTF_ID | k.PTR_UNTRUSTED
+            if env.kernel >= _MEMORY_TOO:
+                faults = _may_fault(before) or _may_fault(type)
+                return k.PTR_TO_MEM | (k.MEM_RDONLY | k.PTR_UNTRUSTED if faults else 0)
         env.reject("same insn cannot be used with different pointers")
     return before
 
 
-def _mismatch(type: int) -> bool:
+#: loads through these may be ones that the kernel catches, together since 6.17
+_CAUGHT: Final = (k.PTR_TO_MEM, k.PTR_TO_BTF_ID)
+_MEMORY_TOO: Final = (6, 17)
+
+
+def _mismatch(env: Env, type: int) -> bool:
     """Accesses through such pointers become other instructions: one cannot serve two kinds."""
+    if type & k.BASE_MASK == k.PTR_TO_MEM:
+        return env.kernel >= FIXES and _may_fault(type)
     return type & k.BASE_MASK in (
         k.PTR_TO_CTX,
         k.PTR_TO_SOCKET,
@@ -302,7 +315,15 @@ class LoadAcquire(Load):
     def step(self, env: Env, st: State) -> int:
         env.use(self.src)
         _check_acquire_pointer(env, self.src, "loads from")
+        if env.kernel >= MENDED and _may_fault(st.regs[self.src].type):
+            shown = k.kind_name(st.regs[self.src].type)
+            env.reject(f"BPF_ATOMIC loads from R{self.src} {shown} is not allowed")
         return super().step(env, st)
+
+
+def _may_fault(type: int) -> bool:
+    """A plain load through such a pointer is one that the kernel catches."""
+    return type == k.PTR_TO_BTF_ID or bool(type & k.PTR_UNTRUSTED)
 
 
 class StoreRelease(Store):

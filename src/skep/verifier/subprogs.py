@@ -43,6 +43,7 @@ class Subprog:
         "is_exception",
         "is_global",
         "might_sleep",
+        "might_throw",
         "name",
         "order",
         "stack_depth",
@@ -65,6 +66,7 @@ class Subprog:
         self.has_tail_call = False
         self.changes_packet = False
         self.might_sleep = False
+        self.might_throw = False
         self.stack_depth = 0
         self.edges: list[tuple[int, ...]] = []
         self.before: list[list[int]] = []

@@ -120,6 +120,8 @@ def _firsts(since: str) -> dict[str, Version]:
 
 #: schedulers' functions are for schedulers alone, and many for some of their members, from here on
 _SCHEDULERS: Final = (7, 2)
+#: what tracing programs may call raw tracepoints may call too, from here on
+_RAW_TRACEPOINTS: Final = (7, 2)
 
 
 def first(
@@ -140,6 +142,8 @@ def first(
         found = None
     if found is None and kind == "LSM":  # asked where LSM programs could not be loaded
         found = firsts.get("TRACING")
+    if found is None and kind == "RAW_TRACEPOINT" and "TRACING" in firsts:
+        found = max(firsts["TRACING"], _RAW_TRACEPOINTS)
     if found is not None:
         return found
     if where is None:
