@@ -116,13 +116,16 @@ def _drop(_: Value) -> None:
 
 
 def is_kfunc(btf: object, name: str) -> bool:
-    """Whether the kernel marks ``name`` as callable (a declaration tag, since Linux 6.10)."""
+    """Whether programs may call the kernel's ``name``: a declaration tag says so, or our table.
+
+    Kernels before 6.10, and those built with an older pahole, have no tags; some of 7.x lack a few.
+    """
     from skep.btf.read import Btf
 
     assert isinstance(btf, Btf)
     id = btf.find(name, t.FUNC)
-    if id is None:
-        return False
+    if id is None or kf.known(name):
+        return id is not None
     # The tag follows its function in the kernel's BTF, but nothing says so: look at all tags of that name.
     return any(
         isinstance(tag := btf[tag_id], t.DeclTag) and tag.type == id and tag.component == -1
