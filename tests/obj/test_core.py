@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -158,6 +160,30 @@ def test_answers_are_kept(own_cache: Path, tmp_path: Path, monkeypatch: pytest.M
         patched.setattr(Btf, "kernel", lambda: (_ for _ in ()).throw(CoreReloError("read")))
         with pytest.raises(CoreReloError, match="read"):
             link()
+
+
+def test_a_disk_that_takes_no_answers(own_cache: Path, tmp_path: Path) -> None:
+    """The program is put together all the same, and nothing half-written stays behind."""
+    path = compiled("relocated.c", tmp_path)
+    script = """
+import resource, sys
+from skep.obj import CoreTarget, link_program, read
+if "full" in sys.argv:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no write to a file succeeds
+spec = read(sys.argv[1])
+target = CoreTarget.kernel()
+print(*[bytes(link_program(spec, name, target=target).code).hex() for name in spec.programs])
+"""
+
+    def linked(*more: str) -> str:
+        words = [sys.executable, "-c", script, str(path), *more]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert not done.stderr
+        return done.stdout
+
+    full = linked("full")
+    assert not list(own_cache.iterdir())
+    assert linked() == full and list(own_cache.iterdir())
 
 
 def test_modules_are_asked_when_the_kernel_has_none(tmp_path: Path) -> None:

@@ -134,13 +134,19 @@ def _write(path: str, data: bytes) -> None:
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return
+    try:
         try:
             written = os.write(fd, data)
         finally:
             os.close(fd)
         if written == len(data):
             os.replace(temporary, path)
-        else:
-            os.unlink(temporary)
+            return
     except OSError:
-        return
+        pass  # a full disk
+    try:  # noqa: SIM105 - contextlib is 5 ms of a start
+        os.unlink(temporary)
+    except OSError:
+        pass
