@@ -417,3 +417,28 @@ def test_an_empty_expression_file_with_comments(tmp_path: Path, capfd: pytest.Ca
     from_file = capfd.readouterr().out
     assert main(["filter", "-d", "tcp port 80 or tcp port 443"]) == 0
     assert capfd.readouterr().out == from_file
+
+
+@pytest.mark.parametrize(
+    "how", [["--count"], ["-w", "out"], ["--pcapng", "-w", "out"], ["-C", "1", "-w", "out"]]
+)
+@pytest.mark.parametrize("file", ["-", "/dev/stdin"])
+def test_an_expression_from_a_pipe_is_read_once(file: str, how: list[str], tmp_path: Path) -> None:
+    """Read again, a pipe would give an expression that every packet matches."""
+    path = tmp_path / "in.pcap"
+    path.write_bytes(pcapfiles.capture(pcapfiles.records(200)))
+    done = subprocess.run(
+        [sys.executable, "-m", "skep", "filter", "-r", str(path), "-F", file, *how, "--count"],
+        input="udp # and nothing else\n",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = int(tcpdump.count(path, "udp"))
+    assert 0 < wanted < 200
+    assert done.stdout == f"{wanted} packets\n"
+    if "out" in how:
+        with capture.open(tmp_path / "out") as reader:
+            assert sum(1 for _ in reader) == wanted

@@ -56,6 +56,8 @@ def test_options_after_filter_are_its() -> None:
         ["--count=3"],
         ["-r", "x", "-i", "lo"],
         ["-r", "-", "-r", "-"],
+        ["-r", "-", "-F", "-"],
+        ["-V", "-", "-F", "-"],
         ["-r", "x", "--pcapng"],
         ["-r", "x", "--filter", "tcp"],
         ["-y", "NOSUCH", "tcp"],

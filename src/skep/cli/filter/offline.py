@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skep.cli.filter.progress import Bar
     from skep.cli.filter.summary import Printer
     from skep.tap.output import PcapOutput
+    from skep.tap.prepare import Recipe
 
 #: bytes of input from which a progress bar is worth its import: mapped, and read in the ordinary way
 _LONG, _LONG_STREAM = 256 << 20, 8 << 20
@@ -38,19 +39,21 @@ def _run(args: Arguments, paths: list[str]) -> int:
         from skep.cli.filter.rotate import check, offline
 
         check(args)
-        return offline(args, paths)
+        return offline(args, paths, request)
     if args.flag("pcapng"):
         if write is None:
             raise Usage("--pcapng needs -w, the file to write")
         from skep.cli.filter.keep import run as keep
 
         return keep(args, paths, request, write)
-    return _Job(args, paths).run()
+    return _Job(args, paths, request).run()
 
 
 def _paths(args: Arguments) -> list[str]:
-    paths = list(args.list("inputs"))
-    for name in args.list("input_lists"):
+    paths, lists = list(args.list("inputs")), args.list("input_lists")
+    others = [*lists, args.value("expression_file")]
+    _read_once([*paths, *others])
+    for name in lists:
         if name == "-":
             paths += [line for line in sys.stdin.read().splitlines() if line]
         else:
@@ -58,18 +61,22 @@ def _paths(args: Arguments) -> list[str]:
                 paths += [line for line in file.read().splitlines() if line]
     if not paths:
         raise Usage("-V names a file without a capture in it")
-    if paths.count("-") > 1:
-        raise Usage("standard input can be read once")
+    _read_once([*paths, *others])
     return paths
+
+
+def _read_once(names: list[str | None]) -> None:
+    if names.count("-") > 1:
+        raise Usage("standard input can be read once, by one of -r, -V and -F")
 
 
 class _Job:
     """One run over all inputs: totals, and where matches go."""
 
-    def __init__(self, args: Arguments, paths: list[str]) -> None:
+    def __init__(self, args: Arguments, paths: list[str], request: Recipe) -> None:
         self.args = args
         self.paths = paths
-        self.recipe = recipe(args)
+        self.recipe = request
         self.nano = nanoseconds(args)
         self.write = args.groups[0].write
         self.limit = args.groups[0].limit

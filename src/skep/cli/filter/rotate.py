@@ -8,6 +8,7 @@ from collections.abc import Callable
 from skep.capture import PcapWriter
 from skep.capture.packet import Packet
 from skep.cli.filter.options import Arguments, Usage
+from skep.tap.prepare import Recipe
 
 MEGABYTE = 1_000_000
 FILE_HEADER, RECORD_HEADER = 24, 16  # bytes
@@ -107,19 +108,18 @@ class Rotating:
         self._writer.close()
 
 
-def offline(args: Arguments, paths: list[str]) -> int:
+def offline(args: Arguments, paths: list[str], request: Recipe) -> int:
     """`skep filter -r IN… -w OUT -C N`: matches in files of a size."""
     import sys
 
     from skep.cli.filter.offline import announce, not_an_input, printer, progress_bar, told
-    from skep.cli.filter.request import nanoseconds, recipe
+    from skep.cli.filter.request import nanoseconds
     from skep.errors import SkepError
     from skep.tap.input import Input
 
     started = time.monotonic()
     group = args.groups[0]
     assert group.write is not None
-    request = recipe(args)
     precision = 9 if nanoseconds(args) else 6
     writer: Rotating | None = None
     link = -1
