@@ -144,6 +144,19 @@ def test_the_least_recently_used_go_first(folder: Path) -> None:
     assert stranger.exists()
 
 
+def test_answers_to_relocations_are_swept_too(folder: Path) -> None:
+    """They lie in the same folder: old ones go, and what a killed process left; others' files stay."""
+    folder.mkdir(exist_ok=True)
+    answers = [folder / f"core-{number:032x}" for number in range(6)]
+    left = folder / f"core-{7:032x}.4711.tmp"
+    strangers = [folder / name for name in ("core-dump", "core.1234", f"core-{1:031x}", "my.tmp")]
+    for age, path in enumerate([*answers, left, *strangers]):
+        path.write_bytes(b"x")
+        os.utime(path, (1000 - age, 1000 - age))
+    cache.sweep(str(folder), max_entries=2)
+    assert sorted(folder.iterdir()) == sorted([*answers[:2], *strangers])
+
+
 def test_a_warm_start_imports_no_llvm(folder: Path) -> None:
     script = (
         "import sys\n"

@@ -14,6 +14,7 @@ from skep import obj
 from skep.btf import Btf, BtfBuilder
 from skep.btf import types as t
 from skep.errors import CoreReloError
+from skep.llvm.cache import sweep
 from skep.obj.core_spec import essential
 from tests.elf.clang import compile_c
 from tests.kernels.images import Missing
@@ -184,6 +185,8 @@ print(*[bytes(link_program(spec, name, target=target).code).hex() for name in sp
     full = linked("full")
     assert not list(own_cache.iterdir())
     assert linked() == full and list(own_cache.iterdir())
+    sweep(str(own_cache), max_entries=0)
+    assert not list(own_cache.iterdir()), "the cache's bounds hold for answers too"
 
 
 def test_modules_are_asked_when_the_kernel_has_none(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ MAX_ENTRY = 64 << 20
 #: One store in so many looks whether the directory is too large.
 _SWEEP_EVERY = 16
 _TOUCH_AFTER = 3600.0
+_HEX = frozenset("0123456789abcdef")
 
 
 def directory() -> str | None:
@@ -202,8 +203,12 @@ def sweep(folder: str, max_bytes: int = MAX_BYTES, max_entries: int = MAX_ENTRIE
 
 def _is_entry(name: str) -> bool:
     head, dash, maker = name.partition("-")
-    return len(head) == 48 and bool(dash) and maker.isalnum() and not set(head) - set("0123456789abcdef")
+    if head == "core":  # answers to relocations, which `skep.obj.core_cache` keeps in the same folder
+        return len(maker) == 32 and not set(maker) - _HEX
+    return len(head) == 48 and bool(dash) and maker.isalnum() and not set(head) - _HEX
 
 
 def _is_temporary(name: str) -> bool:
+    if name.endswith(".tmp"):
+        return name.startswith("core-") and _is_entry(name.partition(".")[0])
     return name.startswith(".") and _is_entry(name[1:].split(".", 1)[0])
