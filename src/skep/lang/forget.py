@@ -29,7 +29,7 @@ _CURSOR: Final = "%cursor"
 #: so many different states of a loop's variables in all are left to the verifier
 _FEW: Final = 256
 #: so many in a turn are nothing
-_SMALL: Final = 4
+_SMALL: Final = 8
 
 
 def zero(c: Walker) -> str:
@@ -61,6 +61,8 @@ def carried(c: Walker, head: Env, back: list[Env], body: list[ast.stmt], turns: 
         if own in found.uneven:
             domain = head[name].hi - head[name].lo + 1
             sizes[name] = min(domain, turns + 1 if own in found.counted else 1 << min(turns, 64))
+            if all(isinstance(one, int) for one in found.constants[own]):
+                sizes[name] = min(sizes[name], len(found.constants[own]) + 1)
     states = turns
     for size in sizes.values():
         states *= size

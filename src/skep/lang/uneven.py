@@ -24,6 +24,8 @@ class Changes(ast.NodeVisitor):
         self.uneven: set[str] = set()
         #: those that are only stepped by constants, or set to one
         self.counted: set[str] = set()
+        #: the constants that others are set to
+        self.constants: dict[str, set[object]] = {}
         self._others: set[str] = set()
         self._from: list[tuple[set[str], ast.expr]] = []
         self._conditional = False
@@ -47,6 +49,8 @@ class Changes(ast.NodeVisitor):
             self.uneven |= names
         if not isinstance(value, ast.Constant) or (step is not None and not isinstance(step, _STEPS)):
             self._others |= names
+        for name in names:
+            self.constants.setdefault(name, set()).update(_constants(value) if step is None else {self})
         if value is not None:
             self._from.append((names, value))
 
@@ -76,6 +80,13 @@ class Changes(ast.NodeVisitor):
         self._conditional = around or ends
 
     visit_If = visit_While = visit_For = visit_With = visit_Match = _under_condition  # noqa: N815  (names of ast)
+
+
+def _constants(value: ast.expr | None) -> set[object]:
+    """The constants that an expression may be; it itself where it may be something else."""
+    if isinstance(value, ast.IfExp):
+        return _constants(value.body) | _constants(value.orelse)
+    return {value.value if isinstance(value, ast.Constant) else value}
 
 
 def compared(loop: ast.stmt) -> set[str]:
