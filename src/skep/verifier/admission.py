@@ -183,7 +183,11 @@ def _check_member(env: Env) -> None:
     """What the struct's owner allows of a member (check_member of its bpf_struct_ops)."""
     subject = env.subject
     types = subject.types
-    if subject.struct_ops is None or types is None or not subject.sleepable:
+    if types is None:
+        return
+    if subject.struct_ops is None:
+        env.reject("attach_btf_id 0 is not supported (no struct of the kernel's own has this program)")
+    if not subject.sleepable:
         return
     struct, index = subject.struct_ops
     found = types.find(struct, t.STRUCT)

@@ -324,6 +324,8 @@ class Env:
     def in_rcu(self) -> bool:
         """Pointers that RCU protects stay valid here."""
         st = self.state
+        if self.kernel >= MENDED and (st.preempt_locks or st.irq_id):
+            return True
         return bool(st.rcu_locks or st.locks or not self.in_sleepable())
 
     def can_sleep(self) -> bool:

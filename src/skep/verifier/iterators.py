@@ -9,7 +9,7 @@ from skep.verifier import stack
 from skep.verifier.dynptr import destroy_overwritten, object_slot
 from skep.verifier.facts import kfuncs as kf
 from skep.verifier.ptr import IrqFlag, IterSlot, Ptr
-from skep.verifier.refs import acquire_irq, release_irq
+from skep.verifier.refs import acquire_irq, leave_section, release_irq
 from skep.verifier.state import ALL_INVALID, ALL_IRQ, ALL_ITER, IRQ_FLAG, ITER, Slot
 
 if TYPE_CHECKING:
@@ -188,4 +188,5 @@ def check_irq_flag(env: Env, reg: int, save: bool, lock: bool) -> None:
         env.reject(
             f"cannot restore irq state out of order, expected id={st.irq_id} acquired at insn_idx={at}"
         )
+    leave_section(env)
     frame.slots[spi] = Slot(ALL_INVALID)

@@ -23,11 +23,11 @@ from skep.verifier.kfunc_args import LIST_ADD, TREE_ADD, KfuncCall, check_argume
 from skep.verifier.mem import may_write_packet
 from skep.verifier.precision import mark_precise
 from skep.verifier.ptr import Ptr
-from skep.verifier.refs import in_tree_callback, leave_rcu
+from skep.verifier.refs import in_tree_callback, leave_rcu, leave_section
 from skep.verifier.scalar import Scalar
 from skep.verifier.strict import check_kfunc
 from skep.verifier.value import Value
-from skep.verifier.version import FIXES
+from skep.verifier.version import FIXES, MENDED
 
 if TYPE_CHECKING:
     from skep.btf import Btf
@@ -94,6 +94,8 @@ def check_kfunc_call(env: Env, insn: Insn) -> bool:
     if name in _RES_LOCKS:
         _lock_may_fail(env, insn)
     check_arguments(env, call)
+    if name.startswith(_DROPS) and env.kernel >= MENDED:
+        _check_drop(env, call)
     _callbacks(env, call)
     _sections(env, call)
     _releases(env, call)
@@ -111,6 +113,40 @@ def check_kfunc_call(env: Env, insn: Insn) -> bool:
         assert call.iter is not None
         next_element(env, insn, *call.iter)
     return name == "bpf_throw"
+
+
+_DROPS: Final = ("bpf_obj_drop", "bpf_percpu_obj_drop")
+_TRACING: Final = (
+    ProgType.KPROBE,
+    ProgType.TRACEPOINT,
+    ProgType.PERF_EVENT,
+    ProgType.RAW_TRACEPOINT,
+    ProgType.RAW_TRACEPOINT_WRITABLE,
+)
+#: fields that may be given back wherever a program runs
+_SAFE_ANYWHERE: Final = (
+    rec.SPIN_LOCK
+    | rec.RES_SPIN_LOCK
+    | rec.TIMER
+    | rec.WORKQUEUE
+    | rec.TASK_WORK
+    | rec.KPTR_UNREF
+    | rec.REFCOUNT
+)
+
+
+def _check_drop(env: Env, call: KfuncCall) -> None:
+    """What may run in an NMI drops no object whose fields give back others."""
+    subject = env.subject
+    anywhere = subject.prog_type in _TRACING or (
+        subject.prog_type == ProgType.TRACING
+        and subject.attach_type != AttachType.TRACE_ITER
+        and not subject.sleepable
+    )
+    if not anywhere or call.obj_btf is None:
+        return
+    if rec.record_of(call.obj_btf, call.obj_id).mask & ~_SAFE_ANYWHERE:
+        env.reject(f"{call.name} cannot be used in tracing programs on types with NMI unsafe fields")
 
 
 def check_device(env: Env) -> None:
@@ -194,7 +230,9 @@ def _sections(env: Env, call: KfuncCall) -> None:
         if not st.rcu_locks:
             env.reject(f"unmatched rcu read unlock (kernel function {name})")
         st.rcu_locks -= 1
-        if not st.rcu_locks:
+        if env.kernel >= MENDED:
+            leave_section(env)
+        elif not st.rcu_locks:
             leave_rcu(env)
     elif st.rcu_locks and sleeps:
         env.reject(f"kernel func {name} is sleepable within rcu_read_lock region")
@@ -204,6 +242,7 @@ def _sections(env: Env, call: KfuncCall) -> None:
         if not st.preempt_locks:
             env.reject(f"unmatched attempt to enable preemption (kernel function {name})")
         st.preempt_locks -= 1
+        leave_section(env)
     elif st.preempt_locks and sleeps:
         env.reject(f"kernel func {name} is sleepable within non-preemptible region")
     if st.irq_id and sleeps:

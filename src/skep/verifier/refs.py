@@ -17,6 +17,7 @@ from skep.verifier.state import (
 )
 from skep.verifier.subject import MapFacts
 from skep.verifier.value import Value
+from skep.verifier.version import MENDED
 
 if TYPE_CHECKING:
     from skep.verifier.env import Env
@@ -98,6 +99,7 @@ def check_lock(env: Env, reg: int, lock: bool, res: bool = False, irq: bool = Fa
         env.reject(f"{name}_unlock cannot be out of order")
     drop_lock(env, kind, p.id, target)
     forget_non_owning(env)
+    leave_section(env)
 
 
 def forget_non_owning(env: Env) -> None:
@@ -120,6 +122,12 @@ def _kfunc_name(env: Env, btf_id: int, module: int) -> str:
 
 
 # --- RCU sections -------------------------------------------------------------------------------
+
+
+def leave_section(env: Env) -> None:
+    """A lock, interrupts or preemption are given back: since 7.2 that ends what they kept, like RCU."""
+    if env.kernel >= MENDED and not env.in_rcu():
+        leave_rcu(env)
 
 
 def leave_rcu(env: Env) -> None:
