@@ -1,11 +1,13 @@
 """The long run: generated programs to our verifier and the running kernel, and the accepted ones executed.
 
-    python -m tests.verifier.long [--programs 20000] [--seed N] [--inputs 4] [--folder DIFFS] [--more]
+    python -m tests.verifier.long [--programs 20000] [--seed N] [--inputs 4] [--folder DIFFS]
+                                   [--more | --families]
 
-Every program is judged by both (`differ`); each that both accept is then run in a bounds-checked interpreter
-on random inputs (`concrete`). Prints the tally every thousand programs, the table by reason at the end, and
-minimised disagreements to ``--folder``. Exit status 1 when the kernel rejects what we accept, when more than
-one in a hundred is rejected that it accepts, or when a run violates what was verified.
+Every program is judged by both (`differ`); each that both accept is then run in a bounds-checked
+interpreter on random inputs (`concrete`; not those of ``--families``, which call what only a kernel has).
+Prints the tally every thousand programs, the table by reason at the end, and minimised disagreements to
+``--folder``. Exit status 1 when the kernel rejects what we accept, when more than one in a hundred is
+rejected that it accepts, or when a run violates what was verified.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import time
 from pathlib import Path
 
 from skep.asm import disassemble
-from tests.verifier import generate, generate_more
+from tests.verifier import families, generate, generate_more
 from tests.verifier.harness import differ
 from tests.verifier.harness.concrete import Run, Violation
 from tests.verifier.harness.kernel import lab
@@ -51,8 +53,12 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=4, help="executions of each accepted program")
     parser.add_argument("--folder", default="", help="where disagreements are kept, minimised")
     parser.add_argument("--more", action="store_true", help="programs of generate_more")
+    parser.add_argument("--families", action="store_true", help="programs of families")
     options = parser.parse_args()
     make = generate_more.question if options.more else generate.question
+    fit = generate.bounded_work
+    if options.families:
+        make, fit = families.question, families.fit
     tally, sound = differ.Tally(), Soundness(options.inputs)
     first = options.seed * 1_000_000
     start = time.monotonic()
@@ -67,12 +73,12 @@ def main() -> int:
             found = differ.compare(live, question)
             tally.add(found, seed - 1)
             if found.kind in (differ.UNSAFE, differ.STRICT, differ.BROKEN):
-                small = differ.shrunk(live, question, found, generate.bounded_work)
+                small = differ.shrunk(live, question, found, fit)
                 again = differ.compare(live, small)
                 print(differ.text(small, again, seed - 1), flush=True)
                 if options.folder:
                     differ.save(Path(options.folder), small, again, seed - 1)
-            elif found.kernel.accepted and found.ours.accepted:
+            elif found.kernel.accepted and found.ours.accepted and not options.families:
                 sound.add(seed - 1, question)
             if not asked % 1000:
                 print(f"{asked}: {dict(tally.kinds)}, {time.monotonic() - start:.0f} s", flush=True)

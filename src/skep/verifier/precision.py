@@ -27,6 +27,8 @@ DST_STACK: Final = 1 << 11
 SRC_STACK: Final = 1 << 12
 
 ARGS: Final = 0b111110
+#: notes that a walk which asks for stack slots alone may pass in one step
+_STRIDE: Final = 12
 _NOTHING: Final = (0,) * (MAX_FRAMES + 1)
 
 
@@ -107,16 +109,45 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
     i = pc
     following = -1
     passed = 0
+    start: Note | None = None  # `_STRIDE` notes from here will be passed in one step
+    count = mask = 0
     undo = False  # what is about to run at ``pc`` has done nothing yet
     while True:
         # Back through the instructions since the last checkpoint.
         while True:
             if hist is not None and hist.insn == i:
                 if undo:
+                    step = hist.skip
+                    if (
+                        step is not None
+                        and not regs[frame]
+                        and step[2] == frame
+                        and not step[1] & slots[frame]
+                    ):
+                        lowest = step[0]
+                        following = lowest.insn
+                        i = lowest.prev
+                        hist = lowest.last
+                        start = None
+                        continue
                     insn = code[i]
                     touch = insn.touch
                     flags = hist.flags
                     linked = hist.linked
+                    access = flags & STACK_ACCESS
+                    if touch < 0 or linked or (access and flags >> FRAME_SHIFT & FRAME != frame):
+                        start = None
+                    else:
+                        if start is None:
+                            start = hist
+                            count = mask = 0
+                        if access:
+                            mask |= 1 << (flags & SPI)
+                        count += 1
+                        if count == _STRIDE:
+                            if hist.last is not None:
+                                start.skip = (hist, mask, frame)
+                            start = None
                     if linked:
                         _linked(bt, hist)
                     if (
@@ -145,6 +176,8 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
                 if undo:
                     insn = code[i]
                     run = insn.run
+                    if run < 0 and insn.touch < 0:
+                        start = None
                     if run < 0 or run & regs[frame]:
                         if (run < 0 or insn.touch & regs[frame]) and not insn.back(env, bt, None, following):
                             _all_precise(start_parent)
@@ -178,6 +211,7 @@ def _walk(env: Env, st: State, bt: Backtrack, pc: int) -> bool:
         if bt.empty():
             return changed
         undo = True
+        start = None
         state = saved.state
         following = first
         i = state.last_insn

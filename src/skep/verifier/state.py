@@ -167,6 +167,7 @@ class Note:
         "last",
         "linked",
         "prev",
+        "skip",
         "stamp",
     )
 
@@ -187,6 +188,8 @@ class Note:
         self.linked = linked
         #: the count of instructions processed when it was made
         self.stamp = stamp
+        #: (a note some way back, the slots that it and all to here access, of this frame): `precision`
+        self.skip: tuple[Note, int, int] | None = None
         #: what has been carried back past here already: registers and slots of one frame
         self.asked_frame = 0
         self.asked_regs = 0

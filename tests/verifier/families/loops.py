@@ -14,7 +14,9 @@ class Loops(Objects):
         if self.loops < 1 or (self.loops < 2 and self.chance(0.2)):
             more += [(6, self.numbers), (3, self.bits), (4, self.may_goto), (3, self.counted_loop)]
             if self.fits("task"):
-                more += [(3, self.task_iterator), (3, self.vma_iterator)]
+                more.append((3, self.task_iterator))
+            if self.tasks:
+                more.append((5, self.vma_iterator))
         if self.frame.kind not in ("timer", "work"):
             more += [(5, self.bpf_loop), (4, self.each), (2, self.drain)]
         if self.tasks:

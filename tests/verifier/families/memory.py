@@ -207,7 +207,7 @@ class Memory(Loops):
         with self.slots(32) as slot:
             if not self.slip(2):
                 for n in range(0, 32, 8):
-                    self.say(f"*(u64 *)(r10 {slot + n}) = {n}")
+                    self.say(f"*(u64 *)(r10 {slot + n:+}) = {n}")
             self.unknown(1)
             self.below(1, 31, out)
             self.address(2, slot)
@@ -276,7 +276,7 @@ class Memory(Loops):
             with self.slots(24 if not self.slip(2) else 8) as slot:
                 for n in range(0, 24, 8):
                     if not self.slip():
-                        self.say(f"*(u64 *)(r10 {slot + n}) = {n}")
+                        self.say(f"*(u64 *)(r10 {slot + n:+}) = {n}")
                 self.address(register, slot)
         elif how == 1:
             self.lookup("plain", out)

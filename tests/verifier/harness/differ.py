@@ -18,7 +18,7 @@ from tests.verifier.harness.question import Answer, Question, family, plain
 
 UNSAFE, STRICT, BROKEN, WORDS, SAME, LONG = "unsafe", "strict", "broken", "words", "same", "long"
 #: programs that the kernel itself needs more instructions for are left out of mass comparisons
-MOST = 60_000
+MOST = 20_000
 
 
 class Compared(NamedTuple):
