@@ -75,3 +75,26 @@ def test_addresses_and_ports_are_tcpdumps(name: str) -> None:
     for mine, their in zip(ours, theirs, strict=True):
         first, second = hosts.match(mine + " "), hosts.match(their + " ")
         assert first and second and first.groups() == second.groups(), (mine, their)
+
+
+@pytest.mark.oracle
+def test_ipv6_addresses_are_written_as_tcpdump_writes_them(tmp_path: Path) -> None:
+    """Runs of zeros, and IPv4 addresses inside."""
+    rng = random.Random(pcapfiles.SEED)
+
+    def address() -> bytes:
+        words = [rng.choice((0, 0, 0, 1, 0xFFFF, rng.randrange(1 << 16))) for _ in range(8)]
+        start = rng.choice(
+            ((), (0,) * 5 + (0xFFFF,), (0,) * 6, (0,) * 7, (0,) * 4 + (0xFFFF, 0), (0x64, 0xFF9B))
+        )
+        words[: len(start)] = start
+        return b"".join(word.to_bytes(2, "big") for word in words)
+
+    packets = [
+        ETHER + b"\x86\xdd\x60\0\0\0\0\x08\x11\x40" + address() + address() + bytes((0, 5, 0, 6, 0, 8, 0, 0))
+        for _ in range(1000)
+    ]
+    path = tmp_path / "in.pcap"
+    path.write_bytes(pcapfiles.capture([(1, 0, data, len(data)) for data in packets]))
+    done = subprocess.run([tool("tcpdump"), "-nqtr", str(path)], capture_output=True, text=True, check=True)
+    assert [summary(data, len(data), 1) for data in packets] == done.stdout.splitlines()

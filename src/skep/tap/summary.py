@@ -185,9 +185,9 @@ def _ipv6(data: bytes, at: int) -> str:
 
 
 def _address6(raw: bytes) -> str:
-    from ipaddress import IPv6Address
+    from _socket import AF_INET6, inet_ntop  # IPv4 inside IPv6 as tcpdump has it; `socket` brings much more
 
-    return str(IPv6Address(raw))
+    return inet_ntop(AF_INET6, raw)
 
 
 def _transport(data: bytes, proto: int, at: int, length: int, source: str, target: str) -> str:
