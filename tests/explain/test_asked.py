@@ -40,7 +40,7 @@ ASKED = {
     "packet_written": ("packet-bounds", "writes byte 6", "if (data + 7 > data_end)"),
     "index_without_bound": ("unbounded-index", "has no upper bound", "if (index > 29) return"),
     "submitted_twice": ("released-twice", "bpf_ringbuf_submit has already given this back", "leave one"),
-    "task_of_an_iterator": ("unchecked-null", "pointer to a kernel object may be NULL", "if (!task) return"),
+    "task_of_an_iterator": ("unchecked-null", "pointer to a kernel object may be NULL", "right after line"),
     "record_not_submitted": (
         "unreleased-reference",
         "bpf_ringbuf_reserve gave at insn",

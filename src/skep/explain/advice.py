@@ -105,13 +105,19 @@ def null(f: Finding) -> tuple[str, str]:
     if kind.endswith("_null_"):
         return (
             f"this pointer to a kernel object {what}",
-            f"test it first: `if (!{variable_name(f)}) return …;`",
+            f"{_when(f)}: `if (!{variable_name(f)}) return …;`",
         )
     if "ringbuf_mem" in kind or "alloc_mem" in kind or kind.startswith("mem"):
         name = variable_name(f)
         record = "record" if re.fullmatch(r"r\d+|ptr", name) else name
-        return f"{who} {what}", f"no space is no error: `if (!{record}) return …;` before the first use"
-    return f"{who} {what}", f"test it first: `if (!{variable_name(f)}) return …;`"
+        return f"{who} {what}", f"no space is no error, {_when(f)}: `if (!{record}) return …;`"
+    return f"{who} {what}", f"{_when(f)}: `if (!{variable_name(f)}) return …;`"
+
+
+def _when(f: Finding) -> str:
+    """Where the test of a pointer belongs: at its making, before anything is held that a return would leak."""
+    place = f.chapters[0].step.source if f.chapters else None
+    return f"test it right after line {place.line}" if place is not None and place.line else "test it first"
 
 
 def _gone(f: Finding) -> tuple[str, str] | None:
