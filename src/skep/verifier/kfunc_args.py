@@ -22,6 +22,7 @@ from skep.verifier.refs import check_lock, in_tree_callback
 from skep.verifier.scalar import Scalar
 from skep.verifier.stack import is_null
 from skep.verifier.subject import MapFacts
+from skep.verifier.version import MENDED
 
 if TYPE_CHECKING:
     from skep.btf import Btf
@@ -426,6 +427,10 @@ def _refcounted(env: Env, call: KfuncCall, index: int) -> None:
     p = env.state.regs[index + 1]
     if not isinstance(p, Ptr) or p.type & k.BASE_MASK != k.PTR_TO_BTF_ID or not p.type & k.MEM_ALLOC:
         env.reject(f"arg#{index} is neither owning or non-owning ref")
+    if env.kernel >= MENDED:
+        if p.type & k.PTR_UNTRUSTED:
+            env.reject(f"R{index + 1} is neither owning or non-owning ref")
+        mem.check_fixed_pointer(env, index + 1, p, False)
     call.owned = not p.type & k.NON_OWN_REF and bool(p.ref)
     if not rec.pointer_record(p).has(rec.REFCOUNT):
         env.reject(f"arg#{index} doesn't point to a type with bpf_refcount field")

@@ -132,11 +132,12 @@ def leave_section(env: Env) -> None:
 
 def leave_rcu(env: Env) -> None:
     """The last RCU section ended: what it kept can no longer be trusted."""
+    taken = k.MEM_RCU | k.PTR_MAYBE_NULL | (k.NON_OWN_REF if env.kernel >= MENDED else 0)
 
     def change(value: Value) -> Value:
         if not value.type & k.MEM_RCU:
             return value
-        flags = value.type & ~(k.MEM_RCU | k.PTR_MAYBE_NULL) | k.PTR_UNTRUSTED
+        flags = value.type & ~taken | k.PTR_UNTRUSTED
         if isinstance(value, Ptr):
             return env.ptrs.retype(value, flags)
         if isinstance(value, IterSlot):
