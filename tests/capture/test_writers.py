@@ -235,14 +235,16 @@ def test_a_damaged_input_leaves_a_whole_output(tmp_path: Path) -> None:
 FULL = """
 import sys
 import skep.capture as c
-with c.PcapWriter(sys.argv[1], linktype=1) as writer:
+path, form = sys.argv[1:]
+with c.PcapWriter(path, linktype=1) if form == "pcap" else c.PcapngWriter(path) as writer:
     for number in range(10000):
         writer.write(c.Packet(bytes(1000), 1000, number, 1))
 """
 
 
-def test_a_full_disk_leaves_a_whole_output(tmp_path: Path) -> None:
-    """A file size limit in place of a full disk: cut back to whole records, and the error names the file."""
+@pytest.mark.parametrize("form", ["pcap", "pcapng"])
+def test_a_full_disk_leaves_a_whole_output(form: str, tmp_path: Path) -> None:
+    """A file size limit in place of a full disk: the records that fit are kept, and the error names the file."""
     path = tmp_path / "out.pcap"
 
     def limit() -> None:
@@ -250,13 +252,20 @@ def test_a_full_disk_leaves_a_whole_output(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_003, 1_000_003))
 
     run = subprocess.run(
-        [sys.executable, "-c", FULL, path], capture_output=True, text=True, preexec_fn=limit, check=False
+        [sys.executable, "-c", FULL, path, form],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
     )
     assert run.returncode == 1
     assert str(path) in run.stderr.splitlines()[-1]
     read = Read(path.read_bytes())
     assert not read.error
-    assert len(read.packets) > 500
+    size = path.stat().st_size
+    record = 1000 + (16 if form == "pcap" else 32)
+    assert size <= 1_000_003 < size + record
+    assert len(read.packets) > 960
 
 
 def test_targets(tmp_path: Path) -> None:

@@ -64,9 +64,8 @@ class Output:
 
     def flush(self) -> None:
         """Write what was gathered."""
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self._gathered = 0
+        parts, self._parts, self._gathered = self._parts, [], 0
+        data = b"".join(parts)
         if not data:
             return
         if self._file is not None:
@@ -78,7 +77,12 @@ class Output:
                 done += os.write(self._fd, view[done:])
         except OSError as error:
             if done and error.errno != errno.EPIPE and stat.S_ISREG(os.fstat(self._fd).st_mode):
-                os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - done)
+                whole = 0
+                for part in parts:
+                    if whole + len(part) > done:
+                        break
+                    whole += len(part)
+                os.ftruncate(self._fd, os.lseek(self._fd, whole - done, os.SEEK_CUR))
             raise OSError(error.errno, error.strerror, self.path) from None
 
     def close(self) -> None:
