@@ -244,7 +244,7 @@ with c.PcapWriter(path, linktype=1) if form == "pcap" else c.PcapngWriter(path) 
 
 @pytest.mark.parametrize("form", ["pcap", "pcapng"])
 def test_a_full_disk_leaves_a_whole_output(form: str, tmp_path: Path) -> None:
-    """A file size limit in place of a full disk: the records that fit are kept, and the error names the file."""
+    """A size limit in place of a full disk: records that fit are kept, and the error names the file."""
     path = tmp_path / "out.pcap"
 
     def limit() -> None:
