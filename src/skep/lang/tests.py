@@ -29,6 +29,12 @@ def branch(c: Walker, node: ast.expr, yes: str, no: str) -> tuple[Env | None, En
     if isinstance(node, ast.BoolOp):
         return _boolop(c, node, yes, no)
     if isinstance(node, ast.Compare):
+        if isinstance(node.ops[0], ast.NotIn) and len(node.ops) == 1:
+            inside = ast.copy_location(ast.Compare(node.left, [ast.In()], node.comparators), node)
+            if _within(c, inside) is not inside:
+                false, true = branch(c, inside, no, yes)
+                return true, false
+        node = _within(c, node)
         if len(node.ops) > 1:
             return _chain(c, node, yes, no)
         value, facts = compare_node(c, node)
@@ -102,6 +108,23 @@ def _chain(c: Walker, node: ast.Compare, yes: str, no: str) -> tuple[Env | None,
             again = c.barrier(bound) if _bounds(c, left, left_node) else left.ir
             left = Value(INT, again, bound.lo, bound.hi, obj=left.obj, place=left.place)
     return late, join(early, c.lost) if early else None
+
+
+def _within(c: Walker, node: ast.Compare) -> ast.Compare:
+    """``n in range(a, b)`` as ``a <= n < b``, which tells more of n."""
+    of = node.comparators[0]
+    if not isinstance(node.ops[0], ast.In) or len(node.ops) > 1 or not isinstance(of, ast.Call):
+        return node
+    scope = c.scope
+    if not isinstance(of.func, ast.Name) or of.func.id != "range" or of.keywords:
+        return node
+    if "range" in scope.locals or "range" in scope.globals or "range" in scope.closure:
+        return node
+    if not 1 <= len(of.args) <= 2 or not all(isinstance(one, (ast.Constant, ast.Name)) for one in of.args):
+        return node
+    low = of.args[0] if len(of.args) > 1 else ast.copy_location(ast.Constant(0), of)
+    made = ast.Compare(low, [ast.LtE(), ast.Lt()], [node.left, of.args[-1]])
+    return ast.copy_location(made, node)
 
 
 def _variable(c: Walker, node: ast.expr) -> str | None:
