@@ -152,8 +152,13 @@ REFUSED = [
     ("syscall", "", "bpf.bpf_task_release(bpf.bpf_task_from_pid(1))", "may be None"),
     ("syscall", "", "bpf.bpf_task_release(bpf.current_task())", "that the verifier follows"),
     ("syscall", "", "bpf.bpf_task_from_pid()", "'pid' is missing"),
-    ("raw_tp", "ctx", "bpf.bpf_task_from_pid(1)", "raw_tracepoint programs cannot call bpf_task_from_pid"),
-    ("raw_tp", "ctx", "bpf.bpf_task_from_pid(1)", "tracing (Linux 6.2)"),
+    (
+        "socket_filter",
+        "ctx: bpf.SkBuff",
+        "bpf.bpf_task_from_pid(1)",
+        "socket_filter programs cannot call bpf_task_from_pid",
+    ),
+    ("socket_filter", "ctx: bpf.SkBuff", "bpf.bpf_task_from_pid(1)", "tracing (Linux 6.2)"),
     ("xdp", "ctx: bpf.Xdp", "bpf.bpf_copy_from_user_str(t.raw, 8)", "may sleep, and this program may not"),
     ("raw_tp", "ctx", "bpf.snprintf(t.raw[0], f'x')", "no buffer for text"),
 ]
