@@ -74,9 +74,11 @@ def object_slot(env: Env, p: Ptr, what: str, slots: int) -> int:
         env.reject(f"{what} has to be at a constant offset")
     off = p.off + p.var.smin
     spi = (-off - 1) >> 3
+    if off == 0 and env.strict is None:
+        spi = 0  # C's division rounds toward zero: Linux takes the frame pointer itself for the first slot
     if off % 8 or spi + 1 < slots:
         env.reject(f"cannot pass in {what} at an offset={off}")
-    return spi if off < 0 and spi < len(env.frame_of(p).slots) else -1
+    return spi if off <= 0 and spi < len(env.frame_of(p).slots) else -1
 
 
 def first_slot(env: Env, p: Ptr) -> Dynptr | None:

@@ -38,7 +38,8 @@ def _check_place(env: Env, p: Ptr, what: str, slots: int, more: str) -> None:
     off = p.off + p.var.smin
     if not p.var.const:
         env.reject(f"{what} has to be at a constant offset", more=more)
-    if off % 8 or ((-off - 1) >> 3) + 1 < slots:
+    first = off == 0 and slots == 1 and env.strict is None  # see `object_slot`
+    if off % 8 or (((-off - 1) >> 3) + 1 < slots and not first):
         env.reject(f"cannot pass in {what} at an offset={off}", more=more)
 
 

@@ -56,6 +56,8 @@ _WQ_CALLBACK: Final = ("bpf_wq_set_callback_impl", "bpf_wq_set_callback")
 _CONFIGURED: Final = ("bpf_verify_pkcs7_signature", "crash_kexec")
 #: functions that change the packet
 _CHANGES_PACKET: Final = ("bpf_xdp_pull_data",)
+#: since then loops are settled when all their paths have ended
+LOOP_VISITS: Final = (6, 17)
 
 
 def check_kfunc_call(env: Env, insn: Insn) -> bool:
@@ -101,6 +103,8 @@ def check_kfunc_call(env: Env, insn: Insn) -> bool:
     _releases(env, call)
     if name == "bpf_throw":
         _check_throw(env)
+        if env.kernel >= LOOP_VISITS:
+            env.sccs.thrown(env.state, env.pc)
     regs, ids = env.state.regs, env.state.ids
     source = regs[1]
     for r in range(6):

@@ -278,25 +278,25 @@ class Loops:
         #: matches inside loops that are not settled
         self.open = 0
 
-    def _chain(self, st: State) -> tuple[int, ...] | None:
+    def _chain(self, st: State, pc: int) -> tuple[int, ...] | None:
         """Call sites down to the outermost frame that is in a loop, and that loop; None outside loops."""
         code = self.env.code
         sites: list[int] = []
         frames = st.frames
         last = len(frames) - 1
         for number in range(last + 1):
-            pc = st.insn if number == last else frames[number + 1].callsite
-            scc = code[pc].scc
+            at = pc if number == last else frames[number + 1].callsite
+            scc = code[at].scc
             if scc:
                 sites.append(-scc)
                 return tuple(sites)
             if number == last:
                 return None
-            sites.append(pc)
+            sites.append(at)
         return None
 
     def enter(self, saved: Saved) -> None:
-        chain = self._chain(saved.state)
+        chain = self._chain(saved.state, saved.state.insn)
         if chain is None:
             return
         visit = self._visits.get(chain)
@@ -305,6 +305,13 @@ class Loops:
         saved.visit = visit
         if visit.entry is None:
             visit.entry = saved
+
+    def thrown(self, st: State, pc: int) -> None:
+        """A path ends inside a loop, which Linux expects only where it has a checkpoint."""
+        chain = self._chain(st, pc)
+        if chain is not None and chain not in self._visits:
+            words = ",".join(str(abs(site)) for site in chain)
+            self.env.reject(f"verifier bug: scc exit: no visit info for call chain ({words})")
 
     def add_backedge(self, saved: Saved, cur: State, pc: int) -> None:
         visit = saved.visit
