@@ -37,6 +37,7 @@ class Printer:
         "_line",
         "_places",
         "_regs",
+        "_resumed",
         "_size",
         "_slots",
         "_texts",
@@ -54,6 +55,7 @@ class Printer:
         self._places: dict[int, int] = {}  # waiting branch -> lines of the log that led to it
         self._texts: list[str] | None = None
         self._size = 0
+        self._resumed: tuple[int, str] | None = None  # log's length and the line of the path taken up last
 
     # --- called by the engine -------------------------------------------------------------------
 
@@ -79,7 +81,11 @@ class Printer:
     def safe(self, pc: int) -> None:
         """The path joins one that was followed before."""
         self._after(self.env.state, pc)
-        self._write(f"{pc}: safe\n")
+        log = self.env.log
+        if self._resumed and len(log) == self._resumed[0]:  # it has just been taken up
+            log[-1] = f"{self._resumed[1]} safe\n"
+        else:
+            self._write(f"{pc}: safe\n")
 
     def resume(self, prev: int) -> None:
         """Another path is taken up, at ``env.state.insn``, reached from ``prev``."""
@@ -90,7 +96,10 @@ class Printer:
         if env.log_level & 2 == 0 and 0 <= place < len(env.log):
             del env.log[place:]
         how = " (speculative execution)" if st.speculative else ""
-        self._write(f"\nfrom {prev} to {st.insn}{how}: {state_text(st, st.frame)}\n")
+        start = f"\nfrom {prev} to {st.insn}{how}:"
+        before = len(env.log)
+        self._write(f"{start} {state_text(st, st.frame)}\n")
+        self._resumed = (len(env.log), start) if len(env.log) > before else None
 
     def line(self, text: str) -> None:
         """A line of its own."""

@@ -471,13 +471,11 @@ def write_uninit(env: Env, uninit: Uninit) -> None:
     frame = env.state.frames[p.aux]
     low = p.off + p.var.smin
     high = low + uninit.size
-    full = 0
     slots = frame.slots
     misc: Slot | None = None
     for spi in range(-high >> 3, (-low - 1 >> 3) + 1):
         top = -8 * spi
         if low <= top - 8 and top <= high:
-            full |= 1 << spi
             destroy_special(env, frame, spi)
             if misc is None:
                 misc = env.bytes_slot(ALL_MISC)
@@ -485,7 +483,8 @@ def write_uninit(env: Env, uninit: Uninit) -> None:
         else:
             for i in range(max(low, top - 8), min(high, top)):
                 write_byte(env, frame, i)
-    env.live.current.write(p.aux, env.pc, full)
+    # Linux takes it as so many writes of a byte, none of which fills a slot: what was there stays live.
+    env.live.current.write(p.aux, env.pc, 0)
 
 
 def write_byte(env: Env, frame: Frame, off: int) -> None:
