@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import oracles
 from tests.verifier.harness.cases import Case, read_file
+from tests.verifier.harness.differ import KERNEL_BUG
 from tests.verifier.harness.kernel import Lab, lab
 from tests.verifier.harness.ours import judge
 from tests.verifier.harness.question import Answer
@@ -47,8 +48,12 @@ def told(failures: list[str]) -> str:
 @pytest.mark.live
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_kernel_agrees_with_the_cases(file: Path, live: Lab) -> None:
-    """A case that the kernel does not agree with is no case."""
-    failures = [text for case in read_file(file) if (text := wrong(case, live.ask(case.question)))]
+    """A case that the kernel does not agree with is no case.
+
+    Those that show a bug of the kernel's verifier are for emulated kernels (test_other_kernels).
+    """
+    cases = [case for case in read_file(file) if KERNEL_BUG not in case.verdicts[""].text]
+    failures = [text for case in cases if (text := wrong(case, live.ask(case.question)))]
     assert not failures, told(failures)
 
 
