@@ -4,7 +4,9 @@
                                    [--more | --families]
 
 Every program is judged by both (`differ`); each that both accept is then run in a bounds-checked
-interpreter on random inputs (`concrete`; not those of ``--families``, which call what only a kernel has).
+interpreter on random inputs (`concrete`; not those of ``--families``, which call what only a kernel has,
+and which are for emulated kernels alone: `python -m tests.kernels run 6.18 python -m tests.verifier.long
+--families`).
 Prints the tally every thousand programs, the table by reason at the end, and minimised disagreements to
 ``--folder``. Exit status 1 when the kernel rejects what we accept, when more than one in a hundred is
 rejected that it accepts, or when a run violates what was verified.
@@ -58,6 +60,8 @@ def main() -> int:
     make = generate_more.question if options.more else generate.question
     fit = generate.bounded_work
     if options.families:
+        if "lsm=bpf" not in Path("/proc/cmdline").read_text().split():  # as tests.kernels.emulate boots it
+            parser.error("--families make kernels fall over: ask an emulated one")
         make, fit = families.question, families.fit
     tally, sound = differ.Tally(), Soundness(options.inputs)
     first = options.seed * 1_000_000

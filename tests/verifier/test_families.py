@@ -1,7 +1,8 @@
-"""Programs of kernel functions, callbacks, iterators, objects: our verdict against the live kernel's.
+"""Programs of kernel functions, callbacks, iterators, objects: what we accept, the running kernel accepts.
 
-``SKEP_SEED`` moves to other programs, ``SKEP_PROGRAMS`` changes how many; ``python -m tests.verifier.long
---families`` is the long form.
+``SKEP_SEED`` moves to other programs, ``SKEP_PROGRAMS`` changes how many. What we reject is not shown to a
+running kernel: Linux 6.18 itself falls over some of it (a function where bpf_wq_init takes a map is one).
+`tests.verifier.long --families` asks an emulated kernel about all.
 """
 
 from __future__ import annotations
@@ -10,36 +11,40 @@ import os
 
 import pytest
 
+from skep.asm import disassemble
 from skep.isa import opcodes as op
 from tests.support import oracles
 from tests.verifier import families
 from tests.verifier.families import world
-from tests.verifier.harness import differ
 from tests.verifier.harness.kernel import lab
+from tests.verifier.harness.ours import judge
 
 SEED = int(os.environ.get("SKEP_SEED", "1"))
 COUNT = int(os.environ.get("SKEP_PROGRAMS", "2000")) // 5
+#: instructions; longer programs count as rejected
+MOST = 50_000
 
 
 @pytest.mark.live
-def test_verdicts() -> None:
+def test_what_we_accept_linux_accepts() -> None:
     oracles.bpf()
     print(f"SKEP_SEED={SEED}")
-    tally = differ.Tally()
-    shown: list[str] = []
+    accepted = rejected = 0
     first = SEED * 1_000_000 + 100_000
-    made = ((seed, families.question(seed)) for seed in range(first, first + COUNT))
     with lab() as live:
-        for name, question, found in differ.run(live, made, tally):
-            if len(shown) < 4:
-                small = differ.shrunk(live, question, found, families.fit)
-                shown.append(differ.text(small, differ.compare(live, small), name))
-    report = tally.table() + "\n\n" + "\n".join(shown)
-    print(report)
-    assert tally.accepted > 0.4 * COUNT and tally.rejected > 0.15 * COUNT, report
-    assert not tally.kinds[differ.UNSAFE], report
-    assert not tally.kinds[differ.BROKEN], report
-    assert tally.kinds[differ.STRICT] <= 0.01 * tally.accepted, report
+        for seed in range(first, first + COUNT):
+            question = families.question(seed)
+            if question is None:
+                continue
+            ours = judge(question, max_insns=MOST)
+            if not ours.accepted:
+                rejected += 1
+                continue
+            accepted += 1
+            theirs = live.ask(question)
+            assert theirs.accepted, (seed, theirs.reason, disassemble(question.insns))
+    print(f"{accepted} accepted, {rejected} rejected")
+    assert accepted > 0.4 * COUNT and rejected > 0.15 * COUNT
 
 
 @pytest.mark.live

@@ -44,6 +44,8 @@ _MEM_TYPES: Final = (
     _BTF | k.PTR_TRUSTED,
 )
 _MEM_TYPES_7: Final = (*_MEM_TYPES, k.PTR_TO_CTX)
+#: from then on a pointer that may be NULL is taken where NULL is
+_UNTESTED: Final = (5, 17)
 _SOCK_TYPES: Final = (k.PTR_TO_SOCK_COMMON, k.PTR_TO_SOCKET, k.PTR_TO_TCP_SOCK, k.PTR_TO_XDP_SOCK)
 _BTF_TYPES: Final = (_BTF, _BTF | k.PTR_TRUSTED, _BTF | k.MEM_RCU)
 _SCALAR: Final = (k.SCALAR_VALUE,)
@@ -261,7 +263,8 @@ def _check_type(env: Env, call: Call, reg: int, kind: int, arg: Arg) -> None:
     type = value.type
     if kind & k.MEM_RDONLY:
         type &= ~k.MEM_RDONLY
-    if kind & k.PTR_MAYBE_NULL:
+    untested = bool(kind & k.PTR_MAYBE_NULL) and env.kernel >= _UNTESTED
+    if untested:
         type &= ~k.PTR_MAYBE_NULL
     if base == a.ARG_PTR_TO_MEM:
         type &= ~dynptr.FLAG_MASK
@@ -271,7 +274,7 @@ def _check_type(env: Env, call: Call, reg: int, kind: int, arg: Arg) -> None:
     inner = value.type == k.PTR_TO_MAP_VALUE_OR_NULL and _holds_maps(env, value)
     if type not in accepted or (inner and type == k.PTR_TO_MAP_VALUE):
         names = ", ".join(k.kind_name(t) for t in accepted)
-        said = k.kind_name(value.type) if not inner else "map_ptr_or_null"
+        said = "map_ptr_or_null" if inner and untested else k.kind_name(value.type)
         env.reject(f"R{reg} type={said} expected={names}")
     if value.type & k.BASE_MASK != _BTF or not isinstance(value, Ptr):
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from skep.verifier import kinds as k
 from skep.verifier import stack
-from skep.verifier.dynptr import destroy_overwritten, object_slot
+from skep.verifier.dynptr import destroy_overwritten, frame_pointer_taken, object_slot
 from skep.verifier.facts import kfuncs as kf
 from skep.verifier.ptr import IrqFlag, IterSlot, Ptr
 from skep.verifier.refs import acquire_irq, leave_section, release_irq
@@ -38,7 +38,7 @@ def _check_place(env: Env, p: Ptr, what: str, slots: int, more: str) -> None:
     off = p.off + p.var.smin
     if not p.var.const:
         env.reject(f"{what} has to be at a constant offset", more=more)
-    first = off == 0 and slots == 1 and env.strict is None  # see `object_slot`
+    first = off == 0 and slots == 1 and frame_pointer_taken(env)
     if off % 8 or (((-off - 1) >> 3) + 1 < slots and not first):
         env.reject(f"cannot pass in {what} at an offset={off}", more=more)
 
