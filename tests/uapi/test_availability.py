@@ -98,3 +98,17 @@ def test_no_helper_is_older_than_itself_or_its_program() -> None:
                 if found is not None:
                     assert found >= availability._version(known[number].since)
                     assert found >= availability._version(SINCE[ProgType(kind).c_name])
+
+
+def test_an_xdp_program_needs_no_attach_type() -> None:
+    """libbpf gives every XDP program BPF_XDP, which kernels before 5.9 do not look at."""
+    from skep.verifier.facts.context import place_since
+
+    for helper in (1, 23, 44, 51):
+        assert availability.first(ProgType.XDP, helper, AttachType.XDP) == availability.first(
+            ProgType.XDP, helper, 0
+        )
+    assert availability.first(ProgType.XDP, 51, AttachType.XDP) == (4, 14)  # bpf_redirect_map
+    assert place_since(ProgType.XDP, AttachType.XDP, 4, 4) == (4, 8)  # data_end
+    assert place_since(ProgType.XDP, AttachType.XDP, 20, 4) is None  # egress_ifindex: devmap's programs
+    assert place_since(ProgType.XDP, AttachType.XDP_DEVMAP, 20, 4) == (5, 8)

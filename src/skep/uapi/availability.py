@@ -13,6 +13,9 @@ from skep.uapi.enums import AttachType, ProgType
 
 Version = tuple[int, int]
 
+#: attach types that say no more than the program type does, and that kernels before them do not look at
+OPTIONAL = (int(AttachType.XDP),)
+
 
 def _version(text: str) -> Version:
     major, _, minor = text.partition(".")
@@ -59,7 +62,7 @@ def first(prog_type: int, helper: int, attach_type: int | None = None) -> Versio
 
     Without ``attach_type``, the first that lets any of them.
     """
-    if attach_type is not None:
+    if attach_type is not None and attach_type not in OPTIONAL:
         return _row(prog_type, attach_type).get(helper)
     found = [_row(prog_type, a).get(helper) for a in _table()[1].get(prog_type, ())]
     return min((v for v in found if v is not None), default=None)

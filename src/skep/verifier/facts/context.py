@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from skep.uapi.availability import OPTIONAL
 from skep.uapi.enums import AttachType, ProgType
 from skep.verifier import kinds as k
 
@@ -90,7 +91,7 @@ def _blocks() -> dict[tuple[int, int], list[str]]:
 def _places(prog_type: int, attach_type: int) -> dict[tuple[int, int, bool], tuple[str, Version]]:
     """(offset, size, write) -> (what, first version) of one context."""
     blocks = _blocks()
-    rows = blocks.get((prog_type, attach_type))
+    rows = blocks.get((prog_type, 0 if attach_type in OPTIONAL else attach_type))
     if rows is None:  # an attach type that changes nothing
         rows = next((r for (kind, _), r in blocks.items() if kind == prog_type), [])
     out: dict[tuple[int, int, bool], tuple[str, Version]] = {}
