@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from skep.llvm import available
+from tests.support.oracles import absent
 
 SEED = os.environ.get("SKEP_SEED", "1")
 COUNT = int(os.environ.get("SKEP_FENCED", "60"))
@@ -16,7 +15,7 @@ COUNT = int(os.environ.get("SKEP_FENCED", "60"))
 
 def test_nothing_outside_is_touched() -> None:
     if not available():
-        pytest.skip("needs llvmlite")
+        absent("llvmlite")
     # In a process of its own, which such an access would end.
     ran = subprocess.run(
         [sys.executable, "-m", "tests.jit.fences", SEED, str(COUNT)],

@@ -173,9 +173,9 @@ def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
     filter_ = skep.Filter("tcp")
     for wrong in (None, 5, b"\xd4\xc3\xb2\xa1", ["a.pcap"]):
         with pytest.raises(TypeError, match=r"a path, a binary file object .* or a skep\.capture\.Reader"):
-            filter_.run(wrong)  # type: ignore[arg-type]
+            filter_.run(wrong)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(TypeError, match=r"binary file object \('rb'\): its read\(\) gave str"):
-        list(filter_.run(io.StringIO("text")))  # type: ignore[arg-type]
+        list(filter_.run(io.StringIO("text")))  # type: ignore[arg-type]  # on purpose
     with pytest.raises(CaptureError, match="'': No such file"):
         filter_.run("").count()
     missing = tmp_path / "missing.pcap"
@@ -205,10 +205,10 @@ def test_what_is_no_packet_is_refused() -> None:
     assert web.matches(bytearray(5)) and web.matches(memoryview(bytes(10))[::2])
     mapped = mmap.mmap(-1, 4096)
     assert skep.Filter("len = 4096").matches(mapped)  # type: ignore[arg-type]  # a buffer all the same
-    assert skep.Filter("len = 8").matches(array.array("I", [1, 2]))  # type: ignore[arg-type]
+    assert skep.Filter("len = 8").matches(array.array("I", [1, 2]))  # type: ignore[arg-type]  # on purpose
     for wrong in (5, "frame", None, [1, 2], capture.Packet(b"", 0, 0, 1, 0, b"", 0)):
         with pytest.raises(TypeError, match=f"a packet is a buffer .* not {type(wrong).__name__}"):
-            web.matches(wrong)  # type: ignore[arg-type]
+            web.matches(wrong)  # type: ignore[arg-type]  # on purpose
 
 
 @pytest.mark.parametrize("snaplen", [0, 1 << 32, 1 << 40, -(1 << 40)])
@@ -220,18 +220,18 @@ def test_lengths_that_mean_no_match(snaplen: int) -> None:
 def test_arguments_of_another_type_are_refused_by_name() -> None:
     for wrong in (None, 5, b"tcp"):
         with pytest.raises(TypeError, match="an expression is a str"):
-            skep.Filter(wrong)  # type: ignore[arg-type]
+            skep.Filter(wrong)  # type: ignore[arg-type]  # on purpose
         for call in (skep.Filter("tcp").attach, skep.Filter("tcp").detach):
             with pytest.raises(TypeError, match=r"a socket\.socket, not"):
-                call(wrong)  # type: ignore[arg-type]
+                call(wrong)  # type: ignore[arg-type]  # on purpose
     for length in ("96", 96.0):
         with pytest.raises(TypeError, match="a snapshot length is an int"):
-            skep.Filter("tcp", snaplen=length)  # type: ignore[arg-type]
+            skep.Filter("tcp", snaplen=length)  # type: ignore[arg-type]  # on purpose
         with pytest.raises(TypeError, match="wirelen is an int"):
-            skep.Filter("tcp").matches(b"", length)  # type: ignore[arg-type]
+            skep.Filter("tcp").matches(b"", length)  # type: ignore[arg-type]  # on purpose
     for link in (b"RAW", 1.0, ["RAW"]):
         with pytest.raises(TypeError, match="a link type without a name is an int"):
-            skep.Filter("tcp", linktype=link)  # type: ignore[arg-type]
+            skep.Filter("tcp", linktype=link)  # type: ignore[arg-type]  # on purpose
 
 
 def test_numbers_may_be_numpys() -> None:

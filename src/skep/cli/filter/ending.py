@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # `signal` itself brings enum, which a warm run does without; typeshed has no stub of what is below it.
-from _signal import SIGTERM, getsignal, signal  # type: ignore[import-not-found]
+from _signal import SIGTERM, getsignal, signal  # type: ignore[import-not-found]  # has no stubs
 
 
 class Endable:
